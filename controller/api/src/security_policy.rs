@@ -1,0 +1,10 @@
+//! Skeleton.
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Skeleton.
+#[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[kube(group = "gateway.envoyproxy.io", version = "v1alpha1", kind = "SecurityPolicy", namespaced, derive = "PartialEq")]
+#[serde(rename_all = "camelCase")]
+pub struct SecurityPolicySpec {}

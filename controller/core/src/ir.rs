@@ -1,0 +1,288 @@
+//! What a proxy must do, with every reference resolved and every policy decided.
+//!
+//! [`crate::translate`] builds it from a [`crate::Snapshot`]; [`crate::xds`] turns it into Envoy's messages and looks at
+//! nothing else. A policy's own spec stays as the API's struct; only what its references point at is put beside it.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+
+use controller_api::{backend_traffic_policy::BackendTrafficPolicySpec, security_policy::SecurityPolicySpec};
+
+/// Names one object of the API.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectRef {
+    /// As written in the manifest, such as `HTTPRoute`.
+    pub kind: &'static str,
+    /// Empty for cluster-scoped kinds.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name)
+        } else {
+            write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+        }
+    }
+}
+
+/// One Envoy fleet: everything that a Gateway asks of its proxies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxy {
+    /// `<namespace>/<gateway>`; also Envoy's `--service-cluster` and the key of its xDS snapshot.
+    pub key: String,
+    /// The Gateway it serves.
+    pub gateway: ObjectRef,
+    /// In the order of the Gateway's spec; invalid listeners are left out.
+    pub http: Vec<HttpListener>,
+}
+
+/// One HTTP listener of a Gateway with the routes attached to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpListener {
+    /// `<namespace>/<gateway>/<listener>`.
+    pub name: String,
+    /// The listener's name in the Gateway's spec, which is a policy's `sectionName`.
+    pub section: String,
+    /// Address that Envoy binds.
+    pub address: IpAddr,
+    /// Port that Envoy binds (see [`crate::Settings::bind_port`]).
+    pub port: u16,
+    /// Port as written in the Gateway's spec.
+    pub gateway_port: u16,
+    /// `*` when the listener takes every host.
+    pub hostname: String,
+    /// One for each rule, match and hostname, most specific first within a hostname.
+    pub routes: Vec<HttpRoute>,
+}
+
+/// One match of one rule of one route on one hostname.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpRoute {
+    /// `httproute/<ns>/<name>/rule/<i>/match/<j>/<hostname with . as _>`; the level-one rate limit descriptor too.
+    pub name: String,
+    /// The route object it comes from.
+    pub route: ObjectRef,
+    /// Index of the rule in the route.
+    pub rule: usize,
+    /// The rule's own name, which is a policy's `sectionName`.
+    pub rule_name: Option<String>,
+    /// The virtual host it belongs to: the intersection of the route's and the listener's hostname.
+    pub hostname: String,
+    /// What a request must look like.
+    pub matches: Match,
+    /// What happens to it.
+    pub action: Action,
+    /// Header changes on the request, in the order of the filters.
+    pub request_headers: HeaderMutations,
+    /// Header changes on the response.
+    pub response_headers: HeaderMutations,
+    /// Rewrites of path and host, for [`Action::Forward`] only.
+    pub rewrite: Option<Rewrite>,
+    /// Copies of the request sent elsewhere.
+    pub mirrors: Vec<Mirror>,
+    /// `timeouts.request` and `timeouts.backendRequest` of the rule.
+    pub timeouts: RouteTimeouts,
+    /// Labels and annotations that upstream puts into the route's `filter_metadata`, if any.
+    pub metadata: BTreeMap<String, String>,
+    /// The effective BackendTrafficPolicy, shared by all routes that have it.
+    pub traffic: Option<Arc<Traffic>>,
+    /// The effective SecurityPolicy.
+    pub security: Option<Arc<Security>>,
+}
+
+/// All conditions hold together. An empty one matches every request.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Match {
+    /// `None` is the prefix `/`.
+    pub path: Option<PathMatch>,
+    /// Upper-case method.
+    pub method: Option<String>,
+    /// Name in lower case.
+    pub headers: Vec<ValueMatch>,
+    /// Query parameters.
+    pub query_params: Vec<ValueMatch>,
+}
+
+/// How a path is compared.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PathMatch {
+    /// The whole path.
+    Exact(String),
+    /// Whole path segments from the left.
+    Prefix(String),
+    /// RE2 over the whole path.
+    RegularExpression(String),
+}
+
+/// A named value and how it is compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ValueMatch {
+    /// Header or parameter name.
+    pub name: String,
+    /// Text or pattern.
+    pub value: String,
+    /// RE2 over the whole value rather than equality.
+    pub regex: bool,
+}
+
+/// What a route does with a request that matches.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send it to a backend.
+    Forward(Destination),
+    /// Answer with a redirect.
+    Redirect(Redirect),
+    /// Answer at once; 500 where the route or its policy is broken.
+    Respond {
+        /// HTTP status.
+        status: u16,
+        /// Body text, empty for none.
+        body: String,
+    },
+}
+
+/// The cluster of one rule.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Destination {
+    /// Cluster name, `httproute/<ns>/<name>/rule/<i>`.
+    pub name: String,
+    /// One for each backendRef with a weight above zero, invalid ones included.
+    pub backends: Vec<Backend>,
+}
+
+/// One backendRef, resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Backend {
+    /// `<destination>/backend/<index of the backendRef>`.
+    pub name: String,
+    /// Share of the traffic relative to its siblings.
+    pub weight: u32,
+    /// Where it is; `None` when the reference is broken, so that its share of requests answers 500.
+    pub endpoints: Option<Endpoints>,
+    /// Speaks HTTP/2 in clear text (`appProtocol: kubernetes.io/h2c`).
+    pub h2c: bool,
+    /// Request header changes of the backendRef's own filters.
+    pub request_headers: HeaderMutations,
+    /// Response header changes of the backendRef's own filters.
+    pub response_headers: HeaderMutations,
+}
+
+/// Where a backend's replicas are found.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Endpoints {
+    /// Fixed addresses, sorted; empty when the Service has none ready, which answers 503.
+    Static(Vec<Endpoint>),
+    /// Host names that Envoy resolves.
+    Dns(Vec<(String, u16)>),
+}
+
+/// One replica.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Endpoint {
+    /// A TCP address.
+    Ip(IpAddr, u16),
+    /// A unix socket's path.
+    Unix(String),
+}
+
+/// Set, add and remove, as Gateway API's header modifier filters mean them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HeaderMutations {
+    /// Name and value that replace what is there.
+    pub set: Vec<(String, String)>,
+    /// Name and value appended to what is there.
+    pub add: Vec<(String, String)>,
+    /// Names taken away.
+    pub remove: Vec<String>,
+}
+
+/// An URLRewrite filter.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rewrite {
+    /// Replaces the Host header.
+    pub hostname: Option<String>,
+    /// Replaces the path.
+    pub path: Option<PathRewrite>,
+}
+
+/// How a path is replaced, in rewrites and redirects.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PathRewrite {
+    /// The whole path.
+    Full(String),
+    /// Only what the rule's prefix matched.
+    Prefix(String),
+}
+
+/// A RequestRedirect filter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Redirect {
+    /// `http` or `https`.
+    pub scheme: Option<String>,
+    /// Host of the `Location`.
+    pub hostname: Option<String>,
+    /// Path of the `Location`.
+    pub path: Option<PathRewrite>,
+    /// Port of the `Location`, already decided by Gateway API's rules for unset ports.
+    pub port: Option<u16>,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// A RequestMirror filter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mirror {
+    /// Cluster that gets the copies.
+    pub destination: Destination,
+    /// Numerator and denominator of the share of requests that is copied.
+    pub fraction: (u32, u32),
+}
+
+/// The rule's `timeouts`; `Some(0)` means none.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RouteTimeouts {
+    /// Whole exchange, in milliseconds.
+    pub request_ms: Option<u64>,
+    /// One attempt, in milliseconds.
+    pub backend_request_ms: Option<u64>,
+}
+
+/// A BackendTrafficPolicy that is in force on a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Traffic {
+    /// The policy it comes from (with a merge: the more specific one).
+    pub policy: ObjectRef,
+    /// The effective spec.
+    pub spec: BackendTrafficPolicySpec,
+    /// Owner of each rule of `spec.rateLimit.global.rules`, in step with them: `<ns>/<policy>/rule/<i>`.
+    pub global_rule_names: Vec<String>,
+}
+
+/// A SecurityPolicy that is in force on a route.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Security {
+    /// The policy it comes from.
+    pub policy: ObjectRef,
+    /// The effective spec; secrets in it have been replaced by what `resolved` fields hold.
+    pub spec: SecurityPolicySpec,
+    /// The JWKS text of each provider of `spec.jwt`, in step with them; `None` for a remote one.
+    pub jwks: Vec<Option<String>>,
+    /// The backend of `spec.extAuth`, with cluster name `securitypolicy/<ns>/<name>/extauth/0`.
+    pub ext_auth: Option<ExtAuth>,
+    /// Name of the policy that `extauth` serves for this route, when a method needs it.
+    pub auth_policy: Option<String>,
+}
+
+/// The resolved backend of `extAuth`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExtAuth {
+    /// Its cluster.
+    pub destination: Destination,
+    /// HTTP/2 `:authority`, the first backend's `<service>.<namespace>:<port>`.
+    pub authority: String,
+    /// `contextExtensions` with their references read.
+    pub context_extensions: BTreeMap<String, String>,
+}

@@ -1,0 +1,10 @@
+//! Gateway API resources in; xDS, infrastructure, rate limits, auth policies and statuses out.
+//!
+//! Nothing here reads a clock, a file or a socket: [`translate`] is a function of a [`Snapshot`] and [`Settings`].
+
+pub mod ir;
+mod settings;
+pub mod snapshot;
+
+pub use settings::{RateLimitService, ServiceAddress, Settings};
+pub use snapshot::Snapshot;

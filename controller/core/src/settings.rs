@@ -1,0 +1,89 @@
+//! What an operator decides about the translation, as opposed to what the users' objects say.
+
+use std::{collections::BTreeMap, net::{IpAddr, Ipv4Addr}, time::Duration};
+
+/// Input of [`crate::translate`] beside the snapshot. [`Settings::default`] is Envoy Gateway's default installation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// GatewayClasses with this `controllerName` are ours.
+    pub controller_name: String,
+    /// Namespace of the controller and, by default, of the proxies.
+    pub namespace: String,
+    /// The cluster's DNS suffix.
+    pub dns_domain: String,
+    /// The `Backend` API is on (upstream's `extensionApis.enableBackend`).
+    pub backend: bool,
+    /// Proxies run on this host: loopback backends are allowed.
+    pub running_on_host: bool,
+    /// Where Envoy finds `ratelimit`; `None` refuses global rate limits.
+    pub rate_limit: Option<RateLimitService>,
+    /// Where Envoy finds `extauth`; `None` refuses policies that need it.
+    pub extauth: Option<ServiceAddress>,
+    /// Address that the listeners of a proxy bind, by proxy key; the default is all addresses.
+    pub addresses: BTreeMap<String, IpAddr>,
+    /// Where Envoy writes its access log, `None` for nowhere.
+    pub access_log: Option<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let namespace = "envoy-gateway-system";
+        Self {
+            controller_name: "gateway.envoyproxy.io/gatewayclass-controller".into(),
+            namespace: namespace.into(),
+            dns_domain: "cluster.local".into(),
+            backend: true,
+            running_on_host: false,
+            rate_limit: Some(RateLimitService {
+                address: ServiceAddress::Dns {
+                    host: format!("envoy-ratelimit.{namespace}.svc.cluster.local"),
+                    port: 8081,
+                },
+                timeout: None,
+                fail_closed: false,
+            }),
+            extauth: Some(ServiceAddress::Dns { host: format!("envoy-extauth.{namespace}.svc.cluster.local"), port: 10003 }),
+            addresses: BTreeMap::new(),
+            access_log: Some("/dev/stdout".into()),
+        }
+    }
+}
+
+impl Settings {
+    /// The port that Envoy binds for a Gateway's port: unprivileged, so ports below 1024 move up by 10,000.
+    pub fn bind_port(&self, gateway_port: u16) -> u16 {
+        if gateway_port < 1024 { gateway_port + 10_000 } else { gateway_port }
+    }
+
+    /// The address that the listeners of the proxy `key` bind.
+    pub fn bind_address(&self, key: &str) -> IpAddr {
+        self.addresses.get(key).copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+}
+
+/// How Envoy reaches the rate limit service and what it does without it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateLimitService {
+    /// Where it listens.
+    pub address: ServiceAddress,
+    /// Deadline of one call; `None` is Envoy's own 20 ms.
+    pub timeout: Option<Duration>,
+    /// Answer 500 instead of letting the request pass when the service cannot be asked.
+    pub fail_closed: bool,
+}
+
+/// Where one of Tollgate's own gRPC services listens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServiceAddress {
+    /// A Kubernetes Service, over mTLS.
+    Dns {
+        /// Host name that Envoy resolves.
+        host: String,
+        /// TCP port.
+        port: u16,
+    },
+    /// An address on this machine, in clear text.
+    Ip(IpAddr, u16),
+    /// A unix socket, in clear text.
+    Unix(String),
+}

@@ -1,0 +1,3 @@
+//! What Tollgate's services share: messages that `envoy-types` lacks, JSON for protobuf, and the server shell.
+
+pub mod extauth;
