@@ -5,6 +5,12 @@ use serde::{Deserialize, Serialize};
 
 /// Skeleton.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
-#[kube(group = "gateway.envoyproxy.io", version = "v1alpha1", kind = "SecurityPolicy", namespaced, derive = "PartialEq")]
+#[kube(
+    group = "gateway.envoyproxy.io",
+    version = "v1alpha1",
+    kind = "SecurityPolicy",
+    namespaced,
+    derive = "PartialEq"
+)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityPolicySpec {}

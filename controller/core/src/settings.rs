@@ -1,6 +1,10 @@
 //! What an operator decides about the translation, as opposed to what the users' objects say.
 
-use std::{collections::BTreeMap, net::{IpAddr, Ipv4Addr}, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
 
 /// Input of [`crate::translate`] beside the snapshot. [`Settings::default`] is Envoy Gateway's default installation.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,7 +46,10 @@ impl Default for Settings {
                 timeout: None,
                 fail_closed: false,
             }),
-            extauth: Some(ServiceAddress::Dns { host: format!("envoy-extauth.{namespace}.svc.cluster.local"), port: 10003 }),
+            extauth: Some(ServiceAddress::Dns {
+                host: format!("envoy-extauth.{namespace}.svc.cluster.local"),
+                port: 10003,
+            }),
             addresses: BTreeMap::new(),
             access_log: Some("/dev/stdout".into()),
         }

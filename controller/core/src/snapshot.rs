@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use controller_api::{backend::Backend, backend_traffic_policy::BackendTrafficPolicy, security_policy::SecurityPolicy};
-use gateway_api::apis::experimental::{gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute, referencegrants::ReferenceGrant};
+use gateway_api::apis::experimental::{
+    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute, referencegrants::ReferenceGrant,
+};
 use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Secret, Service},
     discovery::v1::EndpointSlice,
