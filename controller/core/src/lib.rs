@@ -5,6 +5,7 @@
 pub mod ir;
 mod settings;
 pub mod snapshot;
+pub mod xds;
 
 pub use settings::{RateLimitService, ServiceAddress, Settings};
 pub use snapshot::Snapshot;

@@ -1,0 +1,7 @@
+//! Envoy's messages for one [`crate::ir::Proxy`].
+//!
+//! Nothing here fails: whatever cannot be expressed has been refused while the IR was built.
+
+mod resources;
+
+pub use resources::{Named, Resource, Resources, Type};
