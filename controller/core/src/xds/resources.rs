@@ -131,8 +131,7 @@ impl Resources {
 }
 
 fn version(encoded: &[u8]) -> String {
-    let digest = Sha256::digest(encoded);
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(encoded)).chars().take(16).collect()
 }
 
 #[cfg(test)]
