@@ -37,6 +37,26 @@ pub struct Proxy {
     pub gateway: ObjectRef,
     /// In the order of the Gateway's spec; invalid listeners are left out.
     pub http: Vec<HttpListener>,
+    /// The Service before this fleet, once it exists; Envoy's local cluster for zone-aware routing.
+    pub local: Option<Local>,
+}
+
+/// The replicas of a fleet as they find each other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Local {
+    /// The Service, with its first port as section.
+    pub origin: Origin,
+    /// By zone, which is empty when a slice names none.
+    pub zones: BTreeMap<String, Vec<Endpoint>>,
+}
+
+/// The object that a piece of configuration comes from, as Envoy's metadata names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The object.
+    pub object: ObjectRef,
+    /// Part of it: a Service's port.
+    pub section: Option<String>,
 }
 
 /// One HTTP listener of a Gateway with the routes attached to it.
@@ -61,7 +81,8 @@ pub struct HttpListener {
 /// One match of one rule of one route on one hostname.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpRoute {
-    /// `httproute/<ns>/<name>/rule/<i>/match/<j>/<hostname with . as _>`; the level-one rate limit descriptor too.
+    /// `httproute/<ns>/<name>/rule/<i>/match/<j>/<hostname with . as _>`, with `match/-1` for a rule without matches;
+    /// the level-one rate limit descriptor too.
     pub name: String,
     /// The route object it comes from.
     pub route: ObjectRef,
@@ -85,7 +106,7 @@ pub struct HttpRoute {
     pub mirrors: Vec<Mirror>,
     /// `timeouts.request` and `timeouts.backendRequest` of the rule.
     pub timeouts: RouteTimeouts,
-    /// Labels and annotations that upstream puts into the route's `filter_metadata`, if any.
+    /// The route object's annotations below `gateway.envoyproxy.io/`, without that prefix, for `filter_metadata`.
     pub metadata: BTreeMap<String, String>,
     /// The effective BackendTrafficPolicy, shared by all routes that have it.
     pub traffic: Option<Arc<Traffic>>,
@@ -144,10 +165,10 @@ pub enum Action {
     },
 }
 
-/// The cluster of one rule.
+/// The cluster of one rule, or of what else is sent somewhere.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Destination {
-    /// Cluster name, `httproute/<ns>/<name>/rule/<i>`.
+    /// Cluster name, `httproute/<ns>/<name>/rule/<i>`; `…-mirror-<index of the filter>` for a mirror.
     pub name: String,
     /// One for each backendRef with a weight above zero, invalid ones included.
     pub backends: Vec<Backend>,
@@ -160,6 +181,8 @@ pub struct Backend {
     pub name: String,
     /// Share of the traffic relative to its siblings.
     pub weight: u32,
+    /// The object that the reference names; `None` when the reference is broken.
+    pub origin: Option<Origin>,
     /// Where it is; `None` when the reference is broken, so that its share of requests answers 500.
     pub endpoints: Option<Endpoints>,
     /// Speaks HTTP/2 in clear text (`appProtocol: kubernetes.io/h2c`).

@@ -2,10 +2,13 @@
 //!
 //! Nothing here reads a clock, a file or a socket: [`translate`] is a function of a [`Snapshot`] and [`Settings`].
 
+pub mod infra;
 pub mod ir;
 mod settings;
 pub mod snapshot;
+pub mod translate;
 pub mod xds;
 
 pub use settings::{RateLimitService, ServiceAddress, Settings};
 pub use snapshot::Snapshot;
+pub use translate::{Translation, translate};

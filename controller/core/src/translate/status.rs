@@ -1,0 +1,105 @@
+//! Conditions and the statuses they make up.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::ir::ObjectRef;
+
+/// The new `status` of one object, without transition times: the writer knows what stood there before.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ObjectStatus {
+    /// As written in the manifest, such as `HTTPRoute`.
+    pub kind: &'static str,
+    /// Empty for cluster-scoped kinds.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// The kind's own `status`.
+    pub status: Value,
+}
+
+/// Where the stages of a translation write the statuses.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// In the order in which they were written.
+    pub statuses: Vec<ObjectStatus>,
+}
+
+impl Report {
+    /// Adds the status of `object`.
+    pub fn push(&mut self, object: &ObjectRef, status: Value) {
+        let ObjectRef { kind, namespace, name } = object.clone();
+        self.statuses.push(ObjectStatus { kind, namespace, name, status });
+    }
+}
+
+/// One condition of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    /// Such as `Accepted`.
+    pub r#type: &'static str,
+    /// `True` or `False`.
+    pub status: bool,
+    /// Machine-readable cause, such as `BackendNotFound`.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// The conditions of one object or part of it, at most one of a type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions(Vec<Condition>);
+
+/// Longest message that the API server takes, in bytes.
+const MAX_MESSAGE: usize = 32_768;
+
+impl Conditions {
+    /// Sets the condition of this type, replacing an earlier one.
+    pub fn set(&mut self, r#type: &'static str, status: bool, reason: impl Into<String>, message: impl Into<String>) {
+        let mut message = message.into();
+        if message.len() > MAX_MESSAGE {
+            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+        }
+        let condition = Condition { r#type, status, reason: reason.into(), message };
+        match self.0.iter_mut().find(|known| known.r#type == r#type) {
+            Some(known) => *known = condition,
+            None => self.0.push(condition),
+        }
+    }
+
+    /// The condition of this type.
+    pub fn find(&self, r#type: &str) -> Option<&Condition> {
+        self.0.iter().find(|condition| condition.r#type == r#type)
+    }
+
+    /// Nothing has been said yet.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As it stands in a status; `generation` is that of the object.
+    pub fn to_json(&self, generation: Option<i64>) -> Value {
+        let one = |condition: &Condition| {
+            let mut value = json!({
+                "type": condition.r#type,
+                "status": if condition.status { "True" } else { "False" },
+                "reason": condition.reason,
+                "message": condition.message,
+            });
+            if let (Some(generation), Some(fields)) = (generation, value.as_object_mut()) {
+                fields.insert("observedGeneration".into(), generation.into());
+            }
+            value
+        };
+        self.0.iter().map(one).collect()
+    }
+}
+
+/// An error's text as a condition's message: first letter upper-case, a full stop at the end.
+pub fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let Some(first) = letters.next() else { return String::new() };
+    let stop = if text.ends_with('.') { "" } else { "." };
+    format!("{}{}{stop}", first.to_uppercase(), letters.as_str())
+}
