@@ -1,1 +1,3 @@
-//! Skeleton.
+//! The shell around `controller-core`: where manifests come from and where the translation goes.
+
+pub mod ads;

@@ -1,0 +1,3 @@
+//! The xDS server: delta ADS over each proxy's latest resources.
+
+pub mod session;

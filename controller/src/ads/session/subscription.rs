@@ -1,0 +1,250 @@
+//! What one client asked for in one type, and what it has been told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use controller_core::xds::{self, Resources, Type};
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
+
+/// The name that subscribes to every resource of a type.
+const WILDCARD: &str = "*";
+
+/// A resource that the client refused. It keeps what it had before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// The version it refused.
+    pub version: String,
+    /// Its `error_detail`.
+    pub message: String,
+}
+
+/// State of one type on one stream.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    kind: Type,
+    wildcard: bool,
+    names: BTreeSet<String>,
+    /// The version that the client holds or was last sent; `None` where it was told that there is no such resource.
+    told: BTreeMap<String, Option<String>>,
+    /// The subscription is new, so that even an empty answer is news: Envoy starts up only after it.
+    unanswered: bool,
+    in_flight: Option<InFlight>,
+    /// Parts of a rejected response, to be sent one by one until the culprit is alone.
+    retries: Vec<Vec<String>>,
+    rejected: BTreeMap<String, Rejection>,
+}
+
+/// A response that the client has neither accepted nor rejected yet.
+#[derive(Debug)]
+struct InFlight {
+    nonce: String,
+    names: Vec<String>,
+}
+
+impl Subscription {
+    /// The state that the first request for a type on a stream makes.
+    pub(super) fn new(kind: Type, request: &DeltaDiscoveryRequest) -> Self {
+        // Clusters and listeners may be asked for by naming none, as clients did before `*` existed.
+        let legacy = request.resource_names_subscribe.is_empty() && matches!(kind, Type::Cluster | Type::Listener);
+        let mut subscription = Self {
+            kind,
+            wildcard: legacy,
+            names: BTreeSet::new(),
+            told: BTreeMap::new(),
+            unanswered: legacy,
+            in_flight: None,
+            retries: Vec::new(),
+            rejected: BTreeMap::new(),
+        };
+        subscription.subscribe(&request.resource_names_subscribe);
+        for (name, version) in &request.initial_resource_versions {
+            if subscription.wants(name) {
+                subscription.told.insert(name.clone(), Some(version.clone()));
+                subscription.unanswered = false;
+            }
+        }
+        subscription
+    }
+
+    /// Adds names. A name that is asked for again is sent again.
+    pub(super) fn subscribe(&mut self, names: &[String]) {
+        for name in names {
+            if name == WILDCARD {
+                self.unanswered |= !self.wildcard;
+                self.wildcard = true;
+            } else {
+                self.told.remove(name);
+                self.names.insert(name.clone());
+            }
+        }
+    }
+
+    /// Takes names away. One that the wildcard still covers is told again, as the protocol asks.
+    pub(super) fn unsubscribe(&mut self, names: &[String]) {
+        for name in names {
+            if name == WILDCARD {
+                self.wildcard = false;
+            } else {
+                self.names.remove(name);
+                // No resource has this version, so that the client hears of the name again.
+                self.told.insert(name.clone(), Some(String::new()));
+            }
+        }
+        let (wildcard, names) = (self.wildcard, &self.names);
+        self.told.retain(|name, _| wildcard || names.contains(name));
+        self.rejected.retain(|name, _| wildcard || names.contains(name));
+    }
+
+    /// Takes the client's answer to the response `nonce`; an answer to any other response is stale and says nothing.
+    pub(super) fn answer(&mut self, nonce: &str, error: Option<&str>) {
+        let Some(response) = self.in_flight.take_if(|response| response.nonce == nonce) else { return };
+        let mut names = response.names;
+        match error {
+            None => self.rejected.retain(|name, _| !names.contains(name)),
+            Some(_) if names.len() > 1 => {
+                let second_half = names.split_off(names.len() / 2);
+                self.retries.extend([second_half, names]);
+            }
+            Some(message) => {
+                for name in names {
+                    let Some(Some(version)) = self.told.get(&name) else { continue };
+                    let rejection = Rejection { version: version.clone(), message: message.to_owned() };
+                    self.rejected.insert(name, rejection);
+                }
+            }
+        }
+    }
+
+    /// Stops waiting for the client's answer.
+    pub(super) fn give_up_waiting(&mut self) {
+        self.in_flight = None;
+    }
+
+    /// A response is waiting for the client's answer.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// Number of names that the client made this server remember.
+    pub(super) fn len(&self) -> usize {
+        self.names.len().max(self.told.len())
+    }
+
+    /// The client holds no resource.
+    pub(super) fn is_empty(&self) -> bool {
+        self.told.values().all(Option::is_none)
+    }
+
+    /// What the client refused and has not accepted a newer version of.
+    pub(super) fn rejected(&self) -> &BTreeMap<String, Rejection> {
+        &self.rejected
+    }
+
+    /// The client was sent every resource there is and has answered.
+    pub(super) fn holds_all(&self, resources: &Resources) -> bool {
+        let answered = !self.unanswered && self.in_flight.is_none() && self.retries.is_empty();
+        answered && resources.of(self.kind).all(|(name, resource)| self.holds(name, &resource.version))
+    }
+
+    /// New and changed resources, and names that there is no resource for; `with_removals` also what is gone.
+    pub(super) fn additions(
+        &mut self,
+        resources: &Resources,
+        nonce: impl FnOnce() -> String,
+        with_removals: bool,
+    ) -> Option<DeltaDiscoveryResponse> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let names = self.next_retry(resources).unwrap_or_else(|| self.news(resources));
+        let mut removed = self.missing(resources);
+        if with_removals {
+            removed.extend(self.gone(resources));
+        }
+        (self.unanswered || !names.is_empty() || !removed.is_empty())
+            .then(|| self.respond(resources, nonce(), names, removed))
+    }
+
+    /// What the client still holds although it is gone.
+    pub(super) fn removals(
+        &mut self,
+        resources: &Resources,
+        nonce: impl FnOnce() -> String,
+    ) -> Option<DeltaDiscoveryResponse> {
+        let removed = self.gone(resources);
+        (!removed.is_empty()).then(|| self.respond(resources, nonce(), Vec::new(), removed))
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
+    fn holds(&self, name: &str, version: &str) -> bool {
+        self.told.get(name).and_then(Option::as_deref) == Some(version)
+    }
+
+    fn next_retry(&mut self, resources: &Resources) -> Option<Vec<String>> {
+        while let Some(mut names) = self.retries.pop() {
+            names.retain(|name| self.wants(name) && self.find(resources, name).is_some());
+            if !names.is_empty() {
+                return Some(names);
+            }
+        }
+        None
+    }
+
+    fn news(&self, resources: &Resources) -> Vec<String> {
+        let is_new = |name: &str, version: &str| self.wants(name) && !self.holds(name, version);
+        let wanted = resources.of(self.kind).filter(|(name, resource)| is_new(name, &resource.version));
+        wanted.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    fn missing(&self, resources: &Resources) -> Vec<String> {
+        let is_missing = |name: &&String| !self.told.contains_key(*name) && self.find(resources, name).is_none();
+        self.names.iter().filter(is_missing).cloned().collect()
+    }
+
+    fn gone(&self, resources: &Resources) -> Vec<String> {
+        let told = self.told.iter().filter(|(_, version)| version.is_some());
+        told.map(|(name, _)| name).filter(|name| self.find(resources, name).is_none()).cloned().collect()
+    }
+
+    fn find<'r>(&self, resources: &'r Resources, name: &str) -> Option<&'r xds::Resource> {
+        resources.find(self.kind, name)
+    }
+
+    fn respond(
+        &mut self,
+        resources: &Resources,
+        nonce: String,
+        names: Vec<String>,
+        removed: Vec<String>,
+    ) -> DeltaDiscoveryResponse {
+        let mut response = DeltaDiscoveryResponse {
+            type_url: self.kind.url().to_owned(),
+            nonce: nonce.clone(),
+            ..DeltaDiscoveryResponse::default()
+        };
+        for name in &names {
+            let Some(resource) = self.find(resources, name) else { continue };
+            self.told.insert(name.clone(), Some(resource.version.clone()));
+            response.resources.push(Resource {
+                name: name.clone(),
+                version: resource.version.clone(),
+                resource: Some(resource.any.clone()),
+                ..Resource::default()
+            });
+        }
+        for name in &removed {
+            self.rejected.remove(name);
+            if self.names.contains(name) {
+                self.told.insert(name.clone(), None);
+            } else {
+                self.told.remove(name);
+            }
+        }
+        response.removed_resources = removed;
+        self.unanswered = false;
+        self.in_flight = Some(InFlight { nonce, names });
+        response
+    }
+}
