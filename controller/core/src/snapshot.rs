@@ -4,12 +4,23 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use controller_api::{backend::Backend, backend_traffic_policy::BackendTrafficPolicy, security_policy::SecurityPolicy};
 use gateway_api::apis::experimental::{
-    gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute, referencegrants::ReferenceGrant,
+    gatewayclasses::GatewayClass,
+    gateways::Gateway,
+    httproutes::{HttpRoute, HttpRouteParentRefs},
+    referencegrants::ReferenceGrant,
 };
-use k8s_openapi::api::{
-    core::v1::{ConfigMap, Namespace, Secret, Service},
-    discovery::v1::EndpointSlice,
+use k8s_openapi::{
+    ByteString,
+    api::{
+        core::v1::{ConfigMap, Namespace, Secret, Service},
+        discovery::v1::EndpointSlice,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::ir::ObjectRef;
 
 /// Namespace and name; the namespace is empty for cluster-scoped kinds.
 pub type Key = (String, String);
@@ -32,4 +43,220 @@ pub struct Snapshot {
     pub backends: Objects<Backend>,
     pub backend_traffic_policies: Objects<BackendTrafficPolicy>,
     pub security_policies: Objects<SecurityPolicy>,
+    /// Routes of kinds that are not translated; they are refused in their status.
+    pub unsupported_routes: BTreeMap<ObjectRef, Arc<UnsupportedRoute>>,
+}
+
+/// What every kind of route has in common.
+#[derive(Clone, Debug, Deserialize)]
+pub struct UnsupportedRoute {
+    /// As of any object.
+    pub metadata: ObjectMeta,
+    /// The rest is not looked at.
+    #[serde(default)]
+    pub spec: UnsupportedRouteSpec,
+}
+
+/// The part of a route's spec that says where it wants to attach.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnsupportedRouteSpec {
+    /// The same in all kinds of routes.
+    #[serde(default)]
+    pub parent_refs: Vec<HttpRouteParentRefs>,
+}
+
+/// What became of an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is part of the snapshot now.
+    Known {
+        /// The object.
+        object: ObjectRef,
+        /// There was one of this kind and name before.
+        replaced: bool,
+    },
+    /// Its kind means nothing to the translation.
+    Ignored {
+        /// As written in the manifest.
+        api_version: String,
+        /// As written in the manifest.
+        kind: String,
+    },
+}
+
+/// Why a manifest is no object.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ObjectError {
+    /// Every object has these.
+    #[error("an object of kind {kind:?} named {name:?} lacks the field {field}")]
+    Missing {
+        /// Empty when it is what is missing.
+        kind: String,
+        /// Empty when it is what is missing.
+        name: String,
+        /// Path of the field.
+        field: &'static str,
+    },
+    /// A field is not what the kind's schema says.
+    #[error("{object}: {field}: {cause}")]
+    Invalid {
+        /// The object.
+        object: ObjectRef,
+        /// Path of the field, such as `spec.rules[0].matches`.
+        field: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+}
+
+const GATEWAY_API: &str = "gateway.networking.k8s.io";
+const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
+
+impl Snapshot {
+    /// Adds an object of any kind, in any version of its group, in place of one with the same kind and name.
+    ///
+    /// Objects without a namespace are in `default`, as `kubectl apply` would put them there.
+    pub fn insert(&mut self, object: Value) -> Result<Inserted, ObjectError> {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (api_version, kind, name) = (text("/apiVersion"), text("/kind"), text("/metadata/name"));
+        let required = [(&api_version, "apiVersion"), (&kind, "kind"), (&name, "metadata.name")];
+        if let Some((_, field)) = required.into_iter().find(|(value, _)| value.is_empty()) {
+            return Err(ObjectError::Missing { kind: kind.clone(), name: name.clone(), field });
+        }
+        let namespace = match text("/metadata/namespace") {
+            empty if empty.is_empty() => "default".to_owned(),
+            namespace => namespace,
+        };
+        let group = api_version.rsplit_once('/').map_or("", |(group, _version)| group);
+
+        let namespaced = |kind| ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
+        let cluster = |kind| ObjectRef { kind, namespace: String::new(), name: name.clone() };
+        match (group, kind.as_str()) {
+            (GATEWAY_API, "GatewayClass") => put(&mut self.gateway_classes, cluster("GatewayClass"), object),
+            (GATEWAY_API, "Gateway") => put(&mut self.gateways, namespaced("Gateway"), object),
+            (GATEWAY_API, "HTTPRoute") => put(&mut self.http_routes, namespaced("HTTPRoute"), object),
+            (GATEWAY_API, "ReferenceGrant") => put(&mut self.reference_grants, namespaced("ReferenceGrant"), object),
+            (ENVOY_GATEWAY, "Backend") => put(&mut self.backends, namespaced("Backend"), object),
+            (ENVOY_GATEWAY, "BackendTrafficPolicy") => {
+                put(&mut self.backend_traffic_policies, namespaced("BackendTrafficPolicy"), object)
+            }
+            (ENVOY_GATEWAY, "SecurityPolicy") => put(&mut self.security_policies, namespaced("SecurityPolicy"), object),
+            ("", "Namespace") => put(&mut self.namespaces, cluster("Namespace"), object),
+            ("", "Service") => put(&mut self.services, namespaced("Service"), object),
+            ("", "ConfigMap") => put(&mut self.config_maps, namespaced("ConfigMap"), object),
+            ("", "Secret") => {
+                let secret = namespaced("Secret");
+                let inserted = put(&mut self.secrets, secret.clone(), object)?;
+                self.merge_string_data(&secret);
+                Ok(inserted)
+            }
+            ("discovery.k8s.io", "EndpointSlice") => {
+                put(&mut self.endpoint_slices, namespaced("EndpointSlice"), object)
+            }
+            (GATEWAY_API, "GRPCRoute") => self.put_unsupported(namespaced("GRPCRoute"), object),
+            (GATEWAY_API, "TLSRoute") => self.put_unsupported(namespaced("TLSRoute"), object),
+            (GATEWAY_API, "TCPRoute") => self.put_unsupported(namespaced("TCPRoute"), object),
+            (GATEWAY_API, "UDPRoute") => self.put_unsupported(namespaced("UDPRoute"), object),
+            _ => Ok(Inserted::Ignored { api_version, kind }),
+        }
+    }
+
+    fn put_unsupported(&mut self, object: ObjectRef, value: Value) -> Result<Inserted, ObjectError> {
+        let route = parse(&object, value)?;
+        let replaced = self.unsupported_routes.insert(object.clone(), Arc::new(route)).is_some();
+        Ok(Inserted::Known { object, replaced })
+    }
+
+    /// Does for `stringData` what the API server does on writing.
+    fn merge_string_data(&mut self, object: &ObjectRef) {
+        let key = (object.namespace.clone(), object.name.clone());
+        let Some(secret) = self.secrets.get_mut(&key).map(Arc::make_mut) else { return };
+        if let Some(texts) = secret.string_data.take() {
+            let data = secret.data.get_or_insert_default();
+            data.extend(texts.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))));
+        }
+    }
+}
+
+fn put<T: DeserializeOwned>(
+    objects: &mut Objects<T>,
+    object: ObjectRef,
+    value: Value,
+) -> Result<Inserted, ObjectError> {
+    let parsed = parse(&object, value)?;
+    let replaced = objects.insert((object.namespace.clone(), object.name.clone()), Arc::new(parsed)).is_some();
+    Ok(Inserted::Known { object, replaced })
+}
+
+fn parse<T: DeserializeOwned>(object: &ObjectRef, mut value: Value) -> Result<T, ObjectError> {
+    if let Some(fields) = value.as_object_mut() {
+        // What the last writer thought of it is no input, and need not even fit its schema.
+        fields.remove("status");
+        if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("namespace".into(), object.namespace.clone().into());
+        }
+    }
+    serde_path_to_error::deserialize(value).map_err(|error| ObjectError::Invalid {
+        object: object.clone(),
+        field: error.path().to_string(),
+        // A parser's message may quote the value.
+        cause: match object.kind {
+            "Secret" => "has the wrong type or is not base64".to_owned(),
+            _ => error.inner().to_string(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn takes_any_version_and_defaults_the_namespace() {
+        let mut snapshot = Snapshot::default();
+        let route = json!({"apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "HTTPRoute",
+            "metadata": {"name": "app"}, "spec": {}, "status": {"parents": null}});
+        let object = ObjectRef { kind: "HTTPRoute", namespace: "default".into(), name: "app".into() };
+        let first = snapshot.insert(route.clone()).unwrap();
+        assert_eq!(first, Inserted::Known { object: object.clone(), replaced: false });
+        assert_eq!(snapshot.insert(route).unwrap(), Inserted::Known { object, replaced: true });
+        let stored = &snapshot.http_routes[&("default".into(), "app".into())];
+        assert_eq!(stored.metadata.namespace.as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn names_the_object_and_the_field() {
+        let route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "app", "namespace": "web"},
+            "spec": {"rules": [{"backendRefs": [{"name": "a", "port": "http"}]}]}});
+        let error = Snapshot::default().insert(route).unwrap_err().to_string();
+        assert!(error.starts_with("HTTPRoute web/app: spec.rules[0].backendRefs[0].port: invalid type"), "{error}");
+
+        let nameless = json!({"apiVersion": "v1", "kind": "Service", "metadata": {}});
+        let error = Snapshot::default().insert(nameless).unwrap_err().to_string();
+        assert_eq!(error, r#"an object of kind "Service" named "" lacks the field metadata.name"#);
+    }
+
+    #[test]
+    fn ignores_what_it_does_not_know() {
+        let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "app"}});
+        let ignored = Inserted::Ignored { api_version: "apps/v1".into(), kind: "Deployment".into() };
+        assert_eq!(Snapshot::default().insert(deployment).unwrap(), ignored);
+    }
+
+    #[test]
+    fn reads_string_data_of_secrets() {
+        let mut snapshot = Snapshot::default();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys"},
+            "data": {"a": "YQ=="}, "stringData": {"b": "b"}});
+        snapshot.insert(secret).unwrap();
+        let data = snapshot.secrets[&("default".into(), "keys".into())].data.clone().unwrap();
+        assert_eq!(data.keys().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(data["b"].0, b"b");
+    }
 }
