@@ -1,0 +1,47 @@
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Reads `value` as the spec of a policy, or says where and why that failed.
+pub(crate) fn read<T>(
+    value: &Value,
+    deserialize: impl FnOnce(serde_path_to_error::Deserializer<'_, '_, &Value>) -> Result<T, serde_json::Error>,
+) -> Result<T, String> {
+    let mut track = serde_path_to_error::Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
+    deserialize(deserializer).map_err(|error| format!("spec.{}: {error}", track.path()))
+}
+
+/// What a policy applies to, of a spec that could not be read as a whole.
+pub(crate) fn targets<T: DeserializeOwned>(value: &Value) -> Result<T, serde_json::Error> {
+    T::deserialize(value)
+}
+
+/// Implements serde's traits for the spec of a policy, which derives them with `remote = "Self"`.
+///
+/// A policy with a field that cannot be read still exists: were it dropped, the routes it guards would fall open. Its
+/// `malformed` says what is wrong, only its targets are set, and the translation answers for it.
+macro_rules! lenient_spec {
+    ($spec:ident) => {
+        impl<'de> serde::Deserialize<'de> for $spec {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let value = serde_json::Value::deserialize(deserializer)?;
+                match $crate::lenient::read(&value, |deserializer| Self::deserialize(deserializer)) {
+                    Ok(spec) => Ok(spec),
+                    Err(malformed) => Ok(Self {
+                        targets: $crate::lenient::targets(&value).map_err(|_| serde::de::Error::custom(&malformed))?,
+                        malformed: Some(malformed),
+                        ..Self::default()
+                    }),
+                }
+            }
+        }
+
+        impl serde::Serialize for $spec {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                Self::serialize(self, serializer)
+            }
+        }
+    };
+}
+
+pub(crate) use lenient_spec;
