@@ -1,2 +1,165 @@
-//! Skeleton.
-fn main() {}
+//! The command line of the load generator.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use loadtest::address::Address;
+use loadtest::compare::Comparison;
+use loadtest::floor;
+use loadtest::process;
+use loadtest::report::Report;
+use loadtest::run;
+use loadtest::settings::Load;
+use loadtest::target::rls::{self, Rls};
+
+/// Measures Tollgate's services: open and closed loop, percentiles without coordinated omission, A against B.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load a rate limit service
+    Rls(Box<RlsArgs>),
+    /// Serve rate limit answers without looking, to compare with
+    Floor(FloorArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct RlsArgs {
+    /// The server: `http://host:port` or `unix:/path`
+    address: Address,
+    /// The server's process; without it, whoever listens at the address
+    #[arg(long)]
+    pid: Option<u32>,
+    /// A second server; both are loaded in turn, and the ratio of their medians is printed
+    #[arg(long, value_name = "ADDRESS")]
+    vs: Option<Address>,
+    /// The second server's process
+    #[arg(long, requires = "vs")]
+    vs_pid: Option<u32>,
+    /// How often each of the two is loaded
+    #[arg(long, default_value = "5", requires = "vs")]
+    rounds: NonZeroUsize,
+    /// Exit with 1 if the first server's CPU time for an answer is more than so many times the second's
+    #[arg(long, value_name = "RATIO", requires = "vs")]
+    max_cpu_ratio: Option<f64>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Load servers on other machines too
+    #[arg(long)]
+    allow_remote: bool,
+    #[command(flatten)]
+    requests: rls::Settings,
+    #[command(flatten)]
+    load: Load,
+}
+
+#[derive(Debug, clap::Args)]
+struct FloorArgs {
+    /// Which server
+    #[arg(long, value_enum)]
+    kind: floor::Kind,
+    /// Address and port to listen on
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Address(#[from] loadtest::address::Error),
+    #[error(transparent)]
+    Requests(#[from] rls::Error),
+    #[error(transparent)]
+    Run(#[from] run::Error),
+    #[error(transparent)]
+    Floor(#[from] floor::Error),
+    #[error("cannot start the runtime: {0}")]
+    Runtime(std::io::Error),
+    #[error("cannot write the report: {0}")]
+    Report(#[from] serde_json::Error),
+    #[error("no request to {0} was answered")]
+    NoAnswer(String),
+    #[error("the CPU time of a process is not known: give --pid and --vs-pid")]
+    CpuUnknown,
+    #[error("{0:.2} times the CPU time for an answer is above the bound of {1}")]
+    CpuRatio(f64, f64),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Rls(args) => load(&args),
+        Command::Floor(args) => serve_floor(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve_floor(args: &FloorArgs) -> Result<(), Error> {
+    Ok(args.kind.runtime()?.block_on(async {
+        let listener = floor::listen(args.listen).await?;
+        if let Ok(address) = listener.local_addr() {
+            println!("listening on http://{address}");
+        }
+        args.kind.serve(listener).await
+    })?)
+}
+
+fn load(args: &RlsArgs) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    let one = |address: &Address, pid: Option<u32>| -> Result<Report, Error> {
+        if !args.allow_remote {
+            address.require_local()?;
+        }
+        let target = Rls::new(address, &args.requests)?;
+        let pid = pid.or_else(|| process::listener(address));
+        let report = runtime.block_on(run::run(target, address, &args.load, pid))?;
+        if report.answered() == 0 {
+            eprintln!("{report}");
+            return Err(Error::NoAnswer(report.address));
+        }
+        Ok(report)
+    };
+    let Some(vs) = &args.vs else {
+        return print(&one(&args.address, args.pid)?, args.json);
+    };
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for round in 1..=args.rounds.get() {
+        for (name, address, pid, reports) in [("A", &args.address, args.pid, &mut a), ("B", vs, args.vs_pid, &mut b)] {
+            if !args.load.quiet {
+                eprintln!("round {round} of {}: {name} = {address}", args.rounds);
+            }
+            reports.push(one(address, pid)?);
+        }
+    }
+    let comparison = Comparison::new(&a, &b);
+    print(&comparison, args.json)?;
+    check(args.max_cpu_ratio, comparison.server_cpu_ratio())
+}
+
+fn print(result: &(impl serde::Serialize + std::fmt::Display), json: bool) -> Result<(), Error> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(result)?);
+    } else {
+        println!("{result}");
+    }
+    Ok(())
+}
+
+fn check(bound: Option<f64>, ratio: Option<f64>) -> Result<(), Error> {
+    let Some(bound) = bound else { return Ok(()) };
+    let ratio = ratio.ok_or(Error::CpuUnknown)?;
+    if ratio > bound { Err(Error::CpuRatio(ratio, bound)) } else { Ok(()) }
+}

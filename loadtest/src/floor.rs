@@ -1,0 +1,134 @@
+//! Servers that answer OK to every rate limit request without looking at it: what any server on the same stack costs at
+//! least.
+
+use std::io;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::{
+    RateLimitService, RateLimitServiceServer,
+};
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use http::{HeaderMap, HeaderValue, Response, header};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::Server;
+
+/// Which floor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Kind {
+    /// tonic as its documentation shows it, on a runtime with a thread for each core.
+    Tonic,
+    /// The same on a runtime with a single thread.
+    TonicCurrentThread,
+    /// The h2 crate alone, on a single thread.
+    H2,
+}
+
+/// Why a floor does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The runtime cannot be started.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    /// The address is taken or not ours.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where it should listen.
+        address: SocketAddr,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// tonic gave up.
+    #[error("the server ended: {0}")]
+    Serve(#[from] tonic::transport::Error),
+    /// Connections can no longer be accepted.
+    #[error("cannot accept connections: {0}")]
+    Accept(io::Error),
+}
+
+impl Kind {
+    /// The runtime that this floor is measured on.
+    pub fn runtime(self) -> Result<tokio::runtime::Runtime, Error> {
+        let mut builder = match self {
+            Self::Tonic => tokio::runtime::Builder::new_multi_thread(),
+            Self::TonicCurrentThread | Self::H2 => tokio::runtime::Builder::new_current_thread(),
+        };
+        builder.enable_all().build().map_err(Error::Runtime)
+    }
+
+    /// Serves the connections of `listener` until something breaks.
+    pub async fn serve(self, listener: TcpListener) -> Result<(), Error> {
+        match self {
+            Self::Tonic | Self::TonicCurrentThread => {
+                let service = RateLimitServiceServer::new(AlwaysOk);
+                let incoming = TcpListenerStream::new(listener);
+                Ok(Server::builder().add_service(service).serve_with_incoming(incoming).await?)
+            }
+            Self::H2 => serve_h2(listener).await,
+        }
+    }
+}
+
+/// Listens on `address`.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })
+}
+
+struct AlwaysOk;
+
+fn ok() -> RateLimitResponse {
+    RateLimitResponse { overall_code: Code::Ok.into(), ..RateLimitResponse::default() }
+}
+
+#[tonic::async_trait]
+impl RateLimitService for AlwaysOk {
+    async fn should_rate_limit(
+        &self,
+        _: tonic::Request<RateLimitRequest>,
+    ) -> Result<tonic::Response<RateLimitResponse>, tonic::Status> {
+        Ok(tonic::Response::new(ok()))
+    }
+}
+
+async fn serve_h2(listener: TcpListener) -> Result<(), Error> {
+    let body = crate::target::grpc_frame(&ok()).freeze();
+    loop {
+        let (stream, _) = listener.accept().await.map_err(Error::Accept)?;
+        stream.set_nodelay(true).map_err(Error::Accept)?;
+        let body = body.clone();
+        tokio::spawn(async move {
+            if let Err(error) = connection(stream, body).await {
+                eprintln!("connection ended: {error}");
+            }
+        });
+    }
+}
+
+async fn connection(stream: TcpStream, body: Bytes) -> Result<(), h2::Error> {
+    let mut connection = h2::server::handshake(stream).await?;
+    while let Some(accepted) = connection.accept().await {
+        let (request, respond) = accepted?;
+        // A stream that its client gives up concerns nobody else.
+        tokio::spawn(answer(request.into_body(), respond, body.clone()));
+    }
+    Ok(())
+}
+
+async fn answer(
+    mut request: h2::RecvStream,
+    mut respond: h2::server::SendResponse<Bytes>,
+    body: Bytes,
+) -> Result<(), h2::Error> {
+    while let Some(data) = request.data().await {
+        request.flow_control().release_capacity(data?.len())?;
+    }
+    let mut head = Response::new(());
+    head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let mut stream = respond.send_response(head, false)?;
+    stream.send_data(body, false)?;
+    let mut trailers = HeaderMap::new();
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    stream.send_trailers(trailers)
+}
