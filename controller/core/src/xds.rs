@@ -2,13 +2,51 @@
 //!
 //! Nothing here fails: whatever cannot be expressed has been refused while the IR was built.
 
+mod access_log;
+mod cluster;
+mod endpoint;
+mod filter;
+mod listener;
+mod matcher;
+mod metadata;
+pub mod name;
+mod ready;
 mod resources;
+mod route;
+mod value;
 
+pub use matcher::valid_regex;
 pub use resources::{Named, Resource, Resources, Type};
 
-use crate::{Settings, ir};
+use crate::{
+    Settings,
+    ir::{self, Action},
+};
 
 /// Everything that Envoy needs to do what `proxy` says.
-pub fn build(_proxy: &ir::Proxy, _settings: &Settings) -> Resources {
-    Resources::default()
+pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
+    let mut resources = Resources::default();
+    resources.add(&ready::listener());
+    if let Some(local) = &proxy.local {
+        cluster::add_local(&mut resources, &proxy.key, local);
+    }
+    for port in listener::Port::all(proxy, settings) {
+        resources.add(&listener::listener(&port));
+        resources.add(&route::configuration(&port));
+        for route in port.routes() {
+            add_backends(&mut resources, route);
+        }
+        for filter in filter::FILTERS {
+            filter.resources(&port, &mut resources);
+        }
+    }
+    resources
+}
+
+fn add_backends(resources: &mut Resources, route: &ir::HttpRoute) {
+    let Action::Forward(destination) = &route.action else { return };
+    let metadata = metadata::of(&route.route, route.rule_name.as_deref(), &route.metadata);
+    for destination in [destination].into_iter().chain(route.mirrors.iter().map(|mirror| &mirror.destination)) {
+        cluster::add(resources, destination, &metadata, route.traffic.as_deref());
+    }
 }

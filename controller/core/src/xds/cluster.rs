@@ -1,0 +1,183 @@
+//! Clusters: the backends of rules, the fleet itself, and the services that filters ask.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                CircuitBreakers, Cluster, LoadBalancingPolicy,
+                circuit_breakers::Thresholds,
+                cluster::{
+                    ClusterDiscoveryType, CommonLbConfig, CustomClusterType, DiscoveryType, DnsLookupFamily,
+                    EdsClusterConfig,
+                },
+                load_balancing_policy::Policy,
+            },
+            core::v3::{Http2ProtocolOptions, Metadata},
+            endpoint::v3::ClusterLoadAssignment,
+        },
+        extensions::{
+            clusters::{common::dns::v3::DnsLookupFamily as DnsFamily, dns::v3::DnsCluster},
+            load_balancing_policies::{
+                common::v3::{
+                    LocalityLbConfig,
+                    locality_lb_config::{LocalityConfigSpecifier, LocalityWeightedLbConfig, ZoneAwareLbConfig},
+                },
+                least_request::v3::LeastRequest,
+            },
+            upstreams::http::v3::{
+                HttpProtocolOptions,
+                http_protocol_options::{
+                    ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+                },
+            },
+        },
+    },
+    google::protobuf::{Any, UInt64Value},
+};
+
+use super::{
+    Resources, endpoint, metadata,
+    value::{ads, any, extension, millis, uint32},
+};
+use crate::ir::{Backend, Destination, Endpoints, HeaderMutations, Local, Traffic};
+
+const CONNECT_TIMEOUT_MS: u64 = 10_000;
+const BUFFER_LIMIT_BYTES: u32 = 32_768;
+const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+
+/// Backends of one destination share a cluster unless a request must be able to tell them apart.
+pub(crate) fn is_split(destination: &Destination) -> bool {
+    let backends = &destination.backends;
+    let differs = |of: fn(&Backend) -> bool| backends.iter().any(of) && !backends.iter().all(of);
+    backends.iter().any(|backend| backend.endpoints.is_none() || has_header_mutations(backend))
+        || differs(is_empty)
+        || differs(is_dns)
+        || differs(|backend| backend.h2c)
+}
+
+fn has_header_mutations(backend: &Backend) -> bool {
+    let none = HeaderMutations::default();
+    backend.request_headers != none || backend.response_headers != none
+}
+
+fn is_empty(backend: &Backend) -> bool {
+    matches!(&backend.endpoints, Some(Endpoints::Static(endpoints)) if endpoints.is_empty())
+}
+
+fn is_dns(backend: &Backend) -> bool {
+    matches!(backend.endpoints, Some(Endpoints::Dns(_)))
+}
+
+/// The clusters of a destination with their endpoints: one, or one for each valid backend.
+pub(crate) fn add(
+    resources: &mut Resources,
+    destination: &Destination,
+    metadata: &Metadata,
+    traffic: Option<&Traffic>,
+) {
+    if !is_split(destination) {
+        let backends: Vec<&Backend> = destination.backends.iter().collect();
+        return add_one(resources, &destination.name, &backends, metadata, traffic);
+    }
+    for backend in destination.backends.iter().filter(|backend| backend.endpoints.is_some()) {
+        add_one(resources, &backend.name, &[backend], metadata, traffic);
+    }
+}
+
+fn add_one(
+    resources: &mut Resources,
+    name: &str,
+    backends: &[&Backend],
+    metadata: &Metadata,
+    _traffic: Option<&Traffic>,
+) {
+    let assignment = endpoint::load_assignment(name, backends);
+    let mut cluster = Cluster { metadata: Some(metadata.clone()), ..named(name) };
+    if backends.iter().any(|backend| backend.h2c) {
+        cluster.typed_extension_protocol_options = http2();
+    }
+    if backends.iter().copied().any(is_dns) {
+        resources.add(&with_dns(cluster, assignment));
+    } else {
+        resources.add(&with_eds(cluster));
+        resources.add(&assignment);
+    }
+}
+
+/// The fleet itself, so that Envoy knows how many of its kind each zone has.
+pub(crate) fn add_local(resources: &mut Resources, name: &str, local: &Local) {
+    let zone_aware = ZoneAwareLbConfig { min_cluster_size: Some(UInt64Value { value: 1 }), ..Default::default() };
+    let mut cluster = with_eds(Cluster { metadata: Some(metadata::origin(&local.origin)), ..named(name) });
+    cluster.load_balancing_policy = Some(least_request(LocalityConfigSpecifier::ZoneAwareLbConfig(zone_aware)));
+    resources.add(&cluster);
+    resources.add(&endpoint::local(name, local));
+}
+
+/// What all clusters have in common.
+pub(crate) fn named(name: &str) -> Cluster {
+    let thresholds = Thresholds { max_retries: uint32(1024), ..Default::default() };
+    Cluster {
+        name: name.to_owned(),
+        connect_timeout: Some(millis(CONNECT_TIMEOUT_MS)),
+        per_connection_buffer_limit_bytes: uint32(BUFFER_LIMIT_BYTES),
+        dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
+        common_lb_config: Some(CommonLbConfig::default()),
+        circuit_breakers: Some(CircuitBreakers { thresholds: vec![thresholds], ..Default::default() }),
+        ignore_health_on_host_removal: true,
+        load_balancing_policy: Some(least_request(LocalityConfigSpecifier::LocalityWeightedLbConfig(
+            LocalityWeightedLbConfig::default(),
+        ))),
+        ..Default::default()
+    }
+}
+
+fn least_request(localities: LocalityConfigSpecifier) -> LoadBalancingPolicy {
+    let config = LeastRequest {
+        locality_lb_config: Some(LocalityLbConfig { locality_config_specifier: Some(localities) }),
+        ..Default::default()
+    };
+    let policy = extension("envoy.load_balancing_policies.least_request", &config);
+    LoadBalancingPolicy { policies: vec![Policy { typed_extension_config: Some(policy) }] }
+}
+
+fn with_eds(mut cluster: Cluster) -> Cluster {
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()));
+    cluster.eds_cluster_config = Some(EdsClusterConfig { eds_config: Some(ads()), service_name: cluster.name.clone() });
+    cluster
+}
+
+/// The cluster with endpoints whose names Envoy resolves, again every 30 seconds or as the records say.
+pub(crate) fn with_dns(mut cluster: Cluster, assignment: ClusterLoadAssignment) -> Cluster {
+    let dns = DnsCluster {
+        dns_refresh_rate: Some(millis(30_000)),
+        respect_dns_ttl: true,
+        dns_lookup_family: DnsFamily::V4Preferred.into(),
+        ..Default::default()
+    };
+    let kind = CustomClusterType { name: "envoy.cluster.dns".into(), typed_config: Some(any(&dns)) };
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(kind));
+    cluster.load_assignment = Some(assignment);
+    cluster
+}
+
+/// HTTP/2 towards the backends, whatever the client speaks.
+pub(crate) fn http2() -> HashMap<String, Any> {
+    let options = HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(http2_windows())),
+        })),
+        ..Default::default()
+    };
+    HashMap::from([(HTTP_PROTOCOL_OPTIONS.to_owned(), any(&options))])
+}
+
+/// Flow control windows that bound the memory of one connection: 64 KiB for a stream, 1 MiB for all.
+pub(crate) fn http2_windows() -> Http2ProtocolOptions {
+    Http2ProtocolOptions {
+        initial_stream_window_size: uint32(65_536),
+        initial_connection_window_size: uint32(1_048_576),
+        ..Default::default()
+    }
+}

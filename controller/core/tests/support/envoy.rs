@@ -1,0 +1,124 @@
+//! Asks a real Envoy whether it takes what was built.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use controller_core::xds::{Resources, name::INVALID_BACKEND_CLUSTER};
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            bootstrap::v3::{
+                Bootstrap,
+                bootstrap::{DynamicResources, StaticResources},
+            },
+            cluster::v3::{
+                Cluster,
+                cluster::{ClusterDiscoveryType, DiscoveryType},
+            },
+            core::v3::{
+                ApiConfigSource, GrpcService, Node, api_config_source::ApiType, grpc_service, grpc_service::EnvoyGrpc,
+            },
+            endpoint::v3::ClusterLoadAssignment,
+            listener::v3::{Listener, filter::ConfigType},
+            route::v3::RouteConfiguration,
+        },
+        extensions::filters::network::http_connection_manager::v3::{
+            HttpConnectionManager, http_connection_manager::RouteSpecifier,
+        },
+    },
+    google::protobuf::Any,
+};
+use prost::{Message, Name};
+
+/// The Envoy to test with: `$ENVOY`, `envoy` on the path, or what `make tools` has put into `.tools`.
+pub fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("ENVOY") {
+        return path.into();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = std::env::split_paths(&path).map(|folder| folder.join("envoy")).find(|file| file.is_file());
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../.tools/envoy");
+    installed.or_else(|| fetched.is_file().then_some(fetched)).expect("no Envoy: set ENVOY, or run make")
+}
+
+/// Panics with Envoy's own words unless it accepts all of `resources`.
+pub fn validate(resources: &Resources) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bootstrap.pb");
+    std::fs::write(&file, bootstrap(resources).encode_to_vec()).unwrap();
+    let output = Command::new(binary())
+        .args(["--mode", "validate", "--disable-hot-restart", "--log-level", "error", "--config-path"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same resources without a control plane: what Envoy would fetch stands where it is referred to.
+pub fn bootstrap(resources: &Resources) -> Bootstrap {
+    let routes: Vec<RouteConfiguration> = resources.messages().unwrap();
+    let endpoints: Vec<ClusterLoadAssignment> = resources.messages().unwrap();
+    let listeners: Vec<Listener> = resources.messages().unwrap();
+    let clusters: Vec<Cluster> = resources.messages().unwrap();
+    let empty = |name: &str| Cluster {
+        name: name.into(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+        ..Default::default()
+    };
+    let grpc = EnvoyGrpc { cluster_name: "xds_cluster".into(), ..Default::default() };
+    let ads = ApiConfigSource {
+        api_type: ApiType::DeltaGrpc.into(),
+        transport_api_version: 2,
+        grpc_services: vec![GrpcService {
+            target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc)),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    Bootstrap {
+        node: Some(Node { id: "test".into(), cluster: "test".into(), ..Default::default() }),
+        dynamic_resources: Some(DynamicResources { ads_config: Some(ads), ..Default::default() }),
+        static_resources: Some(StaticResources {
+            listeners: listeners.into_iter().map(|listener| with_routes(listener, &routes)).collect(),
+            clusters: clusters
+                .into_iter()
+                .map(|cluster| with_endpoints(cluster, &endpoints))
+                .chain([empty("xds_cluster"), empty(INVALID_BACKEND_CLUSTER)])
+                .collect(),
+            secrets: resources.messages().unwrap(),
+        }),
+        ..Default::default()
+    }
+}
+
+fn with_routes(mut listener: Listener, routes: &[RouteConfiguration]) -> Listener {
+    for chain in listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain) {
+        for filter in &mut chain.filters {
+            let Some(ConfigType::TypedConfig(any)) = &mut filter.config_type else { continue };
+            if any.type_url != HttpConnectionManager::type_url() {
+                continue;
+            }
+            let mut manager = HttpConnectionManager::decode(any.value.as_slice()).unwrap();
+            if let Some(RouteSpecifier::Rds(rds)) = &manager.route_specifier {
+                let configuration = routes.iter().find(|routes| routes.name == rds.route_config_name);
+                let configuration = configuration.expect("a listener without routes").clone();
+                manager.route_specifier = Some(RouteSpecifier::RouteConfig(configuration));
+            }
+            *any = Any { type_url: HttpConnectionManager::type_url(), value: manager.encode_to_vec() };
+        }
+    }
+    listener
+}
+
+fn with_endpoints(mut cluster: Cluster, endpoints: &[ClusterLoadAssignment]) -> Cluster {
+    if let Some(eds) = cluster.eds_cluster_config.take() {
+        let assignment = endpoints.iter().find(|assignment| assignment.cluster_name == eds.service_name);
+        cluster.load_assignment = Some(assignment.expect("an EDS cluster without endpoints").clone());
+        cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
+    }
+    cluster
+}

@@ -1,0 +1,195 @@
+//! Built configurations, put before a real Envoy.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+
+use controller_core::{
+    Settings,
+    ir::{
+        Action, Backend, Destination, Endpoint, Endpoints, HeaderMutations, HttpListener, HttpRoute, Match, Mirror,
+        ObjectRef, PathMatch, PathRewrite, Proxy, Redirect, Rewrite, RouteTimeouts, ValueMatch,
+    },
+    xds::{self, Type},
+};
+use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+
+#[path = "support/envoy.rs"]
+mod envoy;
+
+fn object(kind: &'static str, name: &str) -> ObjectRef {
+    ObjectRef { kind, namespace: "default".into(), name: name.into() }
+}
+
+fn backend(name: &str, endpoints: Option<Endpoints>) -> Backend {
+    Backend {
+        name: name.into(),
+        weight: 1,
+        origin: None,
+        endpoints,
+        h2c: false,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+    }
+}
+
+fn ip(last: u8) -> Option<Endpoints> {
+    Some(Endpoints::Static(vec![Endpoint::Ip([127, 0, 0, last].into(), 8080)]))
+}
+
+fn forward(rule: &str, backends: Vec<Backend>) -> Action {
+    Action::Forward(Destination { name: format!("httproute/default/{rule}/rule/0"), backends })
+}
+
+fn route(name: &str, hostname: &str, action: Action) -> HttpRoute {
+    HttpRoute {
+        name: format!("httproute/default/{name}/rule/0/match/0/{}", hostname.replace('.', "_")),
+        route: object("HTTPRoute", name),
+        rule: 0,
+        rule_name: None,
+        hostname: hostname.into(),
+        matches: Match::default(),
+        action,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+        rewrite: None,
+        mirrors: Vec::new(),
+        timeouts: RouteTimeouts::default(),
+        metadata: BTreeMap::new(),
+        traffic: None,
+        security: None,
+    }
+}
+
+fn listener(section: &str, port: u16, routes: Vec<HttpRoute>) -> HttpListener {
+    HttpListener {
+        name: format!("default/eg/{section}"),
+        section: section.into(),
+        address: [0, 0, 0, 0].into(),
+        port,
+        gateway_port: port,
+        hostname: "*".into(),
+        routes,
+    }
+}
+
+fn proxy(http: Vec<HttpListener>) -> Proxy {
+    Proxy { key: "default/eg".into(), gateway: object("Gateway", "eg"), http, local: None }
+}
+
+fn build(proxy: &Proxy) -> xds::Resources {
+    let resources = xds::build(proxy, &Settings::default());
+    envoy::validate(&resources);
+    resources
+}
+
+#[test]
+fn every_match_rewrite_and_redirect_is_valid() {
+    let header = |name: &str| (name.to_owned(), "value".to_owned());
+    let mutations =
+        HeaderMutations { set: vec![header("x-set")], add: vec![header("x-add")], remove: vec!["x-gone".into()] };
+    let value = |regex| ValueMatch { name: "x-kind".into(), value: "a.c".into(), regex };
+    let paths = [
+        PathMatch::Exact("/exact".into()),
+        PathMatch::Prefix("/prefix/".into()),
+        PathMatch::Prefix("/".into()),
+        PathMatch::RegularExpression("/re/[a-z]+".into()),
+    ];
+    let rewrites =
+        [PathRewrite::Full("/full".into()), PathRewrite::Prefix("/other".into()), PathRewrite::Prefix("/".into())];
+    let mut routes = Vec::new();
+    for (i, path) in paths.iter().enumerate() {
+        for (j, rewrite) in rewrites.iter().enumerate() {
+            let mut forwarded = route(&format!("f{i}{j}"), "www.example.com", forward("f", vec![backend("b", ip(1))]));
+            forwarded.matches = Match {
+                path: Some(path.clone()),
+                method: Some("GET".into()),
+                headers: vec![value(false), value(true)],
+                query_params: vec![value(false), value(true)],
+            };
+            forwarded.request_headers = mutations.clone();
+            forwarded.response_headers = mutations.clone();
+            forwarded.rewrite =
+                Some(Rewrite { hostname: Some("other.example.com".into()), path: Some(rewrite.clone()) });
+            forwarded.timeouts = RouteTimeouts { request_ms: Some(1500), backend_request_ms: Some(0) };
+            let redirect = Redirect {
+                scheme: Some("https".into()),
+                hostname: Some("secure.example.com".into()),
+                path: Some(rewrite.clone()),
+                port: Some(8443),
+                status: 308,
+            };
+            let mut redirected = route(&format!("r{i}{j}"), "*.example.com", Action::Redirect(redirect));
+            redirected.matches.path = Some(path.clone());
+            routes.extend([forwarded, redirected]);
+        }
+    }
+    routes.push(route("broken", "*", Action::Respond { status: 500, body: "broken".into() }));
+    build(&proxy(vec![listener("http", 10080, routes)]));
+}
+
+#[test]
+fn every_kind_of_backend_is_valid() {
+    let mut h2c = backend("h2c/backend/0", ip(2));
+    h2c.h2c = true;
+    let mut own_headers = backend("split/backend/1", ip(3));
+    own_headers.request_headers.set = vec![("x-canary".into(), "yes".into())];
+    let unix = Some(Endpoints::Static(vec![Endpoint::Unix("/run/backend.sock".into())]));
+    let dns = Some(Endpoints::Dns(vec![("backend.example.com".into(), 80)]));
+    let mut mirrored = route("mirrored", "*", forward("plain", vec![backend("a", ip(1)), backend("b", ip(2))]));
+    let copies =
+        Destination { name: "httproute/default/mirrored/rule/0-mirror-0".into(), backends: vec![backend("m", ip(9))] };
+    mirrored.mirrors = vec![
+        Mirror { destination: copies.clone(), fraction: (1, 1) },
+        Mirror { destination: copies, fraction: (1, 3) },
+    ];
+    let routes = vec![
+        mirrored,
+        route("h2c", "h2c.example.com", forward("h2c", vec![h2c])),
+        route("unix", "unix.example.com", forward("unix", vec![backend("unix/backend/0", unix)])),
+        route("dns", "dns.example.com", forward("dns", vec![backend("dns/backend/0", dns.clone())])),
+        route(
+            "none",
+            "none.example.com",
+            forward("none", vec![backend("none/backend/0", Some(Endpoints::Static(vec![])))]),
+        ),
+        route(
+            "split",
+            "split.example.com",
+            forward("split", vec![backend("split/backend/0", None), own_headers, backend("split/backend/2", dns)]),
+        ),
+    ];
+    let resources = build(&proxy(vec![listener("http", 10080, routes)]));
+    let clusters: Vec<&str> = resources.of(Type::Cluster).map(|(name, _)| name).collect();
+    assert_eq!(
+        clusters,
+        [
+            "httproute/default/dns/rule/0",
+            "httproute/default/h2c/rule/0",
+            "httproute/default/mirrored/rule/0-mirror-0",
+            "httproute/default/none/rule/0",
+            "httproute/default/plain/rule/0",
+            "httproute/default/unix/rule/0",
+            "split/backend/1",
+            "split/backend/2",
+        ]
+    );
+}
+
+#[test]
+fn listeners_of_one_port_share_a_socket_and_their_hostnames() {
+    let action = || Action::Respond { status: 404, body: String::new() };
+    let first =
+        listener("first", 10080, vec![route("a", "a.example.com", action()), route("b", "b.example.com", action())]);
+    let second =
+        listener("second", 10080, vec![route("c", "a.example.com", action()), route("d", "d.example.com", action())]);
+    let resources = build(&proxy(vec![first, second, listener("third", 10081, vec![])]));
+    let listeners: Vec<&str> = resources.of(Type::Listener).map(|(name, _)| name).collect();
+    assert_eq!(listeners, ["default/eg/first", "default/eg/third", "envoy-gateway-proxy-ready-0.0.0.0-19003"]);
+    let configurations: Vec<RouteConfiguration> = resources.messages().unwrap();
+    let hosts: Vec<&str> = configurations[0].virtual_hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!(
+        hosts,
+        ["default/eg/first/a_example_com", "default/eg/first/b_example_com", "default/eg/second/d_example_com"]
+    );
+}
