@@ -3,6 +3,7 @@
 //! Nothing here fails: whatever cannot be expressed has been refused while the IR was built.
 
 mod access_log;
+mod canonical;
 mod cluster;
 mod endpoint;
 mod filter;
@@ -26,7 +27,7 @@ use crate::{
 /// Everything that Envoy needs to do what `proxy` says.
 pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
     let mut resources = Resources::default();
-    resources.add(&ready::listener());
+    resources.add(&ready::listener(&settings.bind_address(&proxy.key).to_string()));
     if let Some(local) = &proxy.local {
         cluster::add_local(&mut resources, &proxy.key, local);
     }

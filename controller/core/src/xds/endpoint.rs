@@ -50,7 +50,7 @@ fn locality(backend: &Backend) -> LocalityLbEndpoints {
 
 fn address(endpoint: &Endpoint) -> Address {
     match endpoint {
-        Endpoint::Ip(ip, port) => socket_address(ip, *port),
+        Endpoint::Ip(ip, port) => socket_address(&ip.to_string(), *port),
         Endpoint::Unix(path) => pipe(path),
     }
 }

@@ -42,8 +42,3 @@ pub(crate) fn route(port: &Port<'_>, listener: &HttpListener, route: &HttpRoute)
 pub(crate) fn enabled<M: Name>(name: &str, config: &M) -> HttpFilter {
     HttpFilter { name: name.to_owned(), config_type: Some(ConfigType::TypedConfig(any(config))), ..Default::default() }
 }
-
-/// An instance that only runs on the routes that configure it.
-pub(crate) fn disabled<M: Name>(name: &str, config: &M) -> HttpFilter {
-    HttpFilter { disabled: true, ..enabled(name, config) }
-}

@@ -33,7 +33,7 @@ pub(crate) struct Port<'a> {
     /// Never empty.
     pub(crate) listeners: Vec<&'a HttpListener>,
     address: IpAddr,
-    port: u16,
+    number: u16,
     name: &'a str,
 }
 
@@ -42,12 +42,12 @@ impl<'a> Port<'a> {
     pub(crate) fn all(proxy: &'a Proxy, settings: &'a Settings) -> Vec<Self> {
         let mut ports: Vec<Self> = Vec::new();
         for listener in &proxy.http {
-            let (address, port) = (listener.address, listener.port);
-            match ports.iter_mut().find(|known| (known.address, known.port) == (address, port)) {
-                Some(known) => known.listeners.push(listener),
-                None => {
-                    ports.push(Self { proxy, settings, listeners: vec![listener], address, port, name: &listener.name })
-                }
+            let (address, number) = (listener.address, listener.port);
+            if let Some(known) = ports.iter_mut().find(|known| (known.address, known.number) == (address, number)) {
+                known.listeners.push(listener);
+            } else {
+                let name = &listener.name;
+                ports.push(Self { proxy, settings, listeners: vec![listener], address, number, name });
             }
         }
         ports
@@ -74,7 +74,7 @@ pub(crate) fn listener(port: &Port<'_>) -> Listener {
     };
     Listener {
         name: port.name().to_owned(),
-        address: Some(socket_address(port.address, port.port)),
+        address: Some(socket_address(&port.address.to_string(), port.number)),
         access_log: log.map(access_log::unrouted_connections).into_iter().collect(),
         default_filter_chain: Some(chain),
         per_connection_buffer_limit_bytes: uint32(BUFFER_LIMIT_BYTES),
@@ -93,7 +93,7 @@ fn connection_manager(port: &Port<'_>) -> HttpConnectionManager {
     let mut http2 = cluster::http2_windows();
     http2.max_concurrent_streams = uint32(MAX_CONCURRENT_STREAMS);
     HttpConnectionManager {
-        stat_prefix: name::http_stat_prefix(port.port),
+        stat_prefix: name::http_stat_prefix(port.number),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: Some(ads_without_deadline()),
             route_config_name: port.name().to_owned(),

@@ -1,7 +1,5 @@
 //! The listener that answers readiness probes. It comes over xDS, so a proxy is ready only once it has been configured.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use envoy_types::pb::envoy::{
     config::{
         listener::v3::{FilterChain, Listener},
@@ -23,12 +21,11 @@ use super::{
     value::{boolean, socket_address},
 };
 
-// The probes of Deployments name it.
+/// The probes of Deployments name it.
 const PORT: u16 = 19003;
-const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// `GET /ready`: 200, and 503 while Envoy drains.
-pub(crate) fn listener() -> Listener {
+pub(crate) fn listener(address: &str) -> Listener {
     let manager = HttpConnectionManager {
         stat_prefix: "eg-ready-http".into(),
         route_specifier: Some(RouteSpecifier::RouteConfig(nothing_else())),
@@ -36,8 +33,8 @@ pub(crate) fn listener() -> Listener {
         ..Default::default()
     };
     Listener {
-        name: format!("envoy-gateway-proxy-ready-{ADDRESS}-{PORT}"),
-        address: Some(socket_address(ADDRESS, PORT)),
+        name: format!("envoy-gateway-proxy-ready-{address}-{PORT}"),
+        address: Some(socket_address(address, PORT)),
         filter_chains: vec![FilterChain { filters: vec![network_filter(&manager)], ..Default::default() }],
         bypass_overload_manager: true,
         ..Default::default()

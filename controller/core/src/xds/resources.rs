@@ -15,6 +15,8 @@ use envoy_types::pb::{
 use prost::{Message, Name};
 use sha2::{Digest, Sha256};
 
+use super::canonical;
+
 /// Kind of a resource, in the order in which a proxy must learn of them: what is referred to comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Type {
@@ -98,7 +100,7 @@ impl Resources {
     /// Adds a resource, unless one of its kind has the name already.
     pub fn add<M: Named>(&mut self, message: &M) {
         self.0.entry(M::TYPE).or_default().entry(message.resource_name().to_owned()).or_insert_with(|| {
-            let value = message.encode_to_vec();
+            let value = encode(message);
             let version = version(&value);
             Resource { any: Any { type_url: M::TYPE.url().to_owned(), value }, version }
         });
@@ -127,6 +129,16 @@ impl Resources {
     /// There is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// The same bytes for equal messages.
+fn encode<M: Named>(message: &M) -> Vec<u8> {
+    let encoded = message.encode_to_vec();
+    let pool = proto::descriptors::pool().ok();
+    match pool.and_then(|pool| pool.get_message_by_name(&M::full_name())) {
+        Some(descriptor) => canonical::sorted(&descriptor, &encoded),
+        None => encoded,
     }
 }
 

@@ -38,13 +38,6 @@ pub(crate) fn millis(millis: u64) -> Duration {
     Duration { seconds, nanos }
 }
 
-/// A duration of `std`.
-pub(crate) fn duration(duration: std::time::Duration) -> Duration {
-    let seconds = i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    let nanos = i32::try_from(duration.subsec_nanos()).unwrap_or(0);
-    Duration { seconds, nanos }
-}
-
 /// Whatever is fetched over the stream that it was named on.
 pub(crate) fn ads() -> ConfigSource {
     ConfigSource {
@@ -60,10 +53,10 @@ pub(crate) fn ads_without_deadline() -> ConfigSource {
 }
 
 /// A TCP address; `host` is an IP address or, where Envoy resolves it, a name.
-pub(crate) fn socket_address(host: impl ToString, port: u16) -> Address {
+pub(crate) fn socket_address(host: &str, port: u16) -> Address {
     Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
-            address: host.to_string(),
+            address: host.to_owned(),
             port_specifier: Some(PortSpecifier::PortValue(port.into())),
             ..Default::default()
         })),
