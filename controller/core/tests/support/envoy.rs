@@ -35,7 +35,7 @@ use envoy_types::pb::{
 use prost::{Message, Name};
 
 /// The Envoy to test with: `$ENVOY`, `envoy` on the path, or what `make tools` has put into `.tools`.
-pub fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("ENVOY") {
         return path.into();
     }
@@ -46,7 +46,7 @@ pub fn binary() -> PathBuf {
 }
 
 /// Panics with Envoy's own words unless it accepts all of `resources`.
-pub fn validate(resources: &Resources) {
+pub(crate) fn validate(resources: &Resources) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bootstrap.pb");
     std::fs::write(&file, bootstrap(resources).encode_to_vec()).unwrap();
@@ -59,7 +59,7 @@ pub fn validate(resources: &Resources) {
 }
 
 /// The same resources without a control plane: what Envoy would fetch stands where it is referred to.
-pub fn bootstrap(resources: &Resources) -> Bootstrap {
+pub(crate) fn bootstrap(resources: &Resources) -> Bootstrap {
     let routes: Vec<RouteConfiguration> = resources.messages().unwrap();
     let endpoints: Vec<ClusterLoadAssignment> = resources.messages().unwrap();
     let listeners: Vec<Listener> = resources.messages().unwrap();
