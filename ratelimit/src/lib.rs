@@ -1,1 +1,13 @@
-//! Skeleton.
+//! Global rate limits for Envoy: `envoy.service.ratelimit.v3.RateLimitService` with counters in memory or Redis.
+//!
+//! One request flows through [`limiter::plan`] (which limits apply), a [`store::CounterStore`] (count the hits) and
+//! [`limiter::Plan::decide`] (the answer); [`service::Service`] ties the three together. Everything that says what is
+//! limited is an immutable [`config::Config`], swapped as a whole.
+
+pub mod config;
+pub mod key;
+pub mod limiter;
+mod metrics;
+pub mod service;
+pub mod source;
+pub mod store;

@@ -1,0 +1,110 @@
+//! What is limited: an immutable tree of descriptors for each domain, read from YAML files or from xDS messages.
+
+use std::collections::hash_map::Entry;
+
+use ahash::HashMap;
+use miette::{NamedSource, SourceSpan};
+
+pub use self::{
+    tree::{Domain, Limit, Rule},
+    unit::Unit,
+};
+
+mod document;
+mod tree;
+mod unit;
+mod wildcard;
+mod xds;
+mod yaml;
+
+/// Every domain's limits. Built whole or not at all.
+#[derive(Debug, Default)]
+pub struct Config {
+    domains: HashMap<String, Domain>,
+}
+
+/// Why a configuration was refused. `Display` is one line; [`miette::Diagnostic`] shows the place in the text.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// A YAML file does not hold a valid domain.
+    #[error("{file}:{line}:{column}: {message}")]
+    File {
+        /// Name of the file as it was given.
+        file: String,
+        /// Counted from one; 1 when the parser knows no place.
+        line: u64,
+        /// Counted from one.
+        column: u64,
+        /// What is wrong and what to do.
+        message: String,
+        /// The file's text.
+        #[source_code]
+        text: NamedSource<String>,
+        /// The place in the text.
+        #[label("here")]
+        span: SourceSpan,
+    },
+    /// A `RateLimitConfig` message is not valid.
+    #[error("RateLimitConfig {name:?}: {message}")]
+    Resource {
+        /// The message's `name`.
+        name: String,
+        /// What is wrong, with the path of the descriptor.
+        message: String,
+    },
+    /// Two files or messages describe one domain.
+    #[error("domain {domain:?} is defined by {first} and again by {second}; each domain has one file")]
+    DuplicateDomain {
+        /// The domain.
+        domain: String,
+        /// Where it was seen first.
+        first: String,
+        /// Where it was seen again.
+        second: String,
+    },
+}
+
+impl Config {
+    /// Reads files of envoyproxy/ratelimit's grammar, given as name and text, one domain each.
+    pub fn from_yaml<'f>(files: impl IntoIterator<Item = (&'f str, &'f str)>) -> Result<Self, Error> {
+        let domains = files.into_iter().map(|(name, text)| Ok((name, yaml::parse(name, text)?)));
+        Self::collect(domains.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// Reads `ratelimit.config.ratelimit.v3.RateLimitConfig` messages, one domain each.
+    pub fn from_xds<'m>(messages: impl IntoIterator<Item = &'m xds::RateLimitConfig>) -> Result<Self, Error> {
+        let domains = messages.into_iter().map(|message| Ok((message.name.as_str(), xds::parse(message)?)));
+        Self::collect(domains.collect::<Result<Vec<_>, _>>()?)
+    }
+
+    /// The limits of one domain.
+    pub fn domain(&self, name: &str) -> Option<&Domain> {
+        self.domains.get(name)
+    }
+
+    /// All rules as text, one a line, in upstream's `/rlconfig` format: domains by name, rules in file order.
+    pub fn dump(&self) -> String {
+        let mut domains: Vec<_> = self.domains.iter().collect();
+        domains.sort_by_key(|(name, _)| *name);
+        domains.into_iter().flat_map(|(_, domain)| domain.rules()).map(|rule| format!("{rule}\n")).collect()
+    }
+
+    fn collect(domains: Vec<(&str, Domain)>) -> Result<Self, Error> {
+        let mut sources: HashMap<String, &str> = HashMap::default();
+        let mut config = Self::default();
+        for (source, domain) in domains {
+            match sources.entry(domain.name().to_owned()) {
+                Entry::Occupied(first) => {
+                    return Err(Error::DuplicateDomain {
+                        domain: domain.name().to_owned(),
+                        first: (*first.get()).to_owned(),
+                        second: source.to_owned(),
+                    });
+                }
+                Entry::Vacant(vacant) => vacant.insert(source),
+            };
+            config.domains.insert(domain.name().to_owned(), domain);
+        }
+        Ok(config)
+    }
+}

@@ -1,0 +1,235 @@
+//! The descriptor tree of one domain and how a request's descriptor is found in it.
+
+use std::fmt;
+
+use ahash::HashMap;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use serde_saphyr::{Location, Spanned};
+
+use super::{
+    document::{Descriptor, Document, RateLimit},
+    unit::Unit,
+    wildcard::Wildcard,
+};
+use crate::metrics;
+
+/// One domain's rules.
+#[derive(Debug)]
+pub struct Domain {
+    name: String,
+    roots: Level,
+    /// Counts requests that bring their own limit.
+    pub(crate) overrides: metrics::Rule,
+}
+
+/// What one descriptor of the tree says about requests that end there.
+#[derive(Debug)]
+pub struct Rule {
+    /// `<domain>.<level>.<level>…`, each level being `key` or `key_value`.
+    pub full_key: String,
+    /// How much is allowed.
+    pub limit: Limit,
+    /// Returned to Envoy in `current_limit.name`; empty for none.
+    pub name: String,
+    /// Names of rules that do not apply in a request that this rule matches.
+    pub replaces: Vec<String>,
+    /// Counts and reports, but never denies.
+    pub shadow_mode: bool,
+    /// Denies only when every quota rule of the request is over its limit.
+    pub quota_mode: bool,
+    /// For each level, the wildcard text that stands for the value in the counter's key (`share_threshold`).
+    pub(crate) shared: Vec<Option<String>>,
+    pub(crate) metrics: metrics::Rule,
+}
+
+/// How much a rule allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Everything, without counting.
+    Unlimited,
+    /// So many hits in each window; zero denies all.
+    PerUnit {
+        /// Hits that one window takes.
+        requests_per_unit: u32,
+        /// Length of the window.
+        unit: Unit,
+    },
+}
+
+/// The descriptors below one node.
+#[derive(Debug, Default)]
+struct Level {
+    nodes: Vec<Node>,
+    /// Index in `nodes` by `key` or `key_value`.
+    by_text: HashMap<String, usize>,
+    /// In file order.
+    wildcards: Vec<(Wildcard, usize)>,
+}
+
+#[derive(Debug)]
+struct Node {
+    rule: Option<Rule>,
+    children: Level,
+}
+
+/// What is wrong with a document, and where.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) at: Location,
+    pub(super) message: String,
+}
+
+impl Domain {
+    pub(super) fn build(document: Document) -> Result<Self, Problem> {
+        let name = document.domain.value;
+        if name.is_empty() {
+            return Err(Problem { at: document.domain.referenced, message: "domain must not be empty".into() });
+        }
+        let roots = Level::build(document.descriptors, &Path { domain: &name, levels: vec![], shared: vec![] })?;
+        Ok(Self { roots, overrides: metrics::Rule::new(&name, &[]), name })
+    }
+
+    /// The domain's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The rule for a request's entries. At each level an exact value wins over the first wildcard, and that over the
+    /// bare key; there is no way back from a choice. Only a rule at the depth of the last entry applies.
+    pub fn rule(&self, entries: &[Entry]) -> Option<&Rule> {
+        let mut level = &self.roots;
+        let mut node = None;
+        let mut text = String::with_capacity(64);
+        for entry in entries {
+            text.clear();
+            text.extend([&entry.key, "_", &entry.value]);
+            let next = level.node(&text, &entry.key)?;
+            level = &next.children;
+            node = Some(next);
+        }
+        node.and_then(|node| node.rule.as_ref())
+    }
+
+    /// All rules in file order.
+    pub fn rules(&self) -> Vec<&Rule> {
+        let mut rules = Vec::new();
+        self.roots.visit(&mut rules);
+        rules
+    }
+}
+
+impl Level {
+    fn build(descriptors: Vec<Spanned<Descriptor>>, path: &Path<'_>) -> Result<Self, Problem> {
+        let mut level = Self::default();
+        for Spanned { value: descriptor, referenced: at, .. } in descriptors {
+            let text = descriptor.composite();
+            let path = path.below(&descriptor, &text);
+            let problem = |message: &str| path.problem(at, message);
+            if descriptor.key.is_empty() {
+                return Err(problem("descriptor has an empty key"));
+            }
+            let wildcard = Wildcard::new(&text);
+            if descriptor.share_threshold && wildcard.is_none() {
+                return Err(problem("share_threshold needs a value with *"));
+            }
+            let index = level.nodes.len();
+            if level.by_text.insert(text, index).is_some() {
+                return Err(problem(
+                    "duplicate descriptor; a key and its value, joined by _, must be unique in a list",
+                ));
+            }
+            level.wildcards.extend(wildcard.map(|wildcard| (wildcard, index)));
+            let (shadow_mode, quota_mode) = (descriptor.shadow_mode, descriptor.quota_mode);
+            let rule = descriptor.rate_limit.map(|limit| Rule::build(limit, &path)).transpose()?;
+            let rule = rule.map(|rule| Rule { shadow_mode, quota_mode, ..rule });
+            let children = Self::build(descriptor.descriptors, &path)?;
+            level.nodes.push(Node { rule, children });
+        }
+        Ok(level)
+    }
+
+    fn node(&self, text: &str, key: &str) -> Option<&Node> {
+        let wildcard = || self.wildcards.iter().find(|(wildcard, _)| wildcard.matches(text)).map(|(_, index)| index);
+        let index = self.by_text.get(text).or_else(wildcard).or_else(|| self.by_text.get(key))?;
+        self.nodes.get(*index)
+    }
+
+    fn visit<'r>(&'r self, rules: &mut Vec<&'r Rule>) {
+        for node in &self.nodes {
+            rules.extend(&node.rule);
+            node.children.visit(rules);
+        }
+    }
+}
+
+impl Rule {
+    fn build(limit: Spanned<RateLimit>, path: &Path<'_>) -> Result<Self, Problem> {
+        let Spanned { value: limit, referenced: at, .. } = limit;
+        let problem = |at, message: &str| Err(path.problem(at, message));
+        let RateLimit { unit, requests_per_unit, unlimited, name, replaces } = limit;
+        let limit = match (unit, unlimited) {
+            (Some(unit), false) => Limit::PerUnit { requests_per_unit, unit },
+            (None, true) => Limit::Unlimited,
+            (Some(_), true) => return problem(at, "rate_limit has both unlimited and a unit; remove one"),
+            (None, false) => {
+                return problem(at, "rate_limit needs a unit: second, minute, hour, day, week, month or year");
+            }
+        };
+        for replace in &replaces {
+            if replace.value.name.is_empty() {
+                return problem(replace.referenced, "replaces has an entry without a name");
+            }
+            if replace.value.name == name {
+                return problem(replace.referenced, "replaces names its own rate_limit");
+            }
+        }
+        Ok(Self {
+            full_key: path.full_key(),
+            limit,
+            name,
+            replaces: replaces.into_iter().map(|replace| replace.value.name).collect(),
+            shadow_mode: false,
+            quota_mode: false,
+            shared: if path.shared.iter().any(Option::is_some) { path.shared.clone() } else { vec![] },
+            metrics: metrics::Rule::new(path.domain, &path.levels),
+        })
+    }
+}
+
+/// As upstream's `/rlconfig` prints it.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (unit, requests) = match self.limit {
+            Limit::Unlimited => ("UNKNOWN".to_owned(), 0),
+            Limit::PerUnit { requests_per_unit, unit } => (unit.to_string(), requests_per_unit),
+        };
+        let Self { full_key, shadow_mode, quota_mode, .. } = self;
+        write!(f, "{full_key}: unit={unit} requests_per_unit={requests}, ")?;
+        write!(f, "shadow_mode: {shadow_mode}, quota_mode: {quota_mode}")
+    }
+}
+
+/// Where in the tree a descriptor stands.
+struct Path<'p> {
+    domain: &'p str,
+    levels: Vec<String>,
+    shared: Vec<Option<String>>,
+}
+
+impl Path<'_> {
+    fn below(&self, descriptor: &Descriptor, text: &str) -> Self {
+        let Self { domain, mut levels, mut shared } =
+            Self { levels: self.levels.clone(), shared: self.shared.clone(), ..*self };
+        levels.push(text.to_owned());
+        shared.push(descriptor.share_threshold.then(|| text.to_owned()));
+        Self { domain, levels, shared }
+    }
+
+    fn full_key(&self) -> String {
+        format!("{}.{}", self.domain, self.levels.join("."))
+    }
+
+    fn problem(&self, at: Location, message: &str) -> Problem {
+        Problem { at, message: format!("{}: {message}", self.full_key()) }
+    }
+}

@@ -1,0 +1,333 @@
+//! The algorithm: from a request to the counters it touches, and from their values to the answer. No IO, no clock.
+
+use envoy_types::pb::{
+    envoy::{
+        config::core::v3::HeaderValue,
+        extensions::common::ratelimit::v3::RateLimitDescriptor,
+        service::ratelimit::v3::{
+            RateLimitRequest, RateLimitResponse,
+            rate_limit_response::{Code, DescriptorStatus, RateLimit},
+        },
+    },
+    google::protobuf::Duration,
+};
+
+use crate::{
+    config::{Config, Domain, Limit, Rule, Unit},
+    key::Key,
+    metrics,
+    store::{Charge, Outcome},
+};
+
+/// More descriptors than this in one request are refused.
+pub const MAX_DESCRIPTORS: usize = 32;
+
+/// Why a request cannot be decided. Texts are upstream's where upstream refuses too.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// `domain` is not set.
+    #[error("rate limit domain must not be empty")]
+    EmptyDomain,
+    /// `descriptors` has no element.
+    #[error("rate limit descriptor list must not be empty")]
+    NoDescriptors,
+    /// `descriptors` has more than [`MAX_DESCRIPTORS`] elements.
+    #[error("rate limit request has {0} descriptors, at most {MAX_DESCRIPTORS} are allowed")]
+    TooManyDescriptors(usize),
+    /// A descriptor's own `limit` has no unit, or one that is not in the enum.
+    #[error("descriptor {descriptor}: limit has unit {unit}, which is not a unit of time")]
+    OverrideUnit {
+        /// Position in the request, from zero.
+        descriptor: usize,
+        /// The number sent.
+        unit: i32,
+    },
+}
+
+/// What an operator decides about answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Share of a limit above which hits count as near it, in the metrics only.
+    pub near_limit_ratio: f32,
+    /// Answer OK whatever the counters say; the statuses still tell.
+    pub shadow_mode: bool,
+    /// Headers for the client about the descriptor that is closest to its limit.
+    pub headers: Option<Headers>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { near_limit_ratio: 0.8, shadow_mode: false, headers: None }
+    }
+}
+
+/// Names of the response headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Headers {
+    /// Carries `requests_per_unit`.
+    pub limit: String,
+    /// Carries the hits left in this window.
+    pub remaining: String,
+    /// Carries the seconds until the window ends.
+    pub reset: String,
+}
+
+/// Which limits a request falls under and what it costs, before any counter is touched.
+#[derive(Debug)]
+pub struct Plan<'c> {
+    domain: Option<&'c Domain>,
+    /// One for each descriptor.
+    checks: Vec<Check<'c>>,
+    /// One for each [`Check::Counted`], in order.
+    charges: Vec<Charge>,
+}
+
+#[derive(Debug)]
+enum Check<'c> {
+    Unmatched,
+    Unlimited,
+    Counted(Quota<'c>),
+}
+
+/// What becomes of a request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The answer to Envoy.
+    pub response: RateLimitResponse,
+    /// It would have been a denial but for [`Options::shadow_mode`].
+    pub shadowed: bool,
+}
+
+/// A limit that applies to a descriptor.
+#[derive(Clone, Copy, Debug)]
+struct Quota<'c> {
+    requests_per_unit: u32,
+    unit: Unit,
+    /// `None` when the descriptor brought its own limit.
+    rule: Option<&'c Rule>,
+    metrics: &'c metrics::Rule,
+}
+
+/// Finds the limits of a request's descriptors.
+pub fn plan<'c>(config: &'c Config, request: &RateLimitRequest) -> Result<Plan<'c>, RequestError> {
+    if request.domain.is_empty() {
+        return Err(RequestError::EmptyDomain);
+    }
+    match request.descriptors.len() {
+        0 => return Err(RequestError::NoDescriptors),
+        count if count > MAX_DESCRIPTORS => return Err(RequestError::TooManyDescriptors(count)),
+        _ => {}
+    }
+    let domain = config.domain(&request.domain);
+    let mut checks = Vec::with_capacity(request.descriptors.len());
+    let mut replaced: Vec<&str> = Vec::new();
+    for (position, descriptor) in request.descriptors.iter().enumerate() {
+        let (check, rule) = match domain {
+            Some(domain) => check(domain, descriptor, position)?,
+            None => (Check::Unmatched, None),
+        };
+        replaced.extend(rule.iter().flat_map(|rule| &rule.replaces).map(String::as_str));
+        checks.push(check);
+    }
+    let mut charges = Vec::with_capacity(checks.len());
+    for (check, descriptor) in checks.iter_mut().zip(&request.descriptors) {
+        let Check::Counted(quota) = check else { continue };
+        if quota.name().is_some_and(|name| replaced.contains(&name)) {
+            *check = Check::Unmatched;
+        } else {
+            charges.push(quota.charge(request, descriptor));
+        }
+    }
+    Ok(Plan { domain, checks, charges })
+}
+
+/// The limit of one descriptor, and the rule it comes from if it comes from the configuration.
+fn check<'c>(
+    domain: &'c Domain,
+    descriptor: &RateLimitDescriptor,
+    position: usize,
+) -> Result<(Check<'c>, Option<&'c Rule>), RequestError> {
+    if let Some(limit) = &descriptor.limit {
+        let Some(unit) = Unit::from_number(limit.unit) else {
+            return Err(RequestError::OverrideUnit { descriptor: position, unit: limit.unit });
+        };
+        let requests_per_unit = limit.requests_per_unit;
+        let quota = Quota { requests_per_unit, unit, rule: None, metrics: &domain.overrides };
+        return Ok((Check::Counted(quota), None));
+    }
+    let Some(rule) = domain.rule(&descriptor.entries) else { return Ok((Check::Unmatched, None)) };
+    let check = match rule.limit {
+        Limit::Unlimited => Check::Unlimited,
+        Limit::PerUnit { requests_per_unit, unit } => {
+            Check::Counted(Quota { requests_per_unit, unit, rule: Some(rule), metrics: &rule.metrics })
+        }
+    };
+    Ok((check, Some(rule)))
+}
+
+impl Quota<'_> {
+    fn name(&self) -> Option<&str> {
+        self.rule.map(|rule| rule.name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    fn charge(&self, request: &RateLimitRequest, descriptor: &RateLimitDescriptor) -> Charge {
+        let shared = self.rule.map_or(&[][..], |rule| &rule.shared);
+        // A limit is 32 bits wide, so more hits than that at once deny just the same.
+        let hits = match &descriptor.hits_addend {
+            Some(hits) => u32::try_from(hits.value).unwrap_or(u32::MAX),
+            None => request.hits_addend.max(1),
+        };
+        let hits = if descriptor.is_negative_hits { -i64::from(hits) } else { i64::from(hits) };
+        Charge {
+            key: Key::new(&request.domain, self.unit, &descriptor.entries, shared),
+            hits,
+            window: self.unit.seconds(),
+        }
+    }
+
+    fn is_over(&self, outcome: Outcome) -> bool {
+        outcome.count > u64::from(self.requests_per_unit)
+    }
+
+    fn status(&self, outcome: Outcome) -> DescriptorStatus {
+        let shadow = self.rule.is_some_and(|rule| rule.shadow_mode);
+        let code = if self.is_over(outcome) && !shadow { Code::OverLimit } else { Code::Ok };
+        let remaining = u64::from(self.requests_per_unit).saturating_sub(outcome.count);
+        DescriptorStatus {
+            code: code.into(),
+            current_limit: Some(RateLimit {
+                name: self.rule.map(|rule| rule.name.clone()).unwrap_or_default(),
+                requests_per_unit: self.requests_per_unit,
+                unit: self.unit.number(),
+            }),
+            limit_remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
+            duration_until_reset: Some(Duration { seconds: outcome.seconds_left.into(), nanos: 0 }),
+            quota: None,
+        }
+    }
+
+    /// Splits a charge's hits into those within, near and over the limit, as upstream's statistics do.
+    fn count(&self, charge: &Charge, outcome: Outcome, near_limit_ratio: f32) {
+        let hits = u64::try_from(charge.hits).unwrap_or_default();
+        let (limit, after) = (u64::from(self.requests_per_unit), outcome.count);
+        let before = after.saturating_sub(hits);
+        let near = near_threshold(self.requests_per_unit, near_limit_ratio);
+        self.metrics.total_hits.increment(hits);
+        if after <= limit {
+            self.metrics.within_limit.increment(hits);
+            self.metrics.near_limit.increment(hits.min(after.saturating_sub(near)));
+            return;
+        }
+        let over = hits.min(after - limit);
+        self.metrics.over_limit.increment(over);
+        self.metrics.within_limit.increment(hits - over);
+        self.metrics.near_limit.increment(limit.saturating_sub(near.max(before)));
+        if self.rule.is_some_and(|rule| rule.shadow_mode) {
+            self.metrics.shadow_mode.increment(hits);
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "upstream rounds through a 32-bit float as well; it only moves a metric's threshold, and the cast saturates"
+)]
+fn near_threshold(limit: u32, ratio: f32) -> u64 {
+    (limit as f32 * ratio).floor() as u64
+}
+
+impl Plan<'_> {
+    /// What to count, in the order in which [`Plan::decide`] wants the outcomes. Empty when no limit applies.
+    pub fn charges(&self) -> &[Charge] {
+        &self.charges
+    }
+
+    /// Whether the request's domain is configured at all.
+    pub fn knows_domain(&self) -> bool {
+        self.domain.is_some()
+    }
+
+    /// Adds the outcomes to the rules' metrics.
+    pub fn count(&self, outcomes: &[Outcome], options: &Options) {
+        for ((quota, charge), outcome) in self.quotas().zip(&self.charges).zip(outcomes) {
+            quota.count(charge, *outcome, options.near_limit_ratio);
+        }
+    }
+
+    /// The answer: one status for each descriptor, and over limit if any limit denies. A charge that the store gave no
+    /// outcome for counts as over its limit.
+    pub fn decide(&self, outcomes: &[Outcome], options: &Options) -> Decision {
+        let mut outcomes = outcomes.iter().copied();
+        let mut denial = Denial::default();
+        let mut statuses = Vec::with_capacity(self.checks.len());
+        for check in &self.checks {
+            statuses.push(match check {
+                Check::Unmatched => DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() },
+                Check::Unlimited => {
+                    DescriptorStatus { code: Code::Ok.into(), limit_remaining: u32::MAX, ..DescriptorStatus::default() }
+                }
+                Check::Counted(quota) => {
+                    let status = quota.status(outcomes.next().unwrap_or(Outcome { count: u64::MAX, seconds_left: 0 }));
+                    denial.add(quota.rule.is_some_and(|rule| rule.quota_mode), status.code());
+                    status
+                }
+            });
+        }
+        let over = denial.denies();
+        let response = RateLimitResponse {
+            overall_code: if over && !options.shadow_mode { Code::OverLimit } else { Code::Ok }.into(),
+            response_headers_to_add: options.headers.as_ref().map(|names| names.of(&statuses)).unwrap_or_default(),
+            statuses,
+            ..RateLimitResponse::default()
+        };
+        Decision { response, shadowed: over && options.shadow_mode }
+    }
+
+    fn quotas(&self) -> impl Iterator<Item = &Quota<'_>> {
+        self.checks.iter().filter_map(|check| if let Check::Counted(quota) = check { Some(quota) } else { None })
+    }
+}
+
+/// Whether the statuses seen so far deny the request.
+#[derive(Default)]
+struct Denial {
+    over: bool,
+    quotas: u32,
+    quotas_over: u32,
+}
+
+impl Denial {
+    fn add(&mut self, quota_mode: bool, code: Code) {
+        let over = code == Code::OverLimit;
+        if quota_mode {
+            self.quotas += 1;
+            self.quotas_over += u32::from(over);
+        } else {
+            self.over |= over;
+        }
+    }
+
+    fn denies(&self) -> bool {
+        self.over || (self.quotas > 0 && self.quotas == self.quotas_over)
+    }
+}
+
+impl Headers {
+    /// About the last descriptor over its limit, else about the first one with the least remaining.
+    fn of(&self, statuses: &[DescriptorStatus]) -> Vec<HeaderValue> {
+        let limited = || statuses.iter().filter_map(|status| Some((status, status.current_limit.as_ref()?)));
+        let over = limited().rfind(|(status, _)| status.code() == Code::OverLimit);
+        let Some((status, limit)) = over.or_else(|| limited().min_by_key(|(status, _)| status.limit_remaining)) else {
+            return vec![];
+        };
+        let reset = status.duration_until_reset.as_ref().map_or(0, |duration| duration.seconds);
+        let header = |key: &str, value: String| HeaderValue { key: key.to_owned(), value, ..HeaderValue::default() };
+        vec![
+            header(&self.limit, limit.requests_per_unit.to_string()),
+            header(&self.remaining, status.limit_remaining.to_string()),
+            header(&self.reset, reset.to_string()),
+        ]
+    }
+}

@@ -1,0 +1,128 @@
+//! `envoy.service.ratelimit.v3.RateLimitService`.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwapOption;
+use envoy_types::pb::envoy::service::ratelimit::v3::{
+    RateLimitRequest, RateLimitResponse,
+    rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
+};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    config::Config,
+    limiter::{self, Options, RequestError},
+    metrics,
+    store::{CounterStore, StoreError},
+};
+
+/// Larger requests, in bytes, are refused unread.
+pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
+
+/// The configuration in force, swapped as a whole; empty until the first one is there.
+pub type CurrentConfig = Arc<ArcSwapOption<Config>>;
+
+/// Answers rate limit requests from a configuration and a store.
+#[derive(Clone, Debug)]
+pub struct Service<S> {
+    config: CurrentConfig,
+    store: S,
+    options: Arc<Options>,
+    metrics: metrics::Service,
+    /// The last charge failed; so that an outage is one line in the log and not one for each request.
+    store_fails: Arc<AtomicBool>,
+}
+
+/// Why a request was not decided. Envoy then does what its `failure_mode_deny` says.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No configuration was there yet.
+    #[error("no rate limit configuration loaded")]
+    NoConfig,
+    /// The request itself is wrong.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// The hits could not be counted.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Upstream answers every error with UNKNOWN, and so do we.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::unknown(error.to_string())
+    }
+}
+
+impl<S: CounterStore> Service<S> {
+    /// Reads `config` anew for every request, so storing another one in it takes effect at once.
+    pub fn new(config: CurrentConfig, store: S, options: Options) -> Self {
+        let metrics = metrics::Service::new();
+        Self { config, store, options: Arc::new(options), metrics, store_fails: Arc::default() }
+    }
+
+    /// The gRPC service to mount.
+    pub fn into_server(self) -> RateLimitServiceServer<Self> {
+        RateLimitServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
+    }
+
+    /// Decides one request and counts it.
+    pub async fn decide(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Error> {
+        let begin = Instant::now();
+        self.metrics.total_requests.increment(1);
+        let answer = self.answer(request).await;
+        match &answer {
+            Ok(_) => {}
+            Err(Error::Store(_)) => self.metrics.redis_error.increment(1),
+            Err(Error::NoConfig | Error::Request(_)) => self.metrics.service_error.increment(1),
+        }
+        self.metrics.response_time.record(begin.elapsed());
+        answer
+    }
+
+    async fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Error> {
+        let config = self.config.load();
+        let plan = limiter::plan(config.as_deref().ok_or(Error::NoConfig)?, request)?;
+        let outcomes = match plan.charges() {
+            [] => vec![],
+            charges => self.watched(self.store.charge(charges).await)?,
+        };
+        if !plan.knows_domain() {
+            self.metrics.domain_not_found.increment(1);
+        }
+        plan.count(&outcomes, &self.options);
+        let decision = plan.decide(&outcomes, &self.options);
+        if decision.shadowed {
+            self.metrics.global_shadow_mode.increment(1);
+        }
+        Ok(decision.response)
+    }
+
+    /// Logs the first failure of the store and the first success after it.
+    fn watched<T>(&self, charged: Result<T, StoreError>) -> Result<T, StoreError> {
+        if charged.is_err() != self.store_fails.load(Ordering::Relaxed) {
+            self.store_fails.store(charged.is_err(), Ordering::Relaxed);
+            match &charged {
+                Ok(_) => tracing::info!("the counter store answers again"),
+                Err(error) => tracing::error!(%error, "the counter store fails; requests get errors until it answers"),
+            }
+        }
+        charged
+    }
+}
+
+#[tonic::async_trait]
+impl<S: CounterStore> RateLimitService for Service<S> {
+    async fn should_rate_limit(
+        &self,
+        request: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
+        Ok(Response::new(self.decide(request.get_ref()).await?))
+    }
+}

@@ -1,0 +1,148 @@
+//! YAML files in a directory, followed while they change.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::{sync::mpsc, time};
+
+use crate::{
+    config::{self, Config},
+    metrics::ConfigLoad,
+    service::CurrentConfig,
+};
+
+/// Changes come in bursts; a burst is over when nothing has happened for this long.
+const QUIET: Duration = Duration::from_millis(100);
+/// How often the files are compared without a sign of change, for what the kernel does not report: directories that
+/// appear later, targets of symbolic links, network file systems.
+const RECHECK: Duration = Duration::from_secs(5);
+
+/// Why the files of a directory are not in force.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A directory or file could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// What was read.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The files were read but do not make a configuration.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+}
+
+/// Text by file path, of all `*.yaml` and `*.yml` in a directory.
+type Files = BTreeMap<String, String>;
+
+/// A directory with one YAML file for each domain, such as a mounted ConfigMap. It is read as a whole: one bad file keeps
+/// the last good configuration in force.
+#[derive(Debug)]
+pub struct Dir {
+    path: PathBuf,
+    current: CurrentConfig,
+    /// What was read last, whether it was good or not.
+    seen: Option<Files>,
+    metrics: ConfigLoad,
+}
+
+impl Dir {
+    /// Nothing is read before [`Dir::load`] or [`Dir::follow`].
+    pub fn new(path: impl Into<PathBuf>, current: CurrentConfig) -> Self {
+        Self { path: path.into(), current, seen: None, metrics: ConfigLoad::new() }
+    }
+
+    /// Reads the files and puts them in force if they differ from those read last. Blocks on the file system.
+    pub fn load(&mut self) -> Result<(), Error> {
+        let loaded = read(&self.path).and_then(|files| {
+            if self.seen.as_ref() == Some(&files) {
+                return Ok(false);
+            }
+            let config = parse(self.seen.insert(files));
+            config.map(|config| self.current.store(Some(Arc::new(config)))).map(|()| true)
+        });
+        match &loaded {
+            Ok(true) => {
+                self.metrics.success.increment(1);
+                tracing::info!(dir = %self.path.display(), files = self.seen.as_ref().map_or(0, Files::len), "configuration loaded");
+            }
+            Ok(false) => {}
+            Err(_) => self.metrics.error.increment(1),
+        }
+        loaded.map(drop)
+    }
+
+    /// Loads now and whenever the files change, for as long as it is polled. Errors are logged.
+    pub async fn follow(mut self) {
+        let (changed, mut changes) = mpsc::channel(1);
+        loop {
+            // A swapped symbolic link leaves a watch on the old directory, so each round makes a new one.
+            let watcher = watch(&self.path, changed.clone());
+            if let Err(error) = &watcher {
+                tracing::debug!(%error, "cannot watch for changes, comparing every {RECHECK:?}");
+            }
+            let load = tokio::task::spawn_blocking(move || {
+                if let Err(error) = self.load() {
+                    tracing::error!(%error, "configuration not loaded; the last good one stays in force");
+                }
+                self
+            });
+            match load.await {
+                Ok(dir) => self = dir,
+                Err(error) => return tracing::error!(%error, "stopped following the configuration"),
+            }
+            if time::timeout(RECHECK, changes.recv()).await.is_ok() {
+                while time::timeout(QUIET, changes.recv()).await.is_ok() {}
+            }
+        }
+    }
+}
+
+/// Reads a directory once.
+pub fn read_config(path: &Path) -> Result<Config, Error> {
+    parse(&read(path)?)
+}
+
+fn parse(files: &Files) -> Result<Config, Error> {
+    Ok(Config::from_yaml(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))?)
+}
+
+fn read(dir: &Path) -> Result<Files, Error> {
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Read { path, source }
+    };
+    let mut files = Files::new();
+    for entry in fs::read_dir(dir).map_err(fail(dir))? {
+        let path = entry.map_err(fail(dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        if is_yaml && !name.starts_with('.') && path.is_file() {
+            let text = fs::read_to_string(&path).map_err(fail(&path))?;
+            files.insert(path.display().to_string(), text);
+        }
+    }
+    Ok(files)
+}
+
+/// Watches the directory and its parent, where a symbolic link to it may be swapped.
+fn watch(dir: &Path, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            // A full channel has a change in it already.
+            let _ = changed.try_send(());
+        }
+    })?;
+    watcher.watch(dir, RecursiveMode::NonRecursive)?;
+    if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
+        watcher.watch(parent, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}
