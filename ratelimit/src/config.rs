@@ -27,23 +27,9 @@ pub struct Config {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum Error {
     /// A YAML file does not hold a valid domain.
-    #[error("{file}:{line}:{column}: {message}")]
-    File {
-        /// Name of the file as it was given.
-        file: String,
-        /// Counted from one; 1 when the parser knows no place.
-        line: u64,
-        /// Counted from one.
-        column: u64,
-        /// What is wrong and what to do.
-        message: String,
-        /// The file's text.
-        #[source_code]
-        text: NamedSource<String>,
-        /// The place in the text.
-        #[label("here")]
-        span: SourceSpan,
-    },
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    File(Box<FileError>),
     /// A `RateLimitConfig` message is not valid.
     #[error("RateLimitConfig {name:?}: {message}")]
     Resource {
@@ -62,6 +48,24 @@ pub enum Error {
         /// Where it was seen again.
         second: String,
     },
+}
+
+/// What is wrong in a YAML file, and where.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct FileError {
+    /// Name of the file as it was given.
+    pub file: String,
+    /// Counted from one; 1 when the parser knows no place.
+    pub line: u64,
+    /// Counted from one.
+    pub column: u64,
+    /// What is wrong and what to do.
+    pub message: String,
+    #[source_code]
+    text: NamedSource<String>,
+    #[label("here")]
+    span: SourceSpan,
 }
 
 impl Config {
@@ -86,7 +90,7 @@ impl Config {
     pub fn dump(&self) -> String {
         let mut domains: Vec<_> = self.domains.iter().collect();
         domains.sort_by_key(|(name, _)| *name);
-        domains.into_iter().flat_map(|(_, domain)| domain.rules()).map(|rule| format!("{rule}\n")).collect()
+        domains.into_iter().flat_map(|(_, domain)| domain.rules()).map(|rule| rule.to_string() + "\n").collect()
     }
 
     fn collect(domains: Vec<(&str, Domain)>) -> Result<Self, Error> {

@@ -5,9 +5,12 @@
 //! limited is an immutable [`config::Config`], swapped as a whole.
 
 pub mod config;
+pub mod http;
 pub mod key;
 pub mod limiter;
 mod metrics;
+pub mod server;
 pub mod service;
+pub mod settings;
 pub mod source;
 pub mod store;

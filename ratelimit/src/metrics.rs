@@ -34,7 +34,7 @@ pub(crate) struct Service {
     pub(crate) total_requests: Counter,
     pub(crate) response_time: Histogram,
     pub(crate) redis_error: Counter,
-    pub(crate) service_error: Counter,
+    pub(crate) request_error: Counter,
     pub(crate) global_shadow_mode: Counter,
     pub(crate) domain_not_found: Counter,
 }
@@ -46,7 +46,7 @@ impl Service {
             total_requests: counter!("ratelimit_service_total_requests", "grpc_method" => "ShouldRateLimit"),
             response_time: histogram!("ratelimit_service_response_time_seconds", "grpc_method" => "ShouldRateLimit"),
             redis_error: error("redis_error"),
-            service_error: error("service_error"),
+            request_error: error("service_error"),
             global_shadow_mode: counter!("ratelimit_service_global_shadow_mode"),
             domain_not_found: counter!("ratelimit_service_rate_limit_domain_not_found"),
         }

@@ -80,7 +80,7 @@ impl<S: CounterStore> Service<S> {
         match &answer {
             Ok(_) => {}
             Err(Error::Store(_)) => self.metrics.redis_error.increment(1),
-            Err(Error::NoConfig | Error::Request(_)) => self.metrics.service_error.increment(1),
+            Err(Error::NoConfig | Error::Request(_)) => self.metrics.request_error.increment(1),
         }
         self.metrics.response_time.record(begin.elapsed());
         answer

@@ -4,7 +4,7 @@ use miette::{NamedSource, SourceSpan};
 use serde_saphyr::{DefaultMessageFormatter, Location, MessageFormatter};
 
 use super::{
-    Error,
+    Error, FileError,
     document::Document,
     tree::{Domain, Problem},
 };
@@ -19,12 +19,12 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Domain, Error> {
 
 fn locate(file: &str, text: &str, at: Location, message: String) -> Error {
     let offset = at.span().byte_offset().and_then(|offset| usize::try_from(offset).ok()).unwrap_or_default();
-    Error::File {
+    Error::File(Box::new(FileError {
         file: file.to_owned(),
         line: at.line().max(1),
         column: at.column().max(1),
         message,
         text: NamedSource::new(file, text.to_owned()),
         span: SourceSpan::from(offset.min(text.len())),
-    }
+    }))
 }

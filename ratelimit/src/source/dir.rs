@@ -48,8 +48,8 @@ type Files = BTreeMap<String, String>;
 pub struct Dir {
     path: PathBuf,
     current: CurrentConfig,
-    /// What was read last, whether it was good or not.
-    seen: Option<Files>,
+    /// What was read last, good or not, or why it could not be read; so that nothing is loaded or reported twice.
+    seen: Option<Result<Files, String>>,
     metrics: ConfigLoad,
 }
 
@@ -59,32 +59,35 @@ impl Dir {
         Self { path: path.into(), current, seen: None, metrics: ConfigLoad::new() }
     }
 
-    /// Reads the files and puts them in force if they differ from those read last. Blocks on the file system.
+    /// Reads the files and, if they differ from those read last, puts them in force. Blocks on the file system.
     pub fn load(&mut self) -> Result<(), Error> {
-        let loaded = read(&self.path).and_then(|files| {
-            if self.seen.as_ref() == Some(&files) {
-                return Ok(false);
-            }
-            let config = parse(self.seen.insert(files));
-            config.map(|config| self.current.store(Some(Arc::new(config)))).map(|()| true)
-        });
-        match &loaded {
-            Ok(true) => {
-                self.metrics.success.increment(1);
-                tracing::info!(dir = %self.path.display(), files = self.seen.as_ref().map_or(0, Files::len), "configuration loaded");
-            }
-            Ok(false) => {}
-            Err(_) => self.metrics.error.increment(1),
+        let files = read(&self.path);
+        let seen = files.as_ref().map_err(ToString::to_string).cloned();
+        if self.seen.as_ref() == Some(&seen) {
+            return Ok(());
         }
-        loaded.map(drop)
+        self.seen = Some(seen);
+        let loaded = files.and_then(|files| Ok((files.len(), parse(&files)?)));
+        match loaded {
+            Ok((files, config)) => {
+                self.current.store(Some(Arc::new(config)));
+                self.metrics.success.increment(1);
+                tracing::info!(dir = %self.path.display(), files, "configuration loaded");
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.error.increment(1);
+                Err(error)
+            }
+        }
     }
 
     /// Loads now and whenever the files change, for as long as it is polled. Errors are logged.
     pub async fn follow(mut self) {
-        let (changed, mut changes) = mpsc::channel(1);
+        let (sender, mut changes) = mpsc::channel(1);
         loop {
             // A swapped symbolic link leaves a watch on the old directory, so each round makes a new one.
-            let watcher = watch(&self.path, changed.clone());
+            let watcher = watch(&self.path, sender.clone());
             if let Err(error) = &watcher {
                 tracing::debug!(%error, "cannot watch for changes, comparing every {RECHECK:?}");
             }

@@ -1,0 +1,142 @@
+//! The program: settings in, servers up, drained at the end.
+
+use std::{io, sync::Arc, thread, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::SERVICE_NAME;
+use proto::{
+    drain::{self, Signal},
+    health,
+    readiness::{Block, Readiness},
+    reflection,
+    serve::{self, Address, Grpc, Listener},
+};
+use tokio::{runtime, time};
+use tonic::service::RoutesBuilder;
+
+use crate::{
+    http,
+    service::{CurrentConfig, Service},
+    settings::{BackendType, Settings},
+    source::dir::Dir,
+    store::{self, Memory, Redis, StoreError},
+};
+
+/// Name of the service in `grpc.health.v1.Health`.
+const HEALTH_NAME: &str = "ratelimit";
+/// Pause between looks at what readiness waits for.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Why the program ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A listener or server failed.
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+    /// The store cannot be used as it is set.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Reflection does not know our service.
+    #[error("offering reflection")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// No thread for configuration and HTTP.
+    #[error("starting the background runtime")]
+    Background(#[source] io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub fn run(settings: &Settings) -> Result<(), Error> {
+    let metrics = proto::metrics::install();
+    let config = CurrentConfig::default();
+    let readiness = Readiness::new();
+    let (trigger, signal) = drain::new();
+    let trigger = Arc::new(trigger);
+
+    let cores = settings.cores.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into)).max(1);
+    let grpc = Listener::bind_per_core(&settings.grpc_address(), cores)?;
+    let public = Listener::bind(&Address::Tcp((settings.host, settings.port).into()))?;
+    let debug = Listener::bind(&Address::Tcp((settings.debug_host, settings.debug_port).into()))?;
+    let prometheus = Listener::bind(&Address::Tcp(settings.prometheus_addr))?;
+
+    let background =
+        runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::Background)?;
+    let memory = Arc::new(Memory::new(settings.memory_max_counters));
+    let service = |store| Service::new(config.clone(), store, settings.options());
+
+    let mut dir = Dir::new(settings.config_dir(), config.clone());
+    if let Err(error) = dir.load() {
+        tracing::error!(%error, "configuration not loaded; requests get errors until it is");
+    }
+    background.spawn(dir.follow());
+    if settings.healthy_with_at_least_one_config_loaded {
+        background.spawn(await_config(config.clone(), readiness.block("config")));
+    }
+    let http_store = {
+        let _on = background.enter();
+        open(settings, &memory)?
+    };
+    if let store::Any::Redis(redis) = &http_store {
+        background.spawn(await_redis(redis.clone(), readiness.block("redis")));
+    }
+    let endpoints = [
+        (public, http::router(service(http_store), readiness.clone(), signal.clone())),
+        (debug, http::debug_router(config.clone())),
+        (prometheus, proto::metrics::router(metrics)),
+    ]
+    .map(|(listener, router)| background.spawn(serve::http(listener, router, signal.clone())));
+    background.spawn(drain_on_sigterm(Arc::clone(&trigger)));
+
+    tracing::info!(address = %settings.grpc_address(), cores, store = ?settings.backend_type, "serving");
+    let ended = serve::per_core(grpc, &trigger, async |_, listener| {
+        serve_core(listener, service(open(settings, &memory)?), &readiness, signal.clone()).await
+    });
+    for endpoint in endpoints {
+        if let Ok(Err(error)) = background.block_on(endpoint) {
+            tracing::error!(%error, "an HTTP endpoint ended");
+        }
+    }
+    background.shutdown_background();
+    ended
+}
+
+/// The store for the runtime this is called in: one memory for all of them, one connection to Redis for each.
+fn open(settings: &Settings, memory: &Arc<Memory>) -> Result<store::Any, StoreError> {
+    Ok(match settings.backend_type {
+        BackendType::Memory => store::Any::Memory(Arc::clone(memory)),
+        BackendType::Redis => store::Any::Redis(Redis::connect(settings.redis())?),
+    })
+}
+
+async fn serve_core(
+    listener: Listener,
+    service: Service<store::Any>,
+    readiness: &Readiness,
+    signal: Signal,
+) -> Result<(), Error> {
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(service.into_server());
+    routes.add_service(health::service(&[HEALTH_NAME], readiness, &signal).await);
+    reflection::add(&mut routes, &[SERVICE_NAME])?;
+    Ok(Grpc::new(listener).serve(routes.routes(), signal).await?)
+}
+
+async fn drain_on_sigterm(trigger: Arc<drain::Trigger>) {
+    let (sigterm, _) = drain::new();
+    if let Err(error) = drain::on_sigterm(sigterm).await {
+        return tracing::error!(%error, "cannot listen to signals; SIGTERM will end requests in flight");
+    }
+    trigger.drain();
+}
+
+async fn await_config(config: Arc<ArcSwapOption<crate::config::Config>>, _block: Block) {
+    while config.load().is_none() {
+        time::sleep(RETRY).await;
+    }
+}
+
+async fn await_redis(redis: Redis, _block: Block) {
+    while let Err(error) = redis.ping().await {
+        tracing::warn!(%error, "Redis does not answer yet");
+        time::sleep(RETRY).await;
+    }
+}
