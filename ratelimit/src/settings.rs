@@ -33,8 +33,8 @@ pub struct Settings {
     #[arg(long, env, default_value_t = 8081)]
     pub grpc_port: u16,
     /// Path of a Unix socket for the gRPC service, instead of address and port
-    #[arg(long, env)]
-    pub grpc_uds: Option<PathBuf>,
+    #[arg(long, env, default_value = "")]
+    pub grpc_uds: String,
     /// Address of /rlconfig
     #[arg(long, env, default_value = "0.0.0.0")]
     pub debug_host: IpAddr,
@@ -59,10 +59,10 @@ pub struct Settings {
     pub runtime_root: PathBuf,
     /// See RUNTIME_ROOT
     #[arg(long, env, default_value = "")]
-    pub runtime_subdirectory: PathBuf,
+    pub runtime_subdirectory: String,
     /// See RUNTIME_ROOT
     #[arg(long, env, default_value = "config")]
-    pub runtime_appdirectory: PathBuf,
+    pub runtime_appdirectory: String,
     /// Read the configuration, say what is wrong with it and end
     #[arg(long)]
     pub check: bool,
@@ -123,9 +123,9 @@ impl Settings {
 
     /// Where gRPC is served.
     pub fn grpc_address(&self) -> Address {
-        match &self.grpc_uds {
-            Some(path) => Address::Unix(path.clone()),
-            None => Address::Tcp((self.grpc_host, self.grpc_port).into()),
+        match self.grpc_uds.as_str() {
+            "" => Address::Tcp((self.grpc_host, self.grpc_port).into()),
+            path => Address::Unix(path.into()),
         }
     }
 
