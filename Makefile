@@ -1,0 +1,42 @@
+# `make` alone lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+target := $(or $(CARGO_TARGET_DIR),target)
+# `make demo DEMO=once` ends after the story instead of staying up.
+DEMO ?=
+
+.PHONY: help demo test fmt deny clean-tools cargo
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: cargo ## The quickstart on a real Envoy, told in a dozen requests; stays up until Ctrl-C (DEMO=once: ends)
+	@deploy/dev/envoy.sh
+	@echo '==> building the controller (release mode)' >&2
+	@cargo build --release --locked --package controller
+	@exec python3 deploy/dev/demo.py $(abspath $(target))/release/controller $(DEMO)
+
+test: cargo ## Formatting, lints and all tests, with a real Envoy and a real Redis
+	@deploy/dev/envoy.sh
+	@deploy/dev/redis.sh
+	@echo '==> formatting' >&2
+	@cargo fmt --all --check
+	@echo '==> lints' >&2
+	@cargo clippy --workspace --all-targets --locked -- -D warnings
+	@echo '==> tests' >&2
+	@cargo test --workspace --locked
+
+fmt: ## Formats the code
+	@cargo fmt --all
+
+deny: cargo ## The dependencies: bans, licences, sources, and advisories where their database can be fetched
+	@deploy/dev/deny.sh
+
+clean-tools: ## Forgets the tools that were fetched
+	@rm -rf .tools
+
+cargo:
+	@command -v cargo >/dev/null || { echo 'error: cargo is missing; install Rust (stable)' >&2; exit 1; }

@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""Runs the quickstart on a real Envoy, sends a dozen requests through it and tells what became of each.
+
+Usage: demo.py CONTROLLER [once]
+
+`once` ends after the story, with exit status 0 when it went as told and 1 otherwise; without it, all stays up until Ctrl-C.
+"""
+
+import http.client
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HOST = "www.example.com"
+READY_SECONDS = 60
+
+
+def token(role):
+    """A token of the example's issuer, good until the year 2100."""
+    return "Bearer " + (ROOT / f"deploy/examples/jwt/{role}.jwt").read_text().strip()
+
+
+def story():
+    """What is sent, and what must come of it: path, headers, status, why, what the answer must show."""
+    limited = "3 requests an hour for each x-user-id, counted by ratelimit"
+    return [
+        ("/", {}, 200, "HTTPRoute backend sends it to the echo backend", {}),
+        ("/", {"host": "nobody.example.org"}, 404, "no HTTPRoute has this hostname", {}),
+        ("/old/page", {}, 301, "the path moved", {"location": "/new/page"}),
+        ("/limited", {"x-user-id": "ann"}, 200, limited, {"x-ratelimit-remaining": "2"}),
+        ("/limited", {"x-user-id": "ann"}, 200, "the second one", {"x-ratelimit-remaining": "1"}),
+        ("/limited", {"x-user-id": "ann"}, 200, "the third one", {"x-ratelimit-remaining": "0"}),
+        ("/limited", {"x-user-id": "ann"}, 429, "ann's quota is used up", {"x-ratelimit-remaining": "0"}),
+        ("/limited", {"x-user-id": "bob"}, 200, "bob has a quota of his own", {"x-ratelimit-remaining": "2"}),
+        ("/local", {}, 200, "1 request an hour, counted in Envoy itself", {}),
+        ("/local", {}, 429, "the token bucket is empty", {}),
+        ("/jwt", {}, 401, "no token: Jwt is missing", {"www-authenticate": "Bearer"}),
+        ("/jwt", {"authorization": token("guest")}, 403, "a good token, but its role is guest", {}),
+        ("/jwt", {"authorization": token("admin")}, 200, "a good token with the role admin", {"> x-jwt-sub": "alice"}),
+        ("/keys", {}, 401, "no API key", {}),
+        ("/keys", {"x-api-key": "wrong"}, 401, "a key that nobody was given", {}),
+        (
+            "/keys",
+            {"x-api-key": "supersecret", "x-tier": "platinum"},
+            200,
+            "the key of client1, whose tier is gold whatever the request says",
+            {"> x-client-id": "client1", "> x-tier": "gold"},
+        ),
+        ("/fault", {}, 501, "BackendTrafficPolicy fault aborts every request", {}),
+    ]
+
+
+def send(address, path, headers):
+    """Status, headers, and the headers that the backend saw under names with `> ` before them."""
+    connection = http.client.HTTPConnection(*address, timeout=10)
+    try:
+        connection.request("GET", path, headers={"host": HOST, **headers})
+        response = connection.getresponse()
+        seen = {name.lower(): value for name, value in response.getheaders()}
+        body = response.read()
+        if response.status == 200:
+            seen.update({"> " + name: ", ".join(values) for name, values in json.loads(body)["headers"].items()})
+        return response.status, seen
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        return f"no answer ({error})", {}
+    finally:
+        connection.close()
+
+
+def tell(address):
+    """Sends the story's requests; whether all went as told."""
+    good = True
+    for path, headers, status, why, shows in story():
+        got, seen = send(address, path, headers)
+        missing = {name: value for name, value in shows.items() if value not in seen.get(name, "")}
+        sent = " ".join([f"GET {path}", *(f"{name}: {shorten(value)}" for name, value in headers.items())])
+        shown = "".join(f", {name.replace('> ', 'the backend sees ')}: {shorten(value)}" for name, value in shows.items())
+        print(f"  {sent:<48} {got}  {why}{shown}")
+        if got != status or missing:
+            good = False
+            actual = {name: seen.get(name, "nothing") for name in missing}
+            print(f"    NOT AS TOLD: {status} was expected{f', and instead of {missing} came {actual}' if missing else ''}")
+    return good
+
+
+def shorten(text):
+    return text if len(text) <= 24 else text[:20] + "..."
+
+
+def wait_until_ready(controller, file):
+    """What the controller wrote into its ready file; None when it ended or took too long."""
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline and controller.poll() is None:
+        try:
+            ready = json.loads(file.read_text())
+            if ready["ready"]:
+                return ready
+        except (OSError, ValueError, KeyError):
+            pass
+        time.sleep(0.05)
+    return None
+
+
+def ports(ready):
+    gateway = ready["gateways"][0]
+    listener = gateway["listeners"][0]
+    url = f"http://{gateway['address']}:{listener['port']}/"
+    print("Ports:")
+    print(f"  {gateway['address']}:{listener['port']}  Envoy, for Gateway {gateway['name']}, listener {listener['name']}")
+    print(f"  {ready['admin']}  the controller's admin: /ready /status /metrics /config_dump")
+    print(f"  {ready['echo']}  the echo backend")
+    print(f"Try: curl -i -H 'host: {HOST}' {url}")
+
+
+def run(binary, once, directory):
+    log = directory / "controller.log"
+    ready_file = directory / "ready.json"
+    command = [binary, "standalone", "deploy/examples/quickstart", "--ready-file", ready_file]
+    with log.open("wb") as output:
+        controller = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    try:
+        print("==> controller standalone deploy/examples/quickstart: waiting until Envoy is ready", flush=True)
+        ready = wait_until_ready(controller, ready_file)
+        if ready is None:
+            print("error: it did not become ready; its last lines:", *log.read_text().splitlines()[-15:], sep="\n  ")
+            return 1
+        gateway = ready["gateways"][0]
+        good = tell((gateway["address"], gateway["listeners"][0]["port"]))
+        print("The story went as told." if good else "The story did not go as told.")
+        if not once:
+            ports(ready)
+            print(f"Log: {log}. Change a file in deploy/examples/quickstart and watch; Ctrl-C ends.", flush=True)
+            controller.wait()
+        return 0 if good else 1
+    finally:
+        stop(controller)
+
+
+def stop(controller):
+    """Lets the controller take Envoy down with it."""
+    controller.send_signal(signal.SIGTERM)
+    try:
+        controller.wait(15)
+    except subprocess.TimeoutExpired:
+        controller.kill()
+
+
+def main():
+    if len(sys.argv) not in (2, 3) or sys.argv[2:] not in ([], ["once"]):
+        sys.exit(__doc__)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    with tempfile.TemporaryDirectory(prefix="tollgate-demo-") as directory:
+        try:
+            sys.exit(run(sys.argv[1], len(sys.argv) == 3, pathlib.Path(directory)))
+        except KeyboardInterrupt:
+            pass
+
+
+main()
