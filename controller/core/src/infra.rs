@@ -38,9 +38,9 @@ pub fn fleet_name(namespace: &str, name: &str) -> String {
     use sha2::{Digest, Sha256};
     let full = format!("{namespace}/{name}");
     let digest = Sha256::digest(&full);
-    let hash: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let hash = digest.iter().take(4).fold(0_u32, |hash, byte| hash << 8 | u32::from(*byte));
     let readable: String = full.replace('/', "-").chars().take(48).collect();
-    format!("envoy-{readable}-{hash}")
+    format!("envoy-{readable}-{hash:08x}")
 }
 
 /// The fleet for `proxy`, with the labels and annotations of its Gateway's `infrastructure`.

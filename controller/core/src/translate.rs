@@ -6,8 +6,31 @@ use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
 
 use crate::{Settings, Snapshot, infra, ir, xds};
 
+mod attachment;
+mod backend;
+mod backend_status;
+mod fault;
+mod gateway;
+mod gateway_class;
+mod grant;
+mod header_modifier;
+mod hostname;
+mod http_route;
+mod inputs;
+mod listener;
+mod name;
+mod order;
 pub mod policy;
-pub mod status;
+mod re2;
+mod route_filter;
+mod route_match;
+mod route_rule;
+mod selector;
+mod status;
+mod unsupported_route;
+
+use gateway::Gateway;
+use inputs::Inputs;
 
 pub use policy::Decision;
 pub use status::{ObjectStatus, Report};
@@ -40,12 +63,21 @@ pub struct Proxy {
 
 /// Translates all of it. Whatever is wrong with an object is a condition in its status, and nothing else suffers from it.
 pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
+    let inputs = Inputs::new(snapshot, settings);
     let mut report = Report::default();
-    let mut proxies: Vec<ir::Proxy> = Vec::new();
-    let policies = policy::apply(snapshot, settings, &mut proxies, &mut report);
-    let proxies = proxies.into_iter().map(|proxy| {
+    let mut gateways = gateway::gateways(&inputs, &mut report);
+    http_route::attach(&inputs, &mut gateways, &mut report);
+    unsupported_route::refuse(&inputs, &mut gateways, &mut report);
+    backend_status::report(&inputs, &mut report);
+    for gateway in gateways.values() {
+        gateway.report(&inputs, &mut report);
+    }
+
+    let fleets: Vec<_> = gateways.values().map(Gateway::fleet).collect();
+    let mut proxies: Vec<_> = gateways.into_values().map(|gateway| gateway.proxy).collect();
+    let policies = policy::apply(&inputs, &mut proxies, &mut report);
+    let proxies = proxies.into_iter().zip(fleets).map(|(proxy, infra)| {
         let resources = xds::build(&proxy, settings);
-        let infra = infra::fleet(&proxy, BTreeMap::new(), BTreeMap::new());
         (proxy.key.clone(), Proxy { ir: proxy, resources, infra })
     });
     Translation {

@@ -1,6 +1,7 @@
 //! Which policy is in force on each route.
 
-use crate::{Settings, Snapshot, ir, translate::Report};
+use super::{Report, inputs::Inputs};
+use crate::ir;
 
 /// Which policy of one kind is in force on one route of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,16 +20,16 @@ pub struct Decision {
 
 /// What the policies add to a translation beside what they change in the proxies.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// What `ratelimit` counts.
-    pub rate_limits: Vec<envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig>,
+    pub(super) rate_limits: Vec<envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig>,
     /// What `extauth` asks of the routes that need it.
-    pub auth_policies: Vec<proto::extauth::Policy>,
+    pub(super) auth_policies: Vec<proto::extauth::Policy>,
     /// Who won on each route.
-    pub decisions: Vec<Decision>,
+    pub(super) decisions: Vec<Decision>,
 }
 
 /// Decides for every route of `proxies` and writes the policies' statuses into `report`.
-pub fn apply(_snapshot: &Snapshot, _settings: &Settings, _proxies: &mut [ir::Proxy], _report: &mut Report) -> Outcome {
+pub(super) fn apply(_inputs: &Inputs<'_>, _proxies: &mut [ir::Proxy], _report: &mut Report) -> Outcome {
     Outcome::default()
 }

@@ -28,7 +28,7 @@ pub struct Report {
 
 impl Report {
     /// Adds the status of `object`.
-    pub fn push(&mut self, object: &ObjectRef, status: Value) {
+    pub(super) fn push(&mut self, object: &ObjectRef, status: Value) {
         let ObjectRef { kind, namespace, name } = object.clone();
         self.statuses.push(ObjectStatus { kind, namespace, name, status });
     }
@@ -36,27 +36,33 @@ impl Report {
 
 /// One condition of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+pub(super) struct Condition {
     /// Such as `Accepted`.
-    pub r#type: &'static str,
+    pub(super) r#type: &'static str,
     /// `True` or `False`.
-    pub status: bool,
+    pub(super) status: bool,
     /// Machine-readable cause, such as `BackendNotFound`.
-    pub reason: String,
+    pub(super) reason: String,
     /// For people.
-    pub message: String,
+    pub(super) message: String,
 }
 
 /// The conditions of one object or part of it, at most one of a type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Conditions(Vec<Condition>);
+pub(super) struct Conditions(Vec<Condition>);
 
 /// Longest message that the API server takes, in bytes.
 const MAX_MESSAGE: usize = 32_768;
 
 impl Conditions {
     /// Sets the condition of this type, replacing an earlier one.
-    pub fn set(&mut self, r#type: &'static str, status: bool, reason: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn set(
+        &mut self,
+        r#type: &'static str,
+        status: bool,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) {
         let mut message = message.into();
         if message.len() > MAX_MESSAGE {
             message.truncate(message.floor_char_boundary(MAX_MESSAGE));
@@ -69,17 +75,17 @@ impl Conditions {
     }
 
     /// The condition of this type.
-    pub fn find(&self, r#type: &str) -> Option<&Condition> {
+    pub(super) fn find(&self, r#type: &str) -> Option<&Condition> {
         self.0.iter().find(|condition| condition.r#type == r#type)
     }
 
     /// Nothing has been said yet.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// As it stands in a status; `generation` is that of the object.
-    pub fn to_json(&self, generation: Option<i64>) -> Value {
+    pub(super) fn to_json(&self, generation: Option<i64>) -> Value {
         let one = |condition: &Condition| {
             let mut value = json!({
                 "type": condition.r#type,
@@ -97,7 +103,7 @@ impl Conditions {
 }
 
 /// An error's text as a condition's message: first letter upper-case, a full stop at the end.
-pub fn sentence(text: &str) -> String {
+pub(super) fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     let Some(first) = letters.next() else { return String::new() };
     let stop = if text.ends_with('.') { "" } else { "." };

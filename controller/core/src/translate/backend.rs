@@ -1,0 +1,272 @@
+//! backendRefs: the object they name, whether they may, and where its replicas are.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use controller_api::backend::{Backend as BackendObject, BackendEndpoint, BackendSpec, BackendType};
+use k8s_openapi::api::{
+    core::v1::{Service, ServicePort},
+    discovery::v1::EndpointSlice,
+};
+
+use super::{
+    fault::Fault,
+    grant::{self, Referrer, Target},
+    hostname,
+    inputs::Inputs,
+};
+use crate::ir::{Endpoint, Endpoints, ObjectRef, Origin};
+
+/// A reference to a backend, as every kind of backendRef spells it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reference<'a> {
+    /// Core when absent.
+    pub(super) group: Option<&'a str>,
+    /// `Service` when absent.
+    pub(super) kind: Option<&'a str>,
+    /// That of the referring object when absent.
+    pub(super) namespace: Option<&'a str>,
+    /// Name of the object.
+    pub(super) name: &'a str,
+    /// Required for a Service.
+    pub(super) port: Option<i32>,
+}
+
+/// What a reference leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Resolved {
+    /// The object, with the Service's port as section.
+    pub(super) origin: Origin,
+    /// Its replicas.
+    pub(super) endpoints: Endpoints,
+    /// It speaks HTTP/2 in clear text.
+    pub h2c: bool,
+    /// The `:authority` that suits it.
+    pub(super) authority: String,
+}
+
+impl Resolved {
+    /// There is nobody to send a request to.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.endpoints {
+            Endpoints::Static(endpoints) => endpoints.is_empty(),
+            Endpoints::Dns(hosts) => hosts.is_empty(),
+        }
+    }
+}
+
+const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
+const MULTI_CLUSTER: &str = "multicluster.x-k8s.io";
+
+/// Follows `reference`, which `from` makes.
+pub(super) fn resolve(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Reference<'_>) -> Result<Resolved, Fault> {
+    let group = reference.group.unwrap_or_default();
+    let kind = reference.kind.unwrap_or("Service");
+    if !["", MULTI_CLUSTER, ENVOY_GATEWAY].contains(&group) {
+        let message = "Group is invalid, only the core API group (specified by omitting the group field or setting \
+                       it to an empty string), multicluster.x-k8s.io and gateway.envoyproxy.io are supported";
+        return Err(Fault::resolved_refs("InvalidKind", message));
+    }
+    let namespace = reference.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(from.namespace);
+    let resolver = match (group, kind) {
+        ("", "Service") => service,
+        (ENVOY_GATEWAY, "Backend") => backend,
+        (_, "ServiceImport") => {
+            return Err(Fault::resolved_refs("InvalidKind", "ServiceImport is not supported yet"));
+        }
+        _ => {
+            let message = "Kind is invalid, only Service, MCS ServiceImport and Envoy Gateway Backend are supported";
+            return Err(Fault::resolved_refs("InvalidKind", message));
+        }
+    };
+    if !grant::permits(inputs.snapshot, from, Target { group, kind, namespace, name: reference.name }) {
+        let name = reference.name;
+        let message = format!("Backend ref to {kind} {namespace}/{name} not permitted by any ReferenceGrant");
+        return Err(Fault::resolved_refs("RefNotPermitted", message));
+    }
+    resolver(inputs, namespace, reference)
+}
+
+fn service(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Result<Resolved, Fault> {
+    let name = reference.name;
+    let Some(number) = reference.port else {
+        let message = "A valid port number corresponding to a port on the Service must be specified";
+        return Err(Fault::resolved_refs("PortNotSpecified", message));
+    };
+    let key = (namespace.to_owned(), name.to_owned());
+    let Some(service) = inputs.snapshot.services.get(&key) else {
+        let message = format!("service {namespace}/{name} not found");
+        return Err(Fault::resolved_refs("BackendNotFound", message));
+    };
+    if is_external_name(service) {
+        let message = format!(
+            "Service {namespace}/{name} is of type ExternalName, which is not supported as a backend; use an Envoy \
+             Gateway Backend resource with an FQDN endpoint instead"
+        );
+        return Err(Fault::resolved_refs("UnsupportedValue", message));
+    }
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    let Some(port) = ports.iter().find(|port| port.port == number && is_tcp(port.protocol.as_deref())) else {
+        let message = format!("TCP Port {number} not found on Service {namespace}/{name}");
+        return Err(Fault::resolved_refs("PortNotFound", message));
+    };
+    let object = ObjectRef { kind: "Service", namespace: namespace.to_owned(), name: name.to_owned() };
+    Ok(Resolved {
+        origin: Origin { object, section: Some(number.to_string()) },
+        endpoints: replicas(inputs.slices(namespace, name), port)?,
+        h2c: port.app_protocol.as_deref() == Some("kubernetes.io/h2c"),
+        authority: format!("{name}.{namespace}:{number}"),
+    })
+}
+
+/// The fault of a reference to an object that exists but has nobody to send a request to.
+pub(super) fn no_endpoints(origin: &Origin) -> Fault {
+    let ObjectRef { kind, namespace, name } = &origin.object;
+    let message = format!("no ready endpoints for the related {kind} {namespace}/{name}");
+    Fault { condition: "BackendsAvailable", reason: "EndpointsNotFound", message }
+}
+
+fn is_external_name(service: &Service) -> bool {
+    service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
+}
+
+fn is_tcp(protocol: Option<&str>) -> bool {
+    matches!(protocol, None | Some("" | "TCP"))
+}
+
+/// The ready endpoints of a Service's port; slices name ports as the Service does.
+fn replicas(slices: &[&EndpointSlice], service_port: &ServicePort) -> Result<Endpoints, Fault> {
+    let mut fixed = BTreeSet::new();
+    let mut names = BTreeSet::new();
+    for slice in slices {
+        let ports = slice.ports.as_deref().unwrap_or_default().iter();
+        let same = ports.filter(|port| {
+            port.name.as_deref().unwrap_or_default() == service_port.name.as_deref().unwrap_or_default()
+                && is_tcp(port.protocol.as_deref())
+        });
+        for port in same.filter_map(|port| port.port.and_then(|port| u16::try_from(port).ok())) {
+            for (_, address) in ready_addresses(slice) {
+                if slice.address_type == "FQDN" {
+                    names.insert((address.to_owned(), port));
+                } else if let Ok(address) = address.parse::<IpAddr>() {
+                    fixed.insert(Endpoint::Ip(address, port));
+                }
+            }
+        }
+    }
+    match (fixed.is_empty(), names.is_empty()) {
+        (false, false) => {
+            let message = "mixed endpointslice address type for the same backendRef is not supported";
+            Err(Fault::resolved_refs("UnsupportedAddressType", message))
+        }
+        (true, false) => Ok(Endpoints::Dns(names.into_iter().collect())),
+        _ => Ok(Endpoints::Static(fixed.into_iter().collect())),
+    }
+}
+
+/// Zone and address of a slice's endpoints that take traffic.
+pub(super) fn ready_addresses(slice: &EndpointSlice) -> impl Iterator<Item = (Option<&str>, &str)> {
+    let ready = slice
+        .endpoints
+        .iter()
+        .flatten()
+        .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true));
+    ready.flat_map(|endpoint| endpoint.addresses.iter().map(|address| (endpoint.zone.as_deref(), address.as_str())))
+}
+
+fn backend(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Result<Resolved, Fault> {
+    let name = reference.name;
+    if !inputs.settings.backend {
+        let message = "Backend is disabled in Envoy Gateway configuration";
+        return Err(Fault::resolved_refs("UnsupportedValue", message));
+    }
+    let key = (namespace.to_owned(), name.to_owned());
+    let Some(object) = inputs.snapshot.backends.get(&key) else {
+        let message = format!("Backend {namespace}/{name} not found");
+        return Err(Fault::resolved_refs("BackendNotFound", message));
+    };
+    validate(object, inputs.settings.running_on_host)?;
+    let spec = &object.spec;
+    let endpoints = backend_endpoints(spec);
+    let authority = match (&endpoints, spec.endpoints.first().and_then(|endpoint| endpoint.hostname.clone())) {
+        (_, Some(hostname)) => hostname,
+        (Endpoints::Dns(hosts), None) => hosts.first().map(|(host, port)| format!("{host}:{port}")).unwrap_or_default(),
+        (Endpoints::Static(_), None) => format!("{name}.{namespace}"),
+    };
+    let object = ObjectRef { kind: "Backend", namespace: namespace.to_owned(), name: name.to_owned() };
+    Ok(Resolved {
+        origin: Origin { object, section: None },
+        endpoints,
+        h2c: spec.app_protocols.iter().any(|protocol| protocol == "gateway.envoyproxy.io/h2c"),
+        authority,
+    })
+}
+
+/// The endpoints of a [valid](validate) Backend.
+fn backend_endpoints(spec: &BackendSpec) -> Endpoints {
+    let names = spec.endpoints.iter().filter_map(|endpoint| endpoint.fqdn.as_ref());
+    let names: BTreeSet<_> = names.map(|fqdn| (fqdn.hostname.clone(), fqdn.port)).collect();
+    if !names.is_empty() {
+        return Endpoints::Dns(names.into_iter().collect());
+    }
+    let fixed = spec.endpoints.iter().filter_map(|endpoint| match endpoint {
+        BackendEndpoint { ip: Some(ip), .. } => ip.address.parse().ok().map(|address| Endpoint::Ip(address, ip.port)),
+        BackendEndpoint { unix: Some(unix), .. } => Some(Endpoint::Unix(unix.path.clone())),
+        _ => None,
+    });
+    Endpoints::Static(fixed.collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// Whether a Backend can be used at all; also what its own status says.
+pub(super) fn validate(backend: &BackendObject, running_on_host: bool) -> Result<(), Fault> {
+    let spec = &backend.spec;
+    let invalid = |message: String| Fault::resolved_refs("InvalidAddress", message);
+    let unsupported = |message: &str| Fault::resolved_refs("UnsupportedValue", message);
+    if spec.kind == Some(BackendType::DynamicResolver) {
+        return Err(unsupported("a Backend of type DynamicResolver is not supported yet"));
+    }
+    if spec.tls.is_some() {
+        return Err(unsupported("TLS to a Backend is not supported yet"));
+    }
+    if spec.fallback == Some(true) {
+        return Err(unsupported("a fallback Backend is not supported yet"));
+    }
+    for endpoint in &spec.endpoints {
+        let kinds = [endpoint.fqdn.is_some(), endpoint.ip.is_some(), endpoint.unix.is_some()];
+        if kinds.iter().filter(|set| **set).count() != 1 {
+            return Err(invalid("an endpoint must have exactly one of fqdn, ip and unix".into()));
+        }
+        if let Some(fqdn) = &endpoint.fqdn {
+            validate_name(&fqdn.hostname).map_err(invalid)?;
+        }
+        if let Some(ip) = &endpoint.ip {
+            validate_address(&ip.address, running_on_host).map_err(invalid)?;
+        }
+    }
+    let named = spec.endpoints.iter().filter(|endpoint| endpoint.fqdn.is_some()).count();
+    if named != 0 && named != spec.endpoints.len() {
+        return Err(Fault::resolved_refs(
+            "UnsupportedAddressType",
+            "FQDN endpoints cannot be mixed with IP or Unix endpoints in one Backend",
+        ));
+    }
+    Ok(())
+}
+
+fn validate_name(host: &str) -> Result<(), String> {
+    if host.starts_with('*') || !hostname::is_valid(host) {
+        Err(format!("hostname {host} is not a valid FQDN"))
+    } else if !host.contains('.') {
+        Err(format!("hostname {host} should be a domain with at least two segments separated by dots"))
+    } else {
+        Ok(())
+    }
+}
+
+fn validate_address(address: &str, running_on_host: bool) -> Result<(), String> {
+    let Ok(parsed) = address.parse::<IpAddr>() else { return Err(format!("IP address {address} is invalid")) };
+    if parsed.to_canonical().is_loopback() && !running_on_host {
+        let place = "in the loopback range is only supported when using the Host infrastructure";
+        return Err(format!("IP address {address} {place}"));
+    }
+    Ok(())
+}

@@ -1,0 +1,28 @@
+//! The status of `Backend` objects.
+
+use serde_json::json;
+
+use super::{
+    backend,
+    inputs::Inputs,
+    status::{Conditions, Report},
+};
+use crate::ir::ObjectRef;
+
+/// Says of every Backend whether it can be used.
+pub(super) fn report(inputs: &Inputs<'_>, report: &mut Report) {
+    for ((namespace, name), object) in &inputs.snapshot.backends {
+        let mut conditions = Conditions::default();
+        if !inputs.settings.backend {
+            let message = "The Backend was not accepted since Backend is not enabled in Envoy Gateway Config";
+            conditions.set("Accepted", false, "Invalid", message);
+        } else if let Err(fault) = backend::validate(object, inputs.settings.running_on_host) {
+            let message = format!("The Backend was not accepted: {}", fault.message);
+            conditions.set("Accepted", false, "Invalid", message);
+        } else {
+            conditions.set("Accepted", true, "Accepted", "The Backend was accepted");
+        }
+        let reference = ObjectRef { kind: "Backend", namespace: namespace.clone(), name: name.clone() };
+        report.push(&reference, json!({"conditions": conditions.to_json(object.metadata.generation)}));
+    }
+}

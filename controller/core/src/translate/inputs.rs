@@ -1,0 +1,45 @@
+//! What every stage reads, indexed once.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
+use crate::{Settings, Snapshot};
+
+/// A snapshot with the indexes that a translation needs.
+pub(super) struct Inputs<'s> {
+    /// The objects.
+    pub(super) snapshot: &'s Snapshot,
+    /// The operator's choices.
+    pub(super) settings: &'s Settings,
+    slices: BTreeMap<&'s str, BTreeMap<&'s str, Vec<&'s EndpointSlice>>>,
+}
+
+/// The label by which a slice says whose endpoints it holds.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+impl<'s> Inputs<'s> {
+    /// Indexes `snapshot`.
+    pub(super) fn new(snapshot: &'s Snapshot, settings: &'s Settings) -> Self {
+        let mut slices: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
+        for ((namespace, _), slice) in &snapshot.endpoint_slices {
+            let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
+            if let Some(service) = service {
+                let of_namespace = slices.entry(namespace.as_str()).or_default();
+                of_namespace.entry(service.as_str()).or_default().push(slice.as_ref());
+            }
+        }
+        Self { snapshot, settings, slices }
+    }
+
+    /// The slices of a Service, by name of the slice.
+    pub(super) fn slices(&self, namespace: &str, service: &str) -> &[&'s EndpointSlice] {
+        self.slices.get(namespace).and_then(|services| services.get(service)).map_or(&[], Vec::as_slice)
+    }
+
+    /// The labels of a namespace; none when there is no such object.
+    pub(super) fn namespace_labels(&self, namespace: &str) -> Option<&'s BTreeMap<String, String>> {
+        let key = (String::new(), namespace.to_owned());
+        self.snapshot.namespaces.get(&key)?.metadata.labels.as_ref()
+    }
+}

@@ -1,0 +1,40 @@
+//! Names that end up in statistics, access logs, rate limit descriptors and patches.
+
+use crate::ir::ObjectRef;
+
+/// The cluster of a rule: `httproute/<namespace>/<name>/rule/<rule>`.
+pub(super) fn destination(route: &ObjectRef, rule: usize) -> String {
+    format!("{}/{}/{}/rule/{rule}", route.kind.to_lowercase(), route.namespace, route.name)
+}
+
+/// The cluster of a mirror filter, by its place among the rule's filters.
+pub(super) fn mirror(destination: &str, filter: usize) -> String {
+    format!("{destination}-mirror-{filter}")
+}
+
+/// One backendRef of a destination.
+pub(super) fn backend(destination: &str, backend: usize) -> String {
+    format!("{destination}/backend/{backend}")
+}
+
+/// One match of a rule on one host; a rule without matches has the match -1.
+pub(super) fn route(destination: &str, index: Option<usize>, host: &str) -> String {
+    let index = index.map_or_else(|| "-1".to_owned(), |index| index.to_string());
+    format!("{destination}/match/{index}/{}", host.replace('.', "_"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_upstreams() {
+        let object = ObjectRef { kind: "HTTPRoute", namespace: "web".into(), name: "app".into() };
+        let rule = destination(&object, 1);
+        assert_eq!(rule, "httproute/web/app/rule/1");
+        assert_eq!(route(&rule, Some(0), "*.example.com"), "httproute/web/app/rule/1/match/0/*_example_com");
+        assert_eq!(route(&rule, None, "*"), "httproute/web/app/rule/1/match/-1/*");
+        assert_eq!(backend(&rule, 2), "httproute/web/app/rule/1/backend/2");
+        assert_eq!(mirror(&rule, 3), "httproute/web/app/rule/1-mirror-3");
+    }
+}

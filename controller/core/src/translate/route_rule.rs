@@ -1,0 +1,189 @@
+//! One rule of an HTTPRoute: its matches, filters and backends put together.
+
+use gateway_api::{
+    Duration,
+    apis::experimental::httproutes::{
+        HttpRouteRules as Spec, HttpRouteRulesBackendRefs as BackendRef, HttpRouteRulesTimeouts,
+    },
+};
+
+use super::{
+    backend,
+    fault::Fault,
+    grant::Referrer,
+    inputs::Inputs,
+    name,
+    route_filter::{self, Filters},
+    route_match,
+};
+use crate::ir::{Action, Backend, Destination, Endpoints, HeaderMutations, Match, ObjectRef, RouteTimeouts};
+
+/// A rule that is ready to be put on listeners.
+#[derive(Debug)]
+pub(super) struct Rule {
+    /// Index in the route.
+    pub(super) index: usize,
+    /// The name that policies know it by.
+    pub(super) name: Option<String>,
+    /// Name of its cluster.
+    pub(super) destination: String,
+    /// With the index of each; a single one without index when the rule names none; none at all if one is invalid.
+    pub(super) matches: Vec<(Option<usize>, Match)>,
+    /// What happens to requests that match.
+    pub(super) action: Action,
+    /// Header changes, rewrites and mirrors.
+    pub(super) filters: Filters,
+    /// Deadlines.
+    pub(super) timeouts: RouteTimeouts,
+}
+
+/// Reads the rule at `index` of `route`.
+///
+/// A rule with matches that Envoy cannot evaluate matches nothing; any other fault makes it answer 500.
+pub(super) fn read(inputs: &Inputs<'_>, route: &ObjectRef, index: usize, spec: &Spec) -> (Rule, Vec<Fault>) {
+    let destination = name::destination(route, index);
+    let from = Referrer { group: "gateway.networking.k8s.io", kind: route.kind, namespace: &route.namespace };
+
+    let (filters, mut faults) =
+        route_filter::read(inputs, from, &destination, spec.filters.as_deref().unwrap_or_default());
+    faults.extend(unsupported_fields(spec));
+    let timeouts = timeouts(spec.timeouts.as_ref()).unwrap_or_else(|fault| {
+        faults.push(fault);
+        RouteTimeouts::default()
+    });
+    let action_refused = !faults.is_empty();
+
+    let matches = matches(spec).unwrap_or_else(|fault| {
+        faults.push(fault.at(format!("failed to process route rule {index}")));
+        Vec::new()
+    });
+    let (backends, broken) =
+        backends(inputs, from, &destination, index, spec.backend_refs.as_deref().unwrap_or_default());
+    let action = if action_refused {
+        respond(500)
+    } else if let Some(redirect) = filters.redirect.clone() {
+        Action::Redirect(redirect)
+    } else {
+        forward(&destination, backends, &broken)
+    };
+    faults.extend(broken);
+    let rule = Rule { index, name: spec.name.clone(), destination, matches, action, filters, timeouts };
+    (rule, faults)
+}
+
+fn respond(status: u16) -> Action {
+    Action::Respond { status, body: String::new() }
+}
+
+/// 503 when every backend lacks endpoints, 500 when there is no backend that could have any.
+fn forward(name: &str, backends: Vec<Backend>, broken: &[Fault]) -> Action {
+    let is_usable = |backend: &Backend| match &backend.endpoints {
+        Some(Endpoints::Static(endpoints)) => !endpoints.is_empty(),
+        Some(Endpoints::Dns(hosts)) => !hosts.is_empty(),
+        None => false,
+    };
+    if backends.iter().any(is_usable) {
+        return Action::Forward(Destination { name: name.to_owned(), backends });
+    }
+    let only_empty = !broken.is_empty() && broken.iter().all(|fault| fault.condition == "BackendsAvailable");
+    respond(if only_empty { 503 } else { 500 })
+}
+
+fn matches(spec: &Spec) -> Result<Vec<(Option<usize>, Match)>, Fault> {
+    let matches = spec.matches.as_deref().unwrap_or_default();
+    if matches.is_empty() {
+        return Ok(vec![(None, Match::default())]);
+    }
+    matches.iter().enumerate().map(|(index, spec)| Ok((Some(index), route_match::read(spec)?))).collect()
+}
+
+/// Experimental fields that would change what happens to a request.
+fn unsupported_fields(spec: &Spec) -> Vec<Fault> {
+    let fields = [("retry", spec.retry.is_some()), ("sessionPersistence", spec.session_persistence.is_some())];
+    let set = fields.into_iter().filter(|(_, set)| *set);
+    set.map(|(field, _)| Fault::accepted("UnsupportedValue", format!("{field} of a rule is not supported yet")))
+        .collect()
+}
+
+fn timeouts(spec: Option<&HttpRouteRulesTimeouts>) -> Result<RouteTimeouts, Fault> {
+    let Some(spec) = spec else { return Ok(RouteTimeouts::default()) };
+    let read = |field: &str, text: Option<&String>| {
+        let parsed = text.map(|text| text.parse::<Duration>().map_err(|error| (text, error))).transpose();
+        let invalid = |(text, error)| format!("timeouts.{field} {text:?} is invalid: {error}");
+        let parsed = parsed.map_err(|cause| Fault::accepted("UnsupportedValue", invalid(cause)))?;
+        Ok(parsed.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+    };
+    Ok(RouteTimeouts {
+        request_ms: read("request", spec.request.as_ref())?,
+        backend_request_ms: read("backendRequest", spec.backend_request.as_ref())?,
+    })
+}
+
+/// The backends with a weight above zero, and what is wrong with any of them.
+fn backends(
+    inputs: &Inputs<'_>,
+    from: Referrer<'_>,
+    destination: &str,
+    rule: usize,
+    specs: &[BackendRef],
+) -> (Vec<Backend>, Vec<Fault>) {
+    let (mut backends, mut faults) = (Vec::new(), Vec::new());
+    for (index, spec) in specs.iter().enumerate() {
+        let weight = u32::try_from(spec.weight.unwrap_or(1)).unwrap_or_default();
+        let name = name::backend(destination, index);
+        let (backend, found) = read_backend(inputs, from, name, weight, spec);
+        faults.extend(found.map(|fault| match fault.condition {
+            "BackendsAvailable" => fault.at("failed to find endpoints"),
+            _ => fault.at(format!("failed to process route rule {rule} backendRef {index}")),
+        }));
+        if weight > 0 {
+            backends.push(backend);
+        }
+    }
+    (backends, faults)
+}
+
+fn read_backend(
+    inputs: &Inputs<'_>,
+    from: Referrer<'_>,
+    name: String,
+    weight: u32,
+    spec: &BackendRef,
+) -> (Backend, Option<Fault>) {
+    let reference = backend::Reference {
+        group: spec.group.as_deref(),
+        kind: spec.kind.as_deref(),
+        namespace: spec.namespace.as_deref(),
+        name: &spec.name,
+        port: spec.port,
+    };
+    let filters = route_filter::read_of_backend(spec.filters.as_deref().unwrap_or_default());
+    let resolved = backend::resolve(inputs, from, reference);
+    match (filters, resolved) {
+        (Ok(filters), Ok(resolved)) => {
+            let fault = resolved.is_empty().then(|| backend::no_endpoints(&resolved.origin));
+            let backend = Backend {
+                name,
+                weight,
+                origin: Some(resolved.origin),
+                endpoints: Some(resolved.endpoints),
+                h2c: resolved.h2c,
+                request_headers: filters.request_headers,
+                response_headers: filters.response_headers,
+            };
+            (backend, fault)
+        }
+        (Err(fault), _) | (_, Err(fault)) => {
+            let backend = Backend {
+                name,
+                weight,
+                origin: None,
+                endpoints: None,
+                h2c: false,
+                request_headers: HeaderMutations::default(),
+                response_headers: HeaderMutations::default(),
+            };
+            (backend, Some(fault))
+        }
+    }
+}
