@@ -20,7 +20,7 @@ const SHARED: u8 = 1;
 
 impl Key {
     /// `shared` holds, by level, the wildcard text that replaces an entry; levels it does not reach are not replaced.
-    pub(crate) fn new(domain: &str, unit: Unit, entries: &[Entry], shared: &[Option<String>]) -> Self {
+    pub fn new(domain: &str, unit: Unit, entries: &[Entry], shared: &[Option<String>]) -> Self {
         let mut hash = Sha256::new();
         part(&mut hash, domain);
         hash.update(unit.seconds().to_be_bytes());

@@ -1,7 +1,7 @@
 //! A domain as it is written, before anything is checked that a parser cannot know.
 
 use serde::{Deserialize, Deserializer, de};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 
 use super::unit::Unit;
 
@@ -25,18 +25,17 @@ pub(super) struct Descriptor {
     pub(super) shadow_mode: bool,
     pub(super) quota_mode: bool,
     pub(super) share_threshold: bool,
-    #[serde(deserialize_with = "unsupported_if_set")]
-    pub(super) detailed_metric: (),
-    #[serde(deserialize_with = "unsupported_if_set")]
-    pub(super) value_to_metric: (),
-    #[serde(deserialize_with = "unsupported")]
-    pub(super) metadata: (),
+    /// Not supported, as the two below; read so that the error can say so.
+    pub(super) detailed_metric: Option<Spanned<bool>>,
+    pub(super) value_to_metric: Option<Spanned<bool>>,
+    pub(super) metadata: Option<Spanned<de::IgnoredAny>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RateLimit {
     pub(super) unit: Option<Unit>,
+    #[serde(deserialize_with = "requests_per_unit")]
     pub(super) requests_per_unit: u32,
     pub(super) unlimited: bool,
     pub(super) name: String,
@@ -54,15 +53,18 @@ impl Descriptor {
     pub(super) fn composite(&self) -> String {
         if self.value.is_empty() { self.key.clone() } else { format!("{}_{}", self.key, self.value) }
     }
+
+    /// Place and name of a field that upstream knows and we do not.
+    pub(super) fn unsupported(&self) -> Option<(Location, &'static str)> {
+        let set =
+            |field: &Option<Spanned<bool>>, name| Some((field.as_ref().filter(|field| field.value)?.referenced, name));
+        set(&self.detailed_metric, "detailed_metric")
+            .or_else(|| set(&self.value_to_metric, "value_to_metric"))
+            .or_else(|| Some((self.metadata.as_ref()?.referenced, "metadata")))
+    }
 }
 
-const UNSUPPORTED: &str = "this field of envoyproxy/ratelimit is not supported; remove it";
-
-fn unsupported_if_set<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    if bool::deserialize(deserializer)? { Err(de::Error::custom(UNSUPPORTED)) } else { Ok(()) }
-}
-
-fn unsupported<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(), D::Error> {
-    de::IgnoredAny::deserialize(deserializer)?;
-    Err(de::Error::custom(UNSUPPORTED))
+fn requests_per_unit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let invalid = |_| de::Error::custom("requests_per_unit must be a whole number from 0 to 4294967295");
+    u32::deserialize(deserializer).map_err(invalid)
 }

@@ -128,6 +128,9 @@ impl Level {
             if descriptor.key.is_empty() {
                 return Err(problem("descriptor has an empty key"));
             }
+            if let Some((at, field)) = descriptor.unsupported() {
+                return Err(path.problem(at, &format!("{field} is not supported; remove it")));
+            }
             let wildcard = Wildcard::new(&text);
             if descriptor.share_threshold && wildcard.is_none() {
                 return Err(problem("share_threshold needs a value with *"));

@@ -1,6 +1,7 @@
 //! Reads one `RateLimitConfig` message, as Envoy Gateway sends them and as our controller makes them.
 
 use envoy_types::pb::ratelimit::config::ratelimit::v3::{RateLimitDescriptor, RateLimitPolicy};
+use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
 
 pub(super) use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
@@ -13,25 +14,25 @@ use super::{
 };
 
 pub(super) fn parse(message: &RateLimitConfig) -> Result<Domain, Error> {
-    let refuse = |text: String| Error::Resource { name: message.name.clone(), message: text };
-    let descriptors = message.descriptors.iter().map(descriptor).collect::<Result<_, _>>().map_err(refuse)?;
+    let descriptors = message.descriptors.iter().map(descriptor).collect();
     let document = Document { domain: nowhere(message.domain.clone()), descriptors };
-    Domain::build(document).map_err(|problem| refuse(problem.message))
+    Domain::build(document).map_err(|problem| Error::Resource { name: message.name.clone(), message: problem.message })
 }
 
-fn descriptor(message: &RateLimitDescriptor) -> Result<Spanned<Descriptor>, String> {
-    if message.detailed_metric || message.metadata.is_some() {
-        return Err(format!("descriptor {:?}: detailed_metric and metadata are not supported", message.key));
-    }
-    Ok(nowhere(Descriptor {
+fn descriptor(message: &RateLimitDescriptor) -> Spanned<Descriptor> {
+    nowhere(Descriptor {
         key: message.key.clone(),
         value: message.value.clone(),
         rate_limit: message.rate_limit.as_ref().map(rate_limit),
-        descriptors: message.descriptors.iter().map(descriptor).collect::<Result<_, _>>()?,
+        descriptors: message.descriptors.iter().map(descriptor).collect(),
         shadow_mode: message.shadow_mode,
         quota_mode: message.quota_mode,
-        ..Descriptor::default()
-    }))
+        detailed_metric: Some(nowhere(message.detailed_metric)),
+        metadata: message.metadata.as_ref().map(|_| nowhere(IgnoredAny)),
+        // Not in the message.
+        share_threshold: false,
+        value_to_metric: None,
+    })
 }
 
 fn rate_limit(message: &RateLimitPolicy) -> Spanned<RateLimit> {

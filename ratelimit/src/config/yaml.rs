@@ -1,7 +1,7 @@
 //! Reads one YAML file of envoyproxy/ratelimit's grammar.
 
 use miette::{NamedSource, SourceSpan};
-use serde_saphyr::{DefaultMessageFormatter, Location, MessageFormatter};
+use serde_saphyr::{Location, MessageFormatter, UserMessageFormatter};
 
 use super::{
     Error, FileError,
@@ -11,7 +11,7 @@ use super::{
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Domain, Error> {
     let document: Document = serde_saphyr::from_str(text).map_err(|error| {
-        let message = DefaultMessageFormatter.format_message(error.without_snippet()).into_owned();
+        let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
         locate(file, text, error.location().unwrap_or(Location::UNKNOWN), message)
     })?;
     Domain::build(document).map_err(|Problem { at, message }| locate(file, text, at, message))

@@ -19,6 +19,8 @@ use crate::{
 
 /// Changes come in bursts; a burst is over when nothing has happened for this long.
 const QUIET: Duration = Duration::from_millis(100);
+/// A directory that never comes to rest is read this often.
+const LONGEST_BURST: Duration = Duration::from_secs(1);
 /// How often the files are compared without a sign of change, for what the kernel does not report: directories that
 /// appear later, targets of symbolic links, network file systems.
 const RECHECK: Duration = Duration::from_secs(5);
@@ -102,7 +104,8 @@ impl Dir {
                 Err(error) => return tracing::error!(%error, "stopped following the configuration"),
             }
             if time::timeout(RECHECK, changes.recv()).await.is_ok() {
-                while time::timeout(QUIET, changes.recv()).await.is_ok() {}
+                let quiet = async { while time::timeout(QUIET, changes.recv()).await.is_ok() {} };
+                let _ = time::timeout(LONGEST_BURST, quiet).await;
             }
         }
     }
@@ -135,7 +138,7 @@ fn read(dir: &Path) -> Result<Files, Error> {
     Ok(files)
 }
 
-/// Watches the directory and its parent, where a symbolic link to it may be swapped.
+/// Watches the directory and its parent, where it may appear or a symbolic link to it may be swapped.
 fn watch(dir: &Path, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
@@ -143,9 +146,8 @@ fn watch(dir: &Path, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWat
             let _ = changed.try_send(());
         }
     })?;
-    watcher.watch(dir, RecursiveMode::NonRecursive)?;
-    if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
-        watcher.watch(parent, RecursiveMode::NonRecursive)?;
+    for path in [Some(dir), dir.parent()].into_iter().flatten().filter(|path| path.is_dir()) {
+        watcher.watch(path, RecursiveMode::NonRecursive)?;
     }
     Ok(watcher)
 }

@@ -1,0 +1,11 @@
+//! Everything that is tested from outside, in one binary.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod config;
+mod dir;
+mod limiter;
+mod program;
+mod redis_server;
+mod requests;
+mod stores;

@@ -1,0 +1,237 @@
+//! The program as it runs in production: its own process, real sockets.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use envoy_types::pb::envoy::service::ratelimit::v3::{
+    RateLimitResponse, rate_limit_response::Code, rate_limit_service_client::RateLimitServiceClient,
+};
+use tempfile::TempDir;
+use tonic::{Status, transport::Channel};
+
+use crate::{
+    redis_server::RedisServer,
+    requests::{descriptor, limit, request},
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const RULES: &str = "
+domain: d
+descriptors:
+  - key: user
+    rate_limit: { unit: year, requests_per_unit: 20, name: per-user }
+";
+
+/// A running `ratelimit`, killed when dropped.
+struct Program {
+    process: Child,
+    dir: TempDir,
+    grpc: u16,
+    http: u16,
+    debug: u16,
+    metrics: u16,
+}
+
+impl Program {
+    fn start(arguments: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("config")).unwrap();
+        fs::write(dir.path().join("config/rules.yaml"), RULES).unwrap();
+        // Bound together, so that they differ.
+        let sockets = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [grpc, http, debug, metrics] = sockets.map(|socket| socket.local_addr().unwrap().port());
+        let process = Command::new(env!("CARGO_BIN_EXE_ratelimit"))
+            .args(["--host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--debug-host", "127.0.0.1", "--cores", "2"])
+            .args(["--grpc-port", &grpc.to_string(), "--port", &http.to_string(), "--debug-port", &debug.to_string()])
+            .args(["--prometheus-addr", &format!("127.0.0.1:{metrics}"), "--runtime-root"])
+            .arg(dir.path())
+            .args(arguments)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let program = Self { process, dir, grpc, http, debug, metrics };
+        until("health", || fetch(program.http, "GET", "/healthcheck", "").0 == 200);
+        program
+    }
+
+    async fn client(&self) -> RateLimitServiceClient<Channel> {
+        RateLimitServiceClient::connect(format!("http://127.0.0.1:{}", self.grpc)).await.unwrap()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[track_caller]
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not happen in time");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Status and body; status 0 when nobody answers.
+fn fetch(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return (0, String::new()) };
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    (head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default(), body.to_owned())
+}
+
+async fn ask(client: &mut RateLimitServiceClient<Channel>, user: &str) -> Result<RateLimitResponse, Status> {
+    let request = request("d", vec![descriptor(&[("user", user)])]);
+    client.should_rate_limit(request).await.map(tonic::Response::into_inner)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_grpc_and_http_and_counts() {
+    let program = Program::start(&["--limit-response-headers-enabled", "true"]);
+    let mut client = program.client().await;
+    let response = ask(&mut client, "joe").await.unwrap();
+    assert_eq!(response.overall_code(), Code::Ok);
+    assert_eq!(response.statuses[0].limit_remaining, 19);
+    assert_eq!(response.response_headers_to_add[0].key, "RateLimit-Limit");
+
+    let joe = r#"{"domain": "d", "descriptors": [{"entries": [{"key": "user", "value": "joe"}]}], "hitsAddend": 19}"#;
+    let (status, body) = fetch(program.http, "POST", "/json", joe);
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains(r#""overallCode":"OK""#), "{body}");
+    let (status, body) = fetch(program.http, "POST", "/json", joe);
+    assert_eq!(status, 429, "{body}");
+    assert!(body.contains(r#""overallCode":"OVER_LIMIT""#), "{body}");
+
+    for (body, text) in [
+        ("{", "the body is not JSON"),
+        (r#"{"nonsense": 1}"#, "nonsense"),
+        ("{}", "rate limit domain must not be empty"),
+    ] {
+        let (status, answer) = fetch(program.http, "POST", "/json", body);
+        assert_eq!(status, 400, "{answer}");
+        assert!(answer.contains(text), "{answer}");
+    }
+
+    let (_, rules) = fetch(program.debug, "GET", "/rlconfig", "");
+    assert_eq!(rules, "d.user: unit=YEAR requests_per_unit=20, shadow_mode: false, quota_mode: false\n");
+
+    let (_, metrics) = fetch(program.metrics, "GET", "/metrics", "");
+    for line in [
+        r#"ratelimit_service_rate_limit_total_hits{domain="d",key1="user"} 39"#,
+        r#"ratelimit_service_rate_limit_within_limit{domain="d",key1="user"} 20"#,
+        r#"ratelimit_service_rate_limit_over_limit{domain="d",key1="user"} 19"#,
+        r#"ratelimit_service_rate_limit_near_limit{domain="d",key1="user"} 4"#,
+        r#"ratelimit_service_total_requests{grpc_method="ShouldRateLimit"} 4"#,
+        r#"ratelimit_service_should_rate_limit_error{err_type="service_error"} 1"#,
+        "ratelimit_service_config_load_success 1",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_decided_is_unknown() {
+    let program = Program::start(&[]);
+    let mut client = program.client().await;
+    let bad_unit = request("d", vec![limit(descriptor(&[("user", "joe")]), 1, 0)]);
+    let status = client.should_rate_limit(bad_unit).await.unwrap_err();
+    assert_eq!(
+        (status.code(), status.message()),
+        (tonic::Code::Unknown, "descriptor 0: limit has unit 0, which is not a unit of time")
+    );
+    let large = request("d", vec![descriptor(&[("user", &"x".repeat(70_000))])]);
+    assert!(client.should_rate_limit(large).await.is_err());
+    assert!(ask(&mut client, "joe").await.is_ok(), "it still answers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starts_without_a_configuration_and_takes_it_up() {
+    let program = Program::start(&["--runtime-appdirectory", "later"]);
+    let mut client = program.client().await;
+    let status = ask(&mut client, "joe").await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (tonic::Code::Unknown, "no rate limit configuration loaded"));
+    fs::rename(program.dir.path().join("config"), program.dir.path().join("later")).unwrap();
+    until("the configuration", || !fetch(program.debug, "GET", "/rlconfig", "").1.is_empty());
+    assert!(ask(&mut client, "joe").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_programs_share_a_redis_and_survive_its_restart() {
+    let mut server = RedisServer::start();
+    let address = format!("127.0.0.1:{}", server.port());
+    let redis = ["--backend-type", "redis", "--redis-timeout", "2s", "--redis-url", &address];
+    let programs = [Program::start(&redis), Program::start(&redis)];
+    let clients = [programs[0].client().await, programs[1].client().await];
+    let asked: Vec<_> = (0..100)
+        .map(|index| {
+            let mut client = clients[index % 2].clone();
+            tokio::spawn(async move { ask(&mut client, "joe").await.unwrap().overall_code() == Code::Ok })
+        })
+        .collect();
+    let mut admitted = 0;
+    for asked in asked {
+        admitted += u32::from(asked.await.unwrap());
+    }
+    assert_eq!(admitted, 20);
+
+    server.kill();
+    let mut client = clients[0].clone();
+    assert_eq!(ask(&mut client, "joe").await.unwrap_err().code(), tonic::Code::Unknown);
+    server.restart();
+    let deadline = Instant::now() + PATIENCE;
+    while ask(&mut client, "joe").await.is_err() {
+        assert!(Instant::now() < deadline, "Redis is not used again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_it() {
+    let mut program = Program::start(&[]);
+    let mut client = program.client().await;
+    ask(&mut client, "joe").await.unwrap();
+    let pid = program.process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = program.process.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "it does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(status.success());
+}
+
+#[test]
+fn check_shows_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("config")).unwrap();
+    let check = || {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_ratelimit")).arg("--check").arg("--runtime-root").arg(dir.path()).output();
+        let output = output.unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    fs::write(dir.path().join("config/a.yaml"), RULES).unwrap();
+    let (good, rules, _) = check();
+    assert!(good && rules.starts_with("d.user: "), "{rules}");
+    fs::write(dir.path().join("config/a.yaml"), "domain: d\nnonsense: 1\n").unwrap();
+    let (good, _, error) = check();
+    assert!(!good && error.contains("a.yaml:2:1"), "{error}");
+}

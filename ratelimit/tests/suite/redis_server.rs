@@ -1,0 +1,83 @@
+//! A real Redis for one test.
+
+use std::{
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use ratelimit::store::redis::{Options, Url};
+use tempfile::TempDir;
+
+/// Runs until dropped.
+pub(crate) struct RedisServer {
+    port: u16,
+    dir: TempDir,
+    process: Option<Child>,
+}
+
+impl RedisServer {
+    pub(crate) fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut server = Self { port, dir: tempfile::tempdir().unwrap(), process: None };
+        server.restart();
+        server
+    }
+
+    /// Starts it on its port, empty.
+    pub(crate) fn restart(&mut self) {
+        let mut command = Command::new(binary());
+        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &self.port.to_string()]);
+        command.current_dir(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.process = Some(command.spawn().expect("redis-server is missing: install it or set REDIS_SERVER"));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            assert!(Instant::now() < deadline, "redis-server does not listen on port {}", self.port);
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Stops it from answering, while its connections stay open.
+    pub(crate) fn hang(&self) {
+        let process = self.process.as_ref().unwrap();
+        assert!(Command::new("kill").args(["-STOP", &process.id().to_string()]).status().unwrap().success());
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn options(&self, timeout: Duration) -> Options {
+        Options { url: Url::new(&self.url()), timeout, key_prefix: "test:".into() }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// `$REDIS_SERVER`, else the one on `PATH`, else the one that the build fetches.
+fn binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("REDIS_SERVER") {
+        return path.into();
+    }
+    let fetched = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/redis-server"));
+    let on_path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|dir| dir.join("redis-server").is_file());
+    if on_path { "redis-server".into() } else { fetched }
+}

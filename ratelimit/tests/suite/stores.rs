@@ -1,0 +1,188 @@
+//! One suite, every store.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use ratelimit::{
+    config::Unit,
+    key::Key,
+    store::{Any, Charge, CounterStore, Memory, Outcome, Redis, StoreError},
+};
+use tokio::time::{Instant, sleep};
+
+use crate::{redis_server::RedisServer, requests::descriptor};
+
+/// Long enough for a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A window that does not end during a test, but for the second before its end, on which [`settled`] waits.
+const HOUR: u32 = 3600;
+
+fn charge(name: &str, hits: i64, window: u32) -> Charge {
+    Charge { key: Key::new("test", Unit::Hour, &descriptor(&[("name", name)]).entries, &[]), hits, window }
+}
+
+async fn counts(store: &Any, charges: &[Charge]) -> Vec<u64> {
+    store.charge(charges).await.unwrap().into_iter().map(|outcome| outcome.count).collect()
+}
+
+/// Waits until no window of an hour ends within the next seconds.
+async fn settled(store: &Any) {
+    while store.charge(&[charge("settle", 0, HOUR)]).await.unwrap()[0].seconds_left < 20 {
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn hits_add_up(store: Any) {
+    assert_eq!(counts(&store, &[charge("a", 1, HOUR)]).await, [1]);
+    assert_eq!(counts(&store, &[charge("a", 5, HOUR), charge("b", 2, HOUR)]).await, [6, 2]);
+    assert_eq!(counts(&store, &[charge("b", 1, HOUR), charge("a", 1, HOUR), charge("b", 1, HOUR)]).await, [3, 7, 4]);
+}
+
+async fn zero_hits_only_look(store: Any) {
+    assert_eq!(counts(&store, &[charge("a", 0, HOUR)]).await, [0]);
+    assert_eq!(counts(&store, &[charge("a", 3, HOUR), charge("a", 0, HOUR)]).await, [3, 3]);
+}
+
+async fn negative_hits_give_back_down_to_zero(store: Any) {
+    assert_eq!(counts(&store, &[charge("a", -3, HOUR)]).await, [0]);
+    assert_eq!(counts(&store, &[charge("a", 5, HOUR), charge("a", -2, HOUR)]).await, [5, 3]);
+    assert_eq!(counts(&store, &[charge("a", -9, HOUR), charge("a", 1, HOUR)]).await, [0, 1]);
+}
+
+async fn counts_do_not_overflow(store: Any) {
+    let most = i64::from(u32::MAX);
+    let first = counts(&store, &vec![charge("a", most, HOUR); 32]).await[31];
+    assert_eq!(first, 32 * u64::from(u32::MAX));
+    assert!(counts(&store, &[charge("a", most, HOUR)]).await[0] > first);
+}
+
+async fn windows_end_with_the_clock(store: Any) {
+    let Outcome { seconds_left, .. } = store.charge(&[charge("a", 1, HOUR)]).await.unwrap()[0];
+    assert!((1..=HOUR).contains(&seconds_left));
+    let Outcome { count, seconds_left } = store.charge(&[charge("b", 7, 1)]).await.unwrap()[0];
+    assert_eq!((count, seconds_left), (7, 1));
+    let deadline = Instant::now() + PATIENCE;
+    while counts(&store, &[charge("b", 0, 1)]).await != [0] {
+        assert!(Instant::now() < deadline, "the window of a second does not end");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(counts(&store, &[charge("b", 1, 1), charge("a", 0, HOUR)]).await, [1, 1]);
+}
+
+async fn concurrent_charges_admit_exactly_the_limit(store: Any) {
+    admit_exactly(&[store], 200).await;
+}
+
+/// Sends five times the limit at once, spread over stores that share their counters.
+async fn admit_exactly(stores: &[Any], limit: u64) {
+    let charges = stores
+        .iter()
+        .cycle()
+        .take(usize::try_from(5 * limit).unwrap())
+        .cloned()
+        .map(|store| tokio::spawn(async move { counts(&store, &[charge("hot", 1, HOUR)]).await[0] <= limit }));
+    let charges: Vec<_> = charges.collect();
+    let mut admitted = 0;
+    for charge in charges {
+        admitted += u64::from(charge.await.unwrap());
+    }
+    assert_eq!(admitted, limit);
+}
+
+async fn on_memory<F: Future>(case: impl Fn(Any) -> F) {
+    let store = Any::Memory(Arc::new(Memory::new(100_000)));
+    settled(&store).await;
+    case(store).await;
+}
+
+async fn on_redis<F: Future>(case: impl Fn(Any) -> F) {
+    let server = RedisServer::start();
+    let store = Any::Redis(Redis::connect(server.options(PATIENCE)).unwrap());
+    settled(&store).await;
+    case(store).await;
+}
+
+/// Every case on every store.
+macro_rules! suite {
+    ($($case:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() { super::on_memory(super::$case).await; })*
+        }
+        mod redis {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+            async fn $case() { super::on_redis(super::$case).await; })*
+        }
+    };
+}
+
+suite![
+    hits_add_up,
+    zero_hits_only_look,
+    negative_hits_give_back_down_to_zero,
+    counts_do_not_overflow,
+    windows_end_with_the_clock,
+    concurrent_charges_admit_exactly_the_limit,
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn replicas_on_one_redis_admit_exactly_the_limit() {
+    let server = RedisServer::start();
+    let stores = [(); 2].map(|()| Any::Redis(Redis::connect(server.options(PATIENCE)).unwrap()));
+    settled(&stores[0]).await;
+    admit_exactly(&stores, 200).await;
+}
+
+#[tokio::test]
+async fn a_restarted_redis_is_used_again() {
+    let mut server = RedisServer::start();
+    let store = Redis::connect(server.options(Duration::from_millis(500))).unwrap();
+    store.charge(&[charge("a", 1, HOUR)]).await.unwrap();
+    server.kill();
+    assert!(store.charge(&[charge("a", 1, HOUR)]).await.is_err());
+    // Its scripts are gone too.
+    server.restart();
+    let deadline = Instant::now() + PATIENCE;
+    while store.charge(&[charge("a", 1, HOUR)]).await.is_err() {
+        assert!(Instant::now() < deadline, "the store does not come back");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_hung_redis_is_an_error_in_time() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.options(Duration::from_millis(200))).unwrap();
+    store.ping().await.unwrap();
+    server.hang();
+    let begin = Instant::now();
+    assert!(matches!(store.charge(&[charge("a", 1, HOUR)]).await, Err(StoreError::Timeout(_))));
+    assert!(begin.elapsed() < PATIENCE);
+}
+
+#[tokio::test]
+async fn keys_in_redis_expire_and_hold_no_clear_text() {
+    let server = RedisServer::start();
+    let store = Redis::connect(server.options(PATIENCE)).unwrap();
+    store.charge(&[charge("secret", 1, HOUR)]).await.unwrap();
+    let client = ::redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let keys: Vec<String> = ::redis::cmd("KEYS").arg("*").query_async(&mut connection).await.unwrap();
+    let [key] = keys.as_slice() else { panic!("{keys:?}") };
+    assert!(key.starts_with("test:{") && !key.contains("secret"), "{key}");
+    let seconds: i64 = ::redis::cmd("TTL").arg(key).query_async(&mut connection).await.unwrap();
+    assert!((1..=i64::from(HOUR)).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn a_url_that_is_none_is_refused_without_its_password() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _on = runtime.enter();
+    let options = ratelimit::store::redis::Options {
+        url: ratelimit::store::redis::Url::new("http://user:hunter2@host"),
+        timeout: PATIENCE,
+        key_prefix: String::new(),
+    };
+    let error = Redis::connect(options).unwrap_err();
+    assert!(matches!(error, StoreError::Url(_)));
+    assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+}
