@@ -27,7 +27,7 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy and a real Red
 	@echo '==> lints' >&2
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo '==> tests' >&2
-	@cargo test --workspace --locked
+	@cargo test --workspace --locked --no-fail-fast
 
 fmt: ## Formats the code
 	@cargo fmt --all
