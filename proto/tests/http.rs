@@ -1,0 +1,58 @@
+//! The HTTP server on real sockets.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use proto::drain;
+use proto::serve::{self, Address, Listener};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+
+async fn request(mut socket: impl AsyncRead + AsyncWrite + Unpin) -> String {
+    socket.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_drain_lets_the_request_in_flight_finish() {
+    let (arrived, released) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let gate = (Arc::clone(&arrived), Arc::clone(&released));
+    let router = Router::new().route(
+        "/",
+        get(move || async move {
+            gate.0.add_permits(1);
+            gate.1.acquire().await.unwrap().forget();
+            "slow"
+        }),
+    );
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+    let Address::Tcp(address) = listener.address().unwrap() else { panic!("not a TCP address") };
+    let (trigger, signal) = drain::new();
+    let server = tokio::spawn(serve::http(listener, router, signal));
+
+    let in_flight = tokio::spawn(request(TcpStream::connect(address).await.unwrap()));
+    arrived.acquire().await.unwrap().forget();
+    trigger.drain();
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    released.add_permits(1);
+    assert!(in_flight.await.unwrap().ends_with("slow"));
+    server.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("socket");
+    let (_trigger, signal) = drain::new();
+    let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
+    tokio::spawn(serve::http(listener, Router::new().route("/", get(|| async { "hello" })), signal));
+    assert!(request(UnixStream::connect(path).await.unwrap()).await.ends_with("hello"));
+}
