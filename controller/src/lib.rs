@@ -2,3 +2,4 @@
 
 pub mod ads;
 pub mod source;
+pub mod translate;

@@ -46,7 +46,8 @@ struct File {
 }
 
 impl Files {
-    /// The manifests in `directory`: its `*.yaml`, `*.yml` and `*.json`, but not those in folders below it.
+    /// The manifests in `directory`: its `*.yaml`, `*.yml` and `*.json`, but not those in folders below it. It may be
+    /// a single file too.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
@@ -164,6 +165,9 @@ impl File {
 
 /// Manifests in the order of their names. Hidden files are none.
 fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    if directory.is_file() {
+        return Ok(vec![directory.to_owned()]);
+    }
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory)? {
         let path = entry?.path();
