@@ -1,1 +1,18 @@
-//! Skeleton.
+//! External authorization for Envoy: who sends this request, and may it pass?
+//!
+//! Envoy's `ext_authz` filter asks over gRPC ([`service`]); the context extension `policy` names one of the [`policy`]
+//! set, its [`method`]s look for a credential in the request ([`check`], [`credential`]), and the [`verdict`] says what
+//! Envoy is to do. Whatever goes wrong on that way denies.
+
+pub mod check;
+pub mod config;
+pub mod credential;
+pub mod header;
+pub mod jwks;
+pub mod method;
+pub mod metrics;
+pub mod policy;
+pub mod service;
+pub mod settings;
+pub mod source;
+pub mod verdict;

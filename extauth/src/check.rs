@@ -1,0 +1,103 @@
+//! A borrowed view of one question of Envoy's: the request as the upstream will see it, and which policy guards it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
+
+/// The context extension in which Envoy names the policy of a route.
+pub const POLICY: &str = "policy";
+
+/// Why a question cannot be understood; it is then answered with a denial.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum Error {
+    /// The attributes lack the HTTP request.
+    #[error("the check carries no HTTP request")]
+    NoRequest,
+    /// A raw header value is no text.
+    #[error("a header of the request is not UTF-8")]
+    HeaderEncoding,
+}
+
+/// One question: may this request pass?
+#[derive(Debug)]
+pub struct Check<'a> {
+    policy: Option<&'a str>,
+    now: u64,
+    http: &'a HttpRequest,
+    headers: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Check<'a> {
+    /// Reads what Envoy sent; `now` is when it is judged.
+    pub fn new(request: &'a CheckRequest, now: SystemTime) -> Result<Self, Error> {
+        let attributes = request.attributes.as_ref().ok_or(Error::NoRequest)?;
+        let http = attributes.request.as_ref().and_then(|request| request.http.as_ref()).ok_or(Error::NoRequest)?;
+        Ok(Self {
+            policy: attributes.context_extensions.get(POLICY).map(String::as_str),
+            // A clock before 1970 expires nothing and validates nothing: `nbf` lies ahead of it.
+            now: now.duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()),
+            http,
+            headers: headers(http)?,
+        })
+    }
+
+    /// The policy's name, if Envoy's configuration gave one.
+    pub fn policy(&self) -> Option<&'a str> {
+        self.policy
+    }
+
+    /// Seconds since 1970 at which the request is judged.
+    pub fn now(&self) -> u64 {
+        self.now
+    }
+
+    /// Every header of the request as `(name, value)`. Without Envoy's `encode_raw_headers` a repeated header comes once,
+    /// its values joined by commas.
+    pub fn headers(&self) -> &[(&'a str, &'a str)] {
+        &self.headers
+    }
+
+    /// All values of a header, whatever the case of its name.
+    pub fn header(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+
+    /// Query parameters as they stand, still percent-encoded. The fragment is no part of them.
+    pub fn query(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let before_fragment = self.http.path.split('#').next().unwrap_or_default();
+        let query = before_fragment.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    }
+
+    /// Cookies as `(name, value)`, in the order in which they came.
+    pub fn cookies(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        self.header("cookie").flat_map(|value| value.split(';')).map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (name.trim_end(), value.trim_start())
+        })
+    }
+
+    /// The request's URI without its query, for the realm of a challenge; `None` when it would not fit in a quoted string.
+    pub fn uri(&self) -> Option<String> {
+        const LONGEST: usize = 256;
+        let path = self.http.path.split(['?', '#']).next().unwrap_or_default();
+        let uri = format!("{}://{}{path}", self.http.scheme, self.http.host);
+        let quotable = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\';
+        (uri.len() <= LONGEST && uri.bytes().all(quotable)).then_some(uri)
+    }
+}
+
+fn headers(http: &HttpRequest) -> Result<Vec<(&str, &str)>, Error> {
+    match &http.header_map {
+        Some(raw) if !raw.headers.is_empty() => raw
+            .headers
+            .iter()
+            .map(|header| {
+                let raw = std::str::from_utf8(&header.raw_value).map_err(|_| Error::HeaderEncoding)?;
+                Ok((header.key.as_str(), if raw.is_empty() { header.value.as_str() } else { raw }))
+            })
+            .collect(),
+        _ => Ok(http.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()),
+    }
+}

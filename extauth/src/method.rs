@@ -1,0 +1,118 @@
+//! The ways of proving an identity; one file each.
+
+pub mod api_key;
+pub mod jwt;
+
+use http::{HeaderName, StatusCode};
+
+use crate::check::Check;
+use crate::verdict::{Denial, Grant, Removal};
+
+/// One way of proving an identity, ready to use.
+#[derive(Debug)]
+pub enum Method {
+    /// A key that was given to a client.
+    ApiKey(api_key::ApiKey),
+    /// A signed token of an issuer.
+    Jwt(Box<jwt::Jwt>),
+}
+
+/// Why a credential that is there proves nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// See [`api_key::Error`].
+    #[error(transparent)]
+    ApiKey(#[from] api_key::Error),
+    /// See [`jwt::Error`].
+    #[error(transparent)]
+    Jwt(#[from] jwt::Error),
+}
+
+/// What is wrong with a method's configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Invalid {
+    /// Path of the field below the method.
+    pub field: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Invalid {
+    /// Says what is wrong with a field.
+    pub fn new(field: impl Into<String>, problem: impl ToString) -> Self {
+        Self { field: field.into(), problem: problem.to_string() }
+    }
+}
+
+impl Method {
+    /// Checks a method's configuration; tokens it verifies are remembered in `tokens`.
+    pub fn compile(method: &proto::extauth::Method, tokens: &jwt::Cache) -> Result<Self, Invalid> {
+        match method {
+            proto::extauth::Method::ApiKey(config) => api_key::ApiKey::compile(config).map(Self::ApiKey),
+            proto::extauth::Method::Jwt(config) => {
+                jwt::Jwt::compile(config, tokens.clone()).map(|jwt| Self::Jwt(Box::new(jwt)))
+            }
+        }
+    }
+
+    /// Looks for the method's credential: `None` when the request has none, an error when it does not prove anything.
+    pub fn check(&self, check: &Check<'_>) -> Result<Option<Grant>, Error> {
+        match self {
+            Self::ApiKey(method) => Ok(method.check(check)?),
+            Self::Jwt(method) => Ok(method.check(check)?),
+        }
+    }
+
+    /// The method's name in metadata and metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::ApiKey(_) => "api_key",
+            Self::Jwt(_) => "jwt",
+        }
+    }
+
+    /// Every header that the method may set.
+    pub fn identity(&self) -> Vec<HeaderName> {
+        match self {
+            Self::ApiKey(method) => method.identity(),
+            Self::Jwt(method) => method.identity(),
+        }
+    }
+
+    /// Notes the credentials that must not reach the upstream, whichever method decides.
+    pub fn strip(&self, check: &Check<'_>, removal: &mut Removal) {
+        match self {
+            Self::ApiKey(method) => method.strip(check, removal),
+            Self::Jwt(method) => method.strip(check, removal),
+        }
+    }
+
+    /// What a client is told that sent no credential at all.
+    pub fn missing(&self, check: &Check<'_>) -> Denial {
+        match self {
+            Self::ApiKey(_) => api_key::denial("no API key was sent".to_owned()),
+            Self::Jwt(_) => jwt::denial(&jwt::Error::Missing, check),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the credential is some other method's business, such as a token of another issuer.
+    pub fn foreign(&self) -> bool {
+        matches!(self, Self::Jwt(jwt::Error::Issuer | jwt::Error::Audience))
+    }
+
+    /// What the client is told.
+    pub fn denial(&self, check: &Check<'_>) -> Denial {
+        match self {
+            Self::ApiKey(error) => api_key::denial(error.to_string()),
+            Self::Jwt(error) => jwt::denial(error, check),
+        }
+    }
+}
+
+/// Tells the client that it proved who it is not; shared by the methods.
+fn unauthorized(challenge: String, body: &str, reason: String) -> Denial {
+    Denial { status: StatusCode::UNAUTHORIZED, challenges: vec![challenge], body: body.to_owned(), reason }
+}

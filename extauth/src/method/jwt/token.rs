@@ -1,0 +1,64 @@
+//! The compact form of a token, read so strictly that one token has one spelling.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::{Error, json};
+use crate::jwks::Algorithm;
+
+/// The longest header, in encoded bytes.
+const LONGEST_HEADER: usize = 2 * 1024;
+
+/// The longest key id, in bytes.
+const LONGEST_KEY_ID: usize = 256;
+
+/// A token that was read and not yet verified.
+pub(super) struct Token<'a> {
+    pub(super) algorithm: Algorithm,
+    pub(super) kid: Option<String>,
+    pub(super) claims: Map<String, Value>,
+    /// The bytes that the signature covers.
+    pub(super) signed: &'a [u8],
+    pub(super) signature: Vec<u8>,
+}
+
+impl<'a> Token<'a> {
+    pub(super) fn parse(text: &'a str) -> Result<Self, Error> {
+        let (signed, signature) = text.rsplit_once('.').ok_or(Error::Form)?;
+        let (header, payload) = signed.split_once('.').ok_or(Error::Form)?;
+        if payload.contains('.') {
+            return Err(Error::Form);
+        }
+        if header.len() > LONGEST_HEADER {
+            return Err(Error::HeaderEncoding);
+        }
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| Error::HeaderEncoding)?;
+        let header = json::object(&header).ok_or(Error::HeaderSyntax)?;
+        refuse_extensions(&header)?;
+        let algorithm = header.get("alg").and_then(Value::as_str).and_then(Algorithm::named).ok_or(Error::Algorithm)?;
+        let kid = key_id(&header)?;
+        let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Error::PayloadEncoding)?;
+        let claims = json::object(&payload).ok_or(Error::PayloadSyntax)?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Error::SignatureEncoding)?;
+        Ok(Self { algorithm, kid, claims, signed: signed.as_bytes(), signature })
+    }
+}
+
+/// Refuses what would change the meaning of the signature or of the payload. Where to find keys (`jku`, `jwk`, `x5u`,
+/// `x5c`) is simply not read: keys come from the configuration alone.
+fn refuse_extensions(header: &Map<String, Value>) -> Result<(), Error> {
+    let nested = header.get("cty").and_then(Value::as_str).is_some_and(|cty| cty.eq_ignore_ascii_case("jwt"));
+    let extended = ["crit", "b64", "zip", "enc"].iter().any(|name| header.contains_key(*name));
+    if nested || extended { Err(Error::Extension) } else { Ok(()) }
+}
+
+fn key_id(header: &Map<String, Value>) -> Result<Option<String>, Error> {
+    match header.get("kid") {
+        None => Ok(None),
+        Some(Value::String(kid)) if kid.len() <= LONGEST_KEY_ID && !kid.chars().any(char::is_control) => {
+            Ok(Some(kid.clone()))
+        }
+        Some(_) => Err(Error::KeyId),
+    }
+}

@@ -1,0 +1,203 @@
+//! Policies: for one route, which methods are tried and what becomes of the request. The one place where errors become
+//! denials.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::{HeaderName, StatusCode};
+
+use crate::check::Check;
+use crate::method::{Invalid, Method, jwt};
+use crate::metrics;
+use crate::verdict::{Denial, Grant, Verdict, text};
+
+/// A policy that cannot be enforced as it is written.
+#[derive(Debug, thiserror::Error)]
+#[error("policy `{policy}`: {source}")]
+pub struct Error {
+    /// The policy's name.
+    pub policy: String,
+    /// Its position in the list that was to be compiled.
+    pub index: usize,
+    /// Which field is wrong, below the policy, and how.
+    pub source: Invalid,
+}
+
+/// All policies in force, by name.
+#[derive(Debug, Default)]
+pub struct Policies(HashMap<Arc<str>, Policy, ahash::RandomState>);
+
+#[derive(Debug)]
+struct Policy {
+    name: Arc<str>,
+    rule: Rule,
+}
+
+#[derive(Debug)]
+enum Rule {
+    /// Methods in the order in which they are tried.
+    Methods { methods: Vec<Method>, optional: bool, identity: Vec<HeaderName> },
+    /// It did not compile: nothing passes until it does.
+    Broken(String),
+}
+
+impl Policies {
+    /// Compiles all policies or none; the error names the first that is wrong.
+    pub fn compile(policies: &[proto::extauth::Policy], tokens: &jwt::Cache) -> Result<Self, Error> {
+        let mut compiled = Self::default();
+        for (index, policy) in policies.iter().enumerate() {
+            let rule = compiled.rule(policy, tokens);
+            let rule = rule.map_err(|source| Error { policy: policy.name.clone(), index, source })?;
+            compiled.insert(&policy.name, rule);
+        }
+        Ok(compiled)
+    }
+
+    /// Compiles every policy by itself: one that is wrong denies each request of its routes, says why in the log, and is
+    /// named in the errors; the others are not concerned.
+    pub fn compile_each(policies: &[proto::extauth::Policy], tokens: &jwt::Cache) -> (Self, Vec<Error>) {
+        let mut compiled = Self::default();
+        let mut errors = Vec::new();
+        for (index, policy) in policies.iter().enumerate() {
+            let rule = compiled.rule(policy, tokens).unwrap_or_else(|source| {
+                let reason = source.to_string();
+                errors.push(Error { policy: policy.name.clone(), index, source });
+                Rule::Broken(reason)
+            });
+            compiled.insert(&policy.name, rule);
+        }
+        (compiled, errors)
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none, so that everything is denied.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Answers one question. What no policy allows is denied.
+    pub fn check(&self, check: &Check<'_>) -> Verdict {
+        let policy = check.policy().and_then(|name| self.0.get(name));
+        let (method, verdict) = match policy {
+            Some(policy) => policy.check(check),
+            None => (metrics::NONE, Verdict::Deny(forbidden("the route names no known policy"))),
+        };
+        let name = policy.map(|policy| &policy.name);
+        match &verdict {
+            Verdict::Allow(_) => metrics::checked(name, method, "allow"),
+            Verdict::Deny(denial) => {
+                metrics::checked(name, method, "deny");
+                tracing::debug!(policy = name.map(AsRef::as_ref), method, status = denial.status.as_u16(), reason = denial.reason, "denied");
+            }
+        }
+        verdict
+    }
+
+    fn rule(&self, policy: &proto::extauth::Policy, tokens: &jwt::Cache) -> Result<Rule, Invalid> {
+        if policy.name.is_empty() {
+            return Err(Invalid::new("name", "is empty"));
+        }
+        if self.0.contains_key(policy.name.as_str()) {
+            return Err(Invalid::new("name", "another policy has the same name"));
+        }
+        if policy.methods.is_empty() {
+            return Err(Invalid::new("methods", "is empty: a policy needs at least one method"));
+        }
+        let compile = |(index, method): (usize, &proto::extauth::Method)| {
+            let kind = match method {
+                proto::extauth::Method::ApiKey(_) => "apiKey",
+                proto::extauth::Method::Jwt(_) => "jwt",
+            };
+            Method::compile(method, tokens)
+                .map_err(|Invalid { field, problem }| Invalid { field: format!("methods[{index}].{kind}.{field}"), problem })
+        };
+        let methods = policy.methods.iter().enumerate().map(compile).collect::<Result<Vec<_>, _>>()?;
+        let identity = methods.iter().flat_map(Method::identity).collect();
+        Ok(Rule::Methods { methods, optional: policy.optional, identity })
+    }
+
+    fn insert(&mut self, name: &str, rule: Rule) {
+        let name: Arc<str> = name.into();
+        self.0.insert(Arc::clone(&name), Policy { name, rule });
+    }
+}
+
+impl Policy {
+    /// The verdict, and the method that reached it.
+    fn check(&self, check: &Check<'_>) -> (&'static str, Verdict) {
+        let (methods, optional, identity) = match &self.rule {
+            Rule::Methods { methods, optional, identity } => (methods, *optional, identity),
+            Rule::Broken(reason) => return (metrics::NONE, Verdict::Deny(broken(reason))),
+        };
+        let (method, grant) = match decide(methods, optional, check) {
+            Ok(allowed) => allowed,
+            Err((method, denial)) => return (method, Verdict::Deny(denial)),
+        };
+        let mut grant = grant;
+        for method in methods {
+            method.strip(check, &mut grant.removal);
+        }
+        grant.metadata.insert("method".to_owned(), text(method));
+        grant.guard(check, identity.iter());
+        grant.settle(check);
+        (method, Verdict::Allow(grant))
+    }
+}
+
+/// The first method whose credential is there decides; a credential that is another method's business is left to it, but
+/// never makes a request anonymous.
+fn decide(methods: &[Method], optional: bool, check: &Check<'_>) -> Result<(&'static str, Grant), (&'static str, Denial)> {
+    let mut left = None;
+    for method in methods {
+        match method.check(check) {
+            Ok(Some(grant)) => return Ok((method.name(), grant)),
+            Ok(None) => {}
+            Err(error) => {
+                let denial = (method.name(), error.denial(check));
+                if !error.foreign() {
+                    return Err(denial);
+                }
+                left.get_or_insert(denial);
+            }
+        }
+    }
+    match left {
+        Some(denial) => Err(denial),
+        None if optional => Ok(("anonymous", Grant::default())),
+        None => Err((metrics::NONE, missing(methods, check))),
+    }
+}
+
+/// No credential at all: the first method speaks, and every method says how it wants to be asked.
+fn missing(methods: &[Method], check: &Check<'_>) -> Denial {
+    let denials = methods.iter().map(|method| method.missing(check));
+    let joined = denials.reduce(|mut first, next| {
+        let new = next.challenges.into_iter().filter(|challenge| !first.challenges.contains(challenge)).collect::<Vec<_>>();
+        first.challenges.extend(new);
+        first
+    });
+    joined.unwrap_or_else(|| forbidden("the policy has no method"))
+}
+
+/// The answer when it cannot even be said what would be asked for.
+pub fn forbidden(reason: &str) -> Denial {
+    Denial {
+        status: StatusCode::FORBIDDEN,
+        challenges: Vec::new(),
+        body: "Forbidden".to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+fn broken(reason: &str) -> Denial {
+    Denial {
+        status: StatusCode::INTERNAL_SERVER_ERROR,
+        challenges: Vec::new(),
+        body: "Internal Server Error".to_owned(),
+        reason: format!("the policy is not valid: {reason}"),
+    }
+}

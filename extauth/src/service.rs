@@ -1,0 +1,70 @@
+//! The gRPC service that Envoy asks, and the seat that the policies in force have in it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use tonic::{Request, Response, Status};
+
+use crate::check::Check;
+use crate::method::jwt;
+use crate::metrics;
+use crate::policy::{Error, Policies, forbidden};
+use crate::verdict::Verdict;
+
+/// The largest question that is read, in bytes; Envoy gets an error for a larger one and denies.
+pub const LARGEST_REQUEST: usize = 1024 * 1024;
+
+/// Answers Envoy with the policies in force. Clones share them, so that one writer serves many listeners. Without any
+/// policy it denies everything.
+#[derive(Clone, Debug)]
+pub struct Authorizer {
+    policies: Arc<ArcSwap<Policies>>,
+    tokens: jwt::Cache,
+}
+
+impl Authorizer {
+    /// Starts without policies, and with room for `token_cache` bytes of verified tokens.
+    pub fn new(token_cache: u64) -> Self {
+        Self { policies: Arc::default(), tokens: jwt::Cache::new(token_cache) }
+    }
+
+    /// Puts all policies in force at once, or leaves what is in force when one of them is wrong.
+    pub fn replace(&self, policies: &[proto::extauth::Policy]) -> Result<(), Error> {
+        self.put(Policies::compile(policies, &self.tokens)?);
+        Ok(())
+    }
+
+    /// Puts all policies in force at once; those that are wrong deny everything, and are returned.
+    pub fn replace_each(&self, policies: &[proto::extauth::Policy]) -> Vec<Error> {
+        let (policies, errors) = Policies::compile_each(policies, &self.tokens);
+        self.put(policies);
+        errors
+    }
+
+    /// The gRPC service, with its bound on the size of a question.
+    pub fn service(&self) -> AuthorizationServer<Self> {
+        AuthorizationServer::new(self.clone()).max_decoding_message_size(LARGEST_REQUEST)
+    }
+
+    fn put(&self, policies: Policies) {
+        metrics::in_force(policies.len());
+        self.policies.store(Arc::new(policies));
+    }
+}
+
+#[tonic::async_trait]
+impl Authorization for Authorizer {
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let verdict = match Check::new(request.get_ref(), SystemTime::now()) {
+            Ok(check) => self.policies.load().check(&check),
+            Err(error) => {
+                tracing::debug!(%error, "denied");
+                Verdict::Deny(forbidden(&error.to_string()))
+            }
+        };
+        Ok(Response::new(verdict.into()))
+    }
+}

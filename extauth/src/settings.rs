@@ -1,0 +1,47 @@
+//! Settings of the `extauth` program: arguments, or environment variables with the prefix `EXTAUTH_`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Parser;
+use proto::serve::Address;
+use proto::telemetry::Format;
+
+/// External authorization for Envoy: API keys and JWT over `ext_authz` v3 (gRPC).
+#[derive(Clone, Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+pub struct Settings {
+    /// Something else to do than to serve.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Directory with the policies' YAML files; followed while it changes.
+    #[arg(long, env = "EXTAUTH_CONFIG_DIR", default_value = "/etc/extauth")]
+    pub config_dir: PathBuf,
+    /// Where Envoy asks: `HOST:PORT` or `unix:PATH`.
+    #[arg(long, env = "EXTAUTH_GRPC_ADDR", default_value = "0.0.0.0:10003")]
+    pub grpc_addr: Address,
+    /// Where `/healthcheck` and `/metrics` are.
+    #[arg(long, env = "EXTAUTH_HTTP_ADDR", default_value = "0.0.0.0:10004")]
+    pub http_addr: Address,
+    /// Cores to serve on, each with a thread of its own; all by default.
+    #[arg(long, env = "EXTAUTH_CORES")]
+    pub cores: Option<NonZeroUsize>,
+    /// Bytes for tokens that were verified before.
+    #[arg(long, env = "EXTAUTH_TOKEN_CACHE_BYTES", default_value_t = 64 << 20)]
+    pub token_cache_bytes: u64,
+    /// trace, debug, info, warn or error; `debug` says why a request was denied.
+    #[arg(long, env = "EXTAUTH_LOG_LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// `text` or `json`.
+    #[arg(long, env = "EXTAUTH_LOG_FORMAT", default_value = "text")]
+    pub log_format: Format,
+}
+
+/// Something else to do than to serve.
+#[derive(Clone, Copy, Debug, clap::Subcommand)]
+pub enum Command {
+    /// Read an API key from standard input and print its hash as policies hold it.
+    HashKey,
+    /// Read the policies, say what is wrong with them, and end.
+    Validate,
+}

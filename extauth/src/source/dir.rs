@@ -1,0 +1,133 @@
+//! A directory of files, such as a mounted ConfigMap, followed while it changes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use crate::config::{self, Config, Files};
+use crate::metrics;
+use crate::service::Authorizer;
+
+/// A burst of changes is over when nothing has happened for this long.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How often the files are compared although no change was reported: some file systems report none.
+const RECHECK: Duration = Duration::from_secs(5);
+
+/// Why the files of a directory are not in force.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum Error {
+    /// The directory or a file in it cannot be read.
+    #[error("reading {}: {source}", path.display())]
+    Read {
+        /// What was read.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// What stands in the files is wrong.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    Config(#[from] config::Error),
+}
+
+/// A directory whose policies an [`Authorizer`] enforces: all of them or, when something is wrong with any, those that
+/// were good last.
+#[derive(Debug)]
+pub struct Dir {
+    path: PathBuf,
+    authorizer: Authorizer,
+    /// What was read last, good or not.
+    seen: Option<Files>,
+}
+
+impl Dir {
+    /// Nothing is read before [`Self::load`] or [`Self::follow`].
+    pub fn new(path: impl Into<PathBuf>, authorizer: Authorizer) -> Self {
+        Self { path: path.into(), authorizer, seen: None }
+    }
+
+    /// Reads the files and, if they are not those of last time, puts their policies in force. Says whether it did. Blocks on
+    /// the file system.
+    pub fn load(&mut self) -> Result<bool, Error> {
+        let loaded = self.replace();
+        match &loaded {
+            Ok(false) => {}
+            Ok(true) => metrics::reloaded(true),
+            Err(_) => metrics::reloaded(false),
+        }
+        loaded
+    }
+
+    fn replace(&mut self) -> Result<bool, Error> {
+        let files = read(&self.path)?;
+        if self.seen.as_ref() == Some(&files) {
+            return Ok(false);
+        }
+        let config = Config::parse(self.seen.insert(files))?;
+        self.authorizer.replace(&config.policies).map_err(|error| config.locate(&error))?;
+        tracing::info!(dir = %self.path.display(), policies = config.policies.len(), "policies are in force");
+        Ok(true)
+    }
+
+    /// Loads whenever the files change, for as long as it is polled; errors are logged.
+    pub async fn follow(mut self) {
+        let (changed, mut changes) = mpsc::channel(1);
+        loop {
+            // Swapping a symbolic link leaves a watch on the old directory, so every round begins with a new one.
+            let watcher = watch(&self.path, changed.clone());
+            if let Err(error) = &watcher {
+                tracing::debug!(%error, "cannot watch the policies, comparing them every {RECHECK:?}");
+            }
+            let loading = tokio::task::spawn_blocking(move || {
+                if let Err(error) = self.load() {
+                    tracing::error!(%error, "policies not loaded; the last good ones stay in force");
+                }
+                self
+            });
+            match loading.await {
+                Ok(dir) => self = dir,
+                Err(error) => return tracing::error!(%error, "the policies are followed no longer"),
+            }
+            if timeout(RECHECK, changes.recv()).await.is_ok() {
+                while timeout(QUIET, changes.recv()).await.is_ok() {}
+            }
+        }
+    }
+}
+
+/// Every file of the directory, except hidden ones and directories. Symbolic links are followed: a ConfigMap is all links.
+fn read(dir: &Path) -> Result<Files, Error> {
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Read { path, source }
+    };
+    let mut files = Files::new();
+    for entry in std::fs::read_dir(dir).map_err(fail(dir))? {
+        let path = entry.map_err(fail(dir))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.starts_with('.') && path.is_file() {
+            files.insert(name, std::fs::read_to_string(&path).map_err(fail(&path))?);
+        }
+    }
+    Ok(files)
+}
+
+/// Watches the directory, and its parent, where a link to it may be swapped.
+fn watch(dir: &Path, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        if event.is_ok_and(|event| !event.kind.is_access()) {
+            // When the channel is full, a change is waiting in it already.
+            let _ = changed.try_send(());
+        }
+    })?;
+    watcher.watch(dir, RecursiveMode::NonRecursive)?;
+    if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
+        watcher.watch(parent, RecursiveMode::NonRecursive)?;
+    }
+    Ok(watcher)
+}

@@ -1,0 +1,177 @@
+//! What Envoy is told to do: the only place that builds a response.
+
+use std::collections::HashMap;
+
+use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use envoy_types::pb::google::rpc;
+use http::{HeaderName, StatusCode};
+use tonic::Code;
+
+use crate::check::Check;
+
+/// The answer to one [`Check`].
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The request goes on to the upstream.
+    Allow(Grant),
+    /// The client gets an answer instead.
+    Deny(Denial),
+}
+
+/// What a request that may pass looks like to the upstream, and what later filters learn about it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Grant {
+    /// Headers to set; each replaces all of the client's own.
+    pub headers: Vec<(HeaderName, String)>,
+    /// What the upstream must not see.
+    pub removal: Removal,
+    /// Metadata that Envoy stores under the `ext_authz` filter's name.
+    pub metadata: HashMap<String, Value>,
+}
+
+/// Headers, query parameters and cookies to take out of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removal {
+    headers: Vec<String>,
+    query: Vec<String>,
+    cookies: Vec<String>,
+}
+
+/// What a client gets whose request may not pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// `WWW-Authenticate` values: how to do it right.
+    pub challenges: Vec<String>,
+    /// Text for the client; says nothing about the configuration.
+    pub body: String,
+    /// Why, for the log; never holds a credential.
+    pub reason: String,
+}
+
+impl Removal {
+    /// Takes out a header.
+    pub fn header(&mut self, name: &str) {
+        once(&mut self.headers, name);
+    }
+
+    /// Takes out a query parameter.
+    pub fn query(&mut self, name: &str) {
+        once(&mut self.query, name);
+    }
+
+    /// Takes out a cookie and leaves the others.
+    pub fn cookie(&mut self, name: &str) {
+        once(&mut self.cookies, name);
+    }
+}
+
+fn once(names: &mut Vec<String>, name: &str) {
+    if !names.iter().any(|known| known == name) {
+        names.push(name.to_owned());
+    }
+}
+
+impl Grant {
+    /// Removes every header that an upstream may take for one of `identity`, unless this grant sets that very name.
+    pub fn guard<'a>(&mut self, check: &Check<'_>, identity: impl Iterator<Item = &'a HeaderName>) {
+        for name in identity {
+            let set = self.headers.iter().any(|(header, _)| header == name);
+            if !set {
+                self.removal.header(name.as_str());
+            }
+            for (sent, _) in check.headers() {
+                if crate::header::alike(name.as_str(), sent) && !sent.eq_ignore_ascii_case(name.as_str()) {
+                    self.removal.header(sent);
+                }
+            }
+        }
+    }
+
+    /// Turns the cookies to remove into a new `cookie` header, and keeps Envoy from removing what is set: it would, as
+    /// it removes last.
+    pub fn settle(&mut self, check: &Check<'_>) {
+        self.rewrite_cookies(check);
+        let Self { headers, removal, .. } = self;
+        removal.headers.retain(|name| !headers.iter().any(|(set, _)| set == name.as_str()));
+    }
+
+    fn rewrite_cookies(&mut self, check: &Check<'_>) {
+        let removed = std::mem::take(&mut self.removal.cookies);
+        if !check.cookies().any(|(name, _)| removed.iter().any(|gone| gone == name)) {
+            return;
+        }
+        let kept = check
+            .cookies()
+            .filter(|(name, _)| !removed.iter().any(|gone| gone == name))
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join("; ");
+        if kept.is_empty() {
+            self.removal.header(http::header::COOKIE.as_str());
+        } else {
+            self.headers.push((http::header::COOKIE, kept));
+        }
+    }
+}
+
+/// A text in dynamic metadata.
+pub fn text(value: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(value.to_owned())) }
+}
+
+impl From<Verdict> for CheckResponse {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Allow(grant) => allow(grant),
+            Verdict::Deny(denial) => deny(denial),
+        }
+    }
+}
+
+fn allow(grant: Grant) -> CheckResponse {
+    let response = OkHttpResponse {
+        headers: grant.headers.into_iter().map(|(name, value)| set(name.as_str(), value)).collect(),
+        headers_to_remove: grant.removal.headers,
+        query_parameters_to_remove: grant.removal.query,
+        ..OkHttpResponse::default()
+    };
+    CheckResponse {
+        status: Some(rpc::Status { code: Code::Ok.into(), ..rpc::Status::default() }),
+        dynamic_metadata: (!grant.metadata.is_empty()).then_some(Struct { fields: grant.metadata }),
+        http_response: Some(HttpResponse::OkResponse(response)),
+    }
+}
+
+fn deny(denial: Denial) -> CheckResponse {
+    let code = if denial.status == StatusCode::UNAUTHORIZED { Code::Unauthenticated } else { Code::PermissionDenied };
+    let headers = match denial.challenges.as_slice() {
+        [] => Vec::new(),
+        challenges => vec![set(http::header::WWW_AUTHENTICATE.as_str(), challenges.join(", "))],
+    };
+    let response = DeniedHttpResponse {
+        status: Some(HttpStatus { code: i32::from(denial.status.as_u16()) }),
+        headers,
+        body: denial.body,
+    };
+    CheckResponse {
+        status: Some(rpc::Status { code: code.into(), ..rpc::Status::default() }),
+        dynamic_metadata: None,
+        http_response: Some(HttpResponse::DeniedResponse(response)),
+    }
+}
+
+fn set(name: &str, value: String) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue { key: name.to_owned(), value, ..HeaderValue::default() }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..HeaderValueOption::default()
+    }
+}
