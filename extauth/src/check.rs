@@ -72,10 +72,12 @@ impl<'a> Check<'a> {
 
     /// Cookies as `(name, value)`, in the order in which they came.
     pub fn cookies(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        self.header("cookie").flat_map(|value| value.split(';')).map(str::trim).filter(|pair| !pair.is_empty()).map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (name.trim_end(), value.trim_start())
-        })
+        self.header("cookie").flat_map(|value| value.split(';')).map(str::trim).filter(|pair| !pair.is_empty()).map(
+            |pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                (name.trim_end(), value.trim_start())
+            },
+        )
     }
 
     /// The request's URI without its query, for the realm of a challenge; `None` when it would not fit in a quoted string.

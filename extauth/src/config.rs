@@ -87,7 +87,8 @@ impl Config {
 
     /// Says where the policy stands that did not compile.
     pub fn locate(&self, error: &policy::Error) -> Error {
-        let (place, index) = self.places.get(error.index).cloned().unwrap_or_else(|| (Place::at("", None), error.index));
+        let (place, index) =
+            self.places.get(error.index).cloned().unwrap_or_else(|| (Place::at("", None), error.index));
         place.error(index, &error.source.field, format!("{} (policy `{}`)", error.source.problem, error.policy))
     }
 }
@@ -126,11 +127,7 @@ fn document(name: &str, text: &str) -> Result<Document, Error> {
 }
 
 /// Puts what other files hold into the policy; the error names the field.
-fn include(
-    policy: &mut Policy,
-    files: &Files,
-    documents: &BTreeMap<&str, Document>,
-) -> Result<(), (String, String)> {
+fn include(policy: &mut Policy, files: &Files, documents: &BTreeMap<&str, Document>) -> Result<(), (String, String)> {
     let missing = |file: &str| format!("there is no file `{file}` beside this one");
     for (index, method) in policy.methods.iter_mut().enumerate() {
         match method {

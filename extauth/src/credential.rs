@@ -141,7 +141,11 @@ fn parts<'a>(value: &'a str, prefix: &str) -> impl Iterator<Item = &'a str> {
 
 fn parameter(name: &str, forbidden: &[u8]) -> Result<String, PlaceError> {
     let legal = |byte: u8| byte.is_ascii_graphic() && !forbidden.contains(&byte);
-    if !name.is_empty() && name.bytes().all(legal) { Ok(name.to_owned()) } else { Err(PlaceError::Name(name.to_owned())) }
+    if !name.is_empty() && name.bytes().all(legal) {
+        Ok(name.to_owned())
+    } else {
+        Err(PlaceError::Name(name.to_owned()))
+    }
 }
 
 fn strict(value: Cow<'_, str>) -> Result<Cow<'_, str>, Error> {

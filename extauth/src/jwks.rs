@@ -173,13 +173,13 @@ impl Jwk {
             return Ok(Vec::new());
         }
         let named = self.alg.as_deref().map(Algorithm::named);
-        let admitted = |algorithm: Algorithm| {
-            accepted.contains(&algorithm) && named.is_none_or(|named| named == Some(algorithm))
-        };
+        let admitted =
+            |algorithm: Algorithm| accepted.contains(&algorithm) && named.is_none_or(|named| named == Some(algorithm));
         let key = |algorithm, public| Key { kid: self.kid.clone(), algorithm, public };
         match (self.kty.as_str(), self.crv.as_deref()) {
             ("RSA", _) => {
-                let components = RsaPublicKeyComponents { n: bytes("n", self.n.as_deref())?, e: bytes("e", self.e.as_deref())? };
+                let components =
+                    RsaPublicKeyComponents { n: bytes("n", self.n.as_deref())?, e: bytes("e", self.e.as_deref())? };
                 let algorithms = Algorithm::ALL.iter().map(|(_, algorithm)| *algorithm).filter(|a| admitted(*a));
                 algorithms
                     .filter_map(|algorithm| algorithm.rsa().map(|parameters| (algorithm, parameters)))

@@ -12,6 +12,7 @@ pub mod jwks;
 pub mod method;
 pub mod metrics;
 pub mod policy;
+pub mod server;
 pub mod service;
 pub mod settings;
 pub mod source;

@@ -91,7 +91,13 @@ impl Policies {
             Verdict::Allow(_) => metrics::checked(name, method, "allow"),
             Verdict::Deny(denial) => {
                 metrics::checked(name, method, "deny");
-                tracing::debug!(policy = name.map(AsRef::as_ref), method, status = denial.status.as_u16(), reason = denial.reason, "denied");
+                tracing::debug!(
+                    policy = name.map(AsRef::as_ref),
+                    method,
+                    status = denial.status.as_u16(),
+                    reason = denial.reason,
+                    "denied"
+                );
             }
         }
         verdict
@@ -112,8 +118,10 @@ impl Policies {
                 proto::extauth::Method::ApiKey(_) => "apiKey",
                 proto::extauth::Method::Jwt(_) => "jwt",
             };
-            Method::compile(method, tokens)
-                .map_err(|Invalid { field, problem }| Invalid { field: format!("methods[{index}].{kind}.{field}"), problem })
+            Method::compile(method, tokens).map_err(|Invalid { field, problem }| Invalid {
+                field: format!("methods[{index}].{kind}.{field}"),
+                problem,
+            })
         };
         let methods = policy.methods.iter().enumerate().map(compile).collect::<Result<Vec<_>, _>>()?;
         let identity = methods.iter().flat_map(Method::identity).collect();
@@ -150,7 +158,11 @@ impl Policy {
 
 /// The first method whose credential is there decides; a credential that is another method's business is left to it, but
 /// never makes a request anonymous.
-fn decide(methods: &[Method], optional: bool, check: &Check<'_>) -> Result<(&'static str, Grant), (&'static str, Denial)> {
+fn decide(
+    methods: &[Method],
+    optional: bool,
+    check: &Check<'_>,
+) -> Result<(&'static str, Grant), (&'static str, Denial)> {
     let mut left = None;
     for method in methods {
         match method.check(check) {
@@ -176,7 +188,8 @@ fn decide(methods: &[Method], optional: bool, check: &Check<'_>) -> Result<(&'st
 fn missing(methods: &[Method], check: &Check<'_>) -> Denial {
     let denials = methods.iter().map(|method| method.missing(check));
     let joined = denials.reduce(|mut first, next| {
-        let new = next.challenges.into_iter().filter(|challenge| !first.challenges.contains(challenge)).collect::<Vec<_>>();
+        let new =
+            next.challenges.into_iter().filter(|challenge| !first.challenges.contains(challenge)).collect::<Vec<_>>();
         first.challenges.extend(new);
         first
     });

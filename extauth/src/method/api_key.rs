@@ -117,9 +117,10 @@ impl ApiKey {
     fn grant(&self, entry: &Entry) -> Grant {
         let client = self.client_header.iter().map(|name| (name.clone(), entry.client.clone()));
         let tier = self.tier_header.iter().zip(&entry.tier).map(|(name, tier)| (name.clone(), tier.clone()));
-        let labels = self.label_headers.iter().filter_map(|(label, name)| {
-            entry.labels.get(label).map(|value| (name.clone(), value.clone()))
-        });
+        let labels = self
+            .label_headers
+            .iter()
+            .filter_map(|(label, name)| entry.labels.get(label).map(|value| (name.clone(), value.clone())));
         let mut metadata = HashMap::from([("client".to_owned(), text(&entry.client))]);
         if let Some(tier) = &entry.tier {
             metadata.insert("tier".to_owned(), text(tier));
@@ -143,7 +144,8 @@ fn index(keys: &[Key]) -> Result<HashMap<u64, Vec<Entry>, ahash::RandomState>, I
         let entry = Entry::compile(position, key)?;
         let slot = index.entry(slot(&entry.hash)).or_default();
         if let Some(other) = slot.iter().find(|other| other.hash == entry.hash) {
-            let problem = format!("is also the key of client `{}`; give `{}` a key of its own", other.client, key.client);
+            let problem =
+                format!("is also the key of client `{}`; give `{}` a key of its own", other.client, key.client);
             return Err(Invalid::new(format!("keys[{position}].hash"), problem));
         }
         slot.push(entry);

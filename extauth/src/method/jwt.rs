@@ -7,8 +7,8 @@ mod token;
 
 use std::sync::Arc;
 
-use envoy_types::pb::google::protobuf::{Struct, Value};
 use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
 use http::{HeaderName, StatusCode};
 use proto::extauth::{ClaimToHeader, Source};
 

@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use proto::readiness::Block;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::config::{self, Config, Files};
+use crate::method::jwt;
 use crate::metrics;
+use crate::policy::Policies;
 use crate::service::Authorizer;
 
 /// A burst of changes is over when nothing has happened for this long.
@@ -43,12 +46,14 @@ pub struct Dir {
     authorizer: Authorizer,
     /// What was read last, good or not.
     seen: Option<Files>,
+    /// Held until policies are in force for the first time.
+    block: Option<Block>,
 }
 
 impl Dir {
-    /// Nothing is read before [`Self::load`] or [`Self::follow`].
-    pub fn new(path: impl Into<PathBuf>, authorizer: Authorizer) -> Self {
-        Self { path: path.into(), authorizer, seen: None }
+    /// Nothing is read before [`Self::load`] or [`Self::follow`]. The block is lifted once policies are in force.
+    pub fn new(path: impl Into<PathBuf>, authorizer: Authorizer, block: Option<Block>) -> Self {
+        Self { path: path.into(), authorizer, seen: None, block }
     }
 
     /// Reads the files and, if they are not those of last time, puts their policies in force. Says whether it did. Blocks on
@@ -70,6 +75,7 @@ impl Dir {
         }
         let config = Config::parse(self.seen.insert(files))?;
         self.authorizer.replace(&config.policies).map_err(|error| config.locate(&error))?;
+        self.block = None;
         tracing::info!(dir = %self.path.display(), policies = config.policies.len(), "policies are in force");
         Ok(true)
     }
@@ -98,6 +104,13 @@ impl Dir {
             }
         }
     }
+}
+
+/// Reads and compiles the policies of a directory and puts them nowhere; yields how many there are.
+pub fn validate(dir: &Path) -> Result<usize, Error> {
+    let config = Config::parse(&read(dir)?)?;
+    let compiled = Policies::compile(&config.policies, &jwt::Cache::new(0)).map_err(|error| config.locate(&error))?;
+    Ok(compiled.len())
 }
 
 /// Every file of the directory, except hidden ones and directories. Symbolic links are followed: a ConfigMap is all links.
