@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use proto::extauth::{Key, Method, Policy};
 use serde::Deserialize;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::{DefaultMessageFormatter, Location, MessageFormatter as _, Spanned};
 
 use crate::policy;
 
@@ -65,7 +66,7 @@ impl Config {
     /// Reads the policies of a directory's files. Keys and key sets in other files take their place in the policy.
     pub fn parse(files: &Files) -> Result<Self, Error> {
         let mut documents = BTreeMap::new();
-        for (name, text) in files.iter().filter(|(name, _)| name.ends_with(".yaml") || name.ends_with(".yml")) {
+        for (name, text) in files.iter().filter(|(name, _)| is_yaml(name)) {
             documents.insert(name.as_str(), document(name, text)?);
         }
         if documents.is_empty() {
@@ -110,6 +111,10 @@ impl fmt::Display for Place {
     }
 }
 
+fn is_yaml(name: &str) -> bool {
+    Path::new(name).extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
+}
+
 fn document(name: &str, text: &str) -> Result<Document, Error> {
     // A key takes about ten nodes: room for a million of them.
     let options = serde_saphyr::options! {
@@ -119,11 +124,15 @@ fn document(name: &str, text: &str) -> Result<Document, Error> {
     let mut field = String::new();
     let parsed = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
         serde_path_to_error::deserialize(deserializer).map_err(|error| {
-            field = error.path().to_string();
+            // The wrapper that knows the policy's place is no field that a person wrote.
+            field = error.path().to_string().replacen("].value.", "].", 1);
             error.into_inner()
         })
     });
-    parsed.map_err(|error| Error::Field { place: Place::at(name, error.location()), field, problem: error.to_string() })
+    parsed.map_err(|error| {
+        let problem = DefaultMessageFormatter.format_message(&error).replace(char::is_control, " ");
+        Error::Field { place: Place::at(name, error.location()), field, problem }
+    })
 }
 
 /// Puts what other files hold into the policy; the error names the field.

@@ -129,7 +129,7 @@ fn header_values<'a>(check: &Check<'a>, name: &HeaderName, prefix: &str) -> Resu
 /// The comma-separated parts of a header that start with the prefix, without it.
 fn parts<'a>(value: &'a str, prefix: &str) -> impl Iterator<Item = &'a str> {
     value.split(',').filter_map(move |part| {
-        let part = part.trim_start();
+        let part = if prefix.is_empty() { part } else { part.trim_start() };
         // Proxies trim white space at the end: a bare `Bearer` is an empty credential, not another scheme.
         if !prefix.is_empty() && part.trim_end().eq_ignore_ascii_case(prefix.trim_end()) {
             return Some("");

@@ -9,6 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
+/// Bits of the shortest RSA modulus that is trusted (NIST SP 800-131A).
+const SHORTEST_MODULUS: usize = 2048;
+
 /// What is wrong with a key set.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -178,8 +181,11 @@ impl Jwk {
         let key = |algorithm, public| Key { kid: self.kid.clone(), algorithm, public };
         match (self.kty.as_str(), self.crv.as_deref()) {
             ("RSA", _) => {
-                let components =
-                    RsaPublicKeyComponents { n: bytes("n", self.n.as_deref())?, e: bytes("e", self.e.as_deref())? };
+                let (n, e) = (bytes("n", self.n.as_deref())?, bytes("e", self.e.as_deref())?);
+                if modulus_bits(&n) < SHORTEST_MODULUS {
+                    return Err(KeyError::Unfit);
+                }
+                let components = RsaPublicKeyComponents { n, e };
                 let algorithms = Algorithm::ALL.iter().map(|(_, algorithm)| *algorithm).filter(|a| admitted(*a));
                 algorithms
                     .filter_map(|algorithm| algorithm.rsa().map(|parameters| (algorithm, parameters)))
@@ -219,6 +225,13 @@ impl Jwk {
 fn bytes(name: &'static str, value: Option<&str>) -> Result<Vec<u8>, KeyError> {
     let value = value.ok_or(KeyError::Missing(name))?;
     URL_SAFE_NO_PAD.decode(value).map_err(|_| KeyError::Encoding(name))
+}
+
+/// The library would load a shorter key and then verify nothing with it.
+fn modulus_bits(n: &[u8]) -> usize {
+    let significant = n.iter().skip_while(|byte| **byte == 0);
+    let leading = significant.clone().next().map_or(0, |byte| byte.leading_zeros() as usize);
+    (8 * significant.count()).saturating_sub(leading)
 }
 
 /// A key of small order accepts signatures that nobody made: with `R` the neutral point and `s` zero, one message in eight.

@@ -40,7 +40,7 @@ pub struct Invalid {
 
 impl Invalid {
     /// Says what is wrong with a field.
-    pub fn new(field: impl Into<String>, problem: impl ToString) -> Self {
+    pub fn new(field: impl Into<String>, problem: &(impl ToString + ?Sized)) -> Self {
         Self { field: field.into(), problem: problem.to_string() }
     }
 }

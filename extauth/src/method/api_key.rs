@@ -71,9 +71,9 @@ impl ApiKey {
         if config.from.is_empty() {
             return Err(Invalid::new("from", "names no place to look for a key"));
         }
-        let places = Places::compile(&config.from).map_err(|(index, e)| Invalid::new(format!("from[{index}]"), e))?;
+        let places = Places::compile(&config.from).map_err(|(index, e)| Invalid::new(format!("from[{index}]"), &e))?;
         let label_headers = config.label_headers.iter().map(|(label, name)| {
-            let header = header::name(name).map_err(|e| Invalid::new(format!("labelHeaders.{label}"), e))?;
+            let header = header::name(name).map_err(|e| Invalid::new(format!("labelHeaders.{label}"), &e))?;
             Ok((label.clone(), header))
         });
         Ok(Self {
@@ -146,7 +146,7 @@ fn index(keys: &[Key]) -> Result<HashMap<u64, Vec<Entry>, ahash::RandomState>, I
         if let Some(other) = slot.iter().find(|other| other.hash == entry.hash) {
             let problem =
                 format!("is also the key of client `{}`; give `{}` a key of its own", other.client, key.client);
-            return Err(Invalid::new(format!("keys[{position}].hash"), problem));
+            return Err(Invalid::new(format!("keys[{position}].hash"), &problem));
         }
         slot.push(entry);
     }
@@ -163,10 +163,10 @@ impl Entry {
         if key.client.is_empty() {
             return Err(Invalid::new(field("client"), "is empty"));
         }
-        header::value(&key.client).map_err(|e| Invalid::new(field("client"), e))?;
-        header::value(key.tier.as_deref().unwrap_or_default()).map_err(|e| Invalid::new(field("tier"), e))?;
+        header::value(&key.client).map_err(|e| Invalid::new(field("client"), &e))?;
+        header::value(key.tier.as_deref().unwrap_or_default()).map_err(|e| Invalid::new(field("tier"), &e))?;
         for (label, value) in &key.labels {
-            header::value(value).map_err(|e| Invalid::new(field(&format!("labels.{label}")), e))?;
+            header::value(value).map_err(|e| Invalid::new(field(&format!("labels.{label}")), &e))?;
         }
         Ok(Self { hash, client: key.client.clone(), tier: key.tier.clone(), labels: key.labels.clone() })
     }
@@ -195,5 +195,5 @@ fn slot(hash: &[u8; 32]) -> u64 {
 }
 
 fn optional_header(field: &str, name: Option<&str>) -> Result<Option<HeaderName>, Invalid> {
-    name.map(|name| header::name(name).map_err(|e| Invalid::new(field, e))).transpose()
+    name.map(|name| header::name(name).map_err(|e| Invalid::new(field, &e))).transpose()
 }

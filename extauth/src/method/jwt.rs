@@ -122,7 +122,7 @@ impl Jwt {
     /// Checks the configuration; `tokens` remembers what was verified.
     pub fn compile(config: &proto::extauth::Jwt, tokens: Cache) -> Result<Self, Invalid> {
         if config.name.is_empty() || RESERVED.contains(&config.name.as_str()) {
-            return Err(Invalid::new("name", format!("must be set, and be none of {}", RESERVED.join(", "))));
+            return Err(Invalid::new("name", &format!("must be set, and be none of {}", RESERVED.join(", "))));
         }
         if config.issuer.is_empty() {
             return Err(Invalid::new("issuer", "is empty"));
@@ -141,9 +141,9 @@ impl Jwt {
             name: config.name.clone(),
             issuer: config.issuer.clone(),
             audiences: config.audiences.clone(),
-            keys: KeySet::parse(jwks, &algorithms(&config.algorithms)?).map_err(|e| Invalid::new("jwks", e))?,
+            keys: KeySet::parse(jwks, &algorithms(&config.algorithms)?).map_err(|e| Invalid::new("jwks", &e))?,
             leeway: config.leeway_seconds,
-            places: Places::compile(from).map_err(|(index, e)| Invalid::new(format!("from[{index}]"), e))?,
+            places: Places::compile(from).map_err(|(index, e)| Invalid::new(format!("from[{index}]"), &e))?,
             remove: config.remove,
             claims_to_headers: claims_to_headers(&config.claims_to_headers)?,
             tokens,
@@ -233,11 +233,11 @@ fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, Invalid> {
         return Ok(Algorithm::ALL.iter().map(|(_, algorithm)| *algorithm).collect());
     }
     let known = || Algorithm::ALL.map(|(name, _)| name).join(", ");
-    let named = names.iter().enumerate().map(|(index, name)| {
+    let algorithms = names.iter().enumerate().map(|(index, name)| {
         let problem = || format!("`{name}` is none of {}", known());
-        Algorithm::named(name).ok_or_else(|| Invalid::new(format!("algorithms[{index}]"), problem()))
+        Algorithm::named(name).ok_or_else(|| Invalid::new(format!("algorithms[{index}]"), &problem()))
     });
-    named.collect()
+    algorithms.collect()
 }
 
 fn claims_to_headers(configured: &[ClaimToHeader]) -> Result<Vec<(String, HeaderName)>, Invalid> {
@@ -247,9 +247,9 @@ fn claims_to_headers(configured: &[ClaimToHeader]) -> Result<Vec<(String, Header
         if claim.is_empty() {
             return Err(Invalid::new(field("claim"), "is empty"));
         }
-        let name = header::name(header).map_err(|e| Invalid::new(field("header"), e))?;
+        let name = header::name(header).map_err(|e| Invalid::new(field("header"), &e))?;
         if headers.iter().any(|(_, other)| *other == name) {
-            return Err(Invalid::new(field("header"), format!("`{name}` is already set from another claim")));
+            return Err(Invalid::new(field("header"), &format!("`{name}` is already set from another claim")));
         }
         headers.push((claim.clone(), name));
     }

@@ -82,10 +82,10 @@ impl Dir {
 
     /// Loads whenever the files change, for as long as it is polled; errors are logged.
     pub async fn follow(mut self) {
-        let (changed, mut changes) = mpsc::channel(1);
+        let (notifier, mut changes) = mpsc::channel(1);
         loop {
             // Swapping a symbolic link leaves a watch on the old directory, so every round begins with a new one.
-            let watcher = watch(&self.path, changed.clone());
+            let watcher = watch(&self.path, notifier.clone());
             if let Err(error) = &watcher {
                 tracing::debug!(%error, "cannot watch the policies, comparing them every {RECHECK:?}");
             }
@@ -131,11 +131,11 @@ fn read(dir: &Path) -> Result<Files, Error> {
 }
 
 /// Watches the directory, and its parent, where a link to it may be swapped.
-fn watch(dir: &Path, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+fn watch(dir: &Path, notifier: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             // When the channel is full, a change is waiting in it already.
-            let _ = changed.try_send(());
+            let _ = notifier.try_send(());
         }
     })?;
     watcher.watch(dir, RecursiveMode::NonRecursive)?;

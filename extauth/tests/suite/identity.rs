@@ -1,0 +1,67 @@
+//! Headers that tell who a client is come from us or from nobody.
+
+use proto::extauth::{ApiKey, ClaimToHeader, Jwt, Method};
+use serde_json::json;
+
+use crate::support::{Issuer, Service, api_keys, bearer, key, request};
+
+const SPELLINGS: [(&str, &str); 5] =
+    [("x-sub", "root"), ("x_sub", "root"), ("x.sub", "root"), ("x_client", "root"), ("x-tier", "gold")];
+
+fn methods(issuer: &Issuer) -> Vec<Method> {
+    let claims_to_headers = vec![ClaimToHeader { claim: "sub".into(), header: "X-Sub".into() }];
+    let keys = ApiKey { tier_header: Some("x-tier".into()), ..api_keys(vec![key("a-key", "acme")]) };
+    vec![Method::Jwt(Jwt { claims_to_headers, ..issuer.provider() }), Method::ApiKey(keys)]
+}
+
+#[test]
+fn h1_anonymous_requests_carry_no_identity() {
+    let answer = Service::optional(methods(&Issuer::new("EdDSA"))).ask(&request(&SPELLINGS));
+    assert_eq!(answer.status, 200);
+    assert!(answer.set.is_empty());
+    assert_eq!(answer.metadata, json!({"method": "anonymous"}));
+    for (name, _) in SPELLINGS.iter().chain(&[("x-client", "")]) {
+        assert!(answer.removes(name), "{name}");
+    }
+}
+
+#[test]
+fn h1_one_methods_identity_does_not_come_with_anothers() {
+    let issuer = Issuer::new("EdDSA");
+    let service = Service::new(methods(&issuer));
+    let mut headers = SPELLINGS.to_vec();
+    headers.push(("x-api-key", "a-key"));
+    let by_key = service.ask(&request(&headers));
+    assert_eq!(by_key.set, [("x-client".to_owned(), "acme".to_owned())].into());
+    for name in ["x-sub", "x_sub", "x.sub", "x_client", "x-tier", "x-api-key"] {
+        assert!(by_key.removes(name), "{name}");
+    }
+    let by_token = service.ask(&bearer(&issuer.token(json!({}))));
+    assert_eq!(by_token.set, [("x-sub".to_owned(), "ada".to_owned())].into());
+    assert!(by_token.removes("x-client") && by_token.removes("x-tier") && !by_token.removes("x-sub"));
+}
+
+#[test]
+fn h2_cve_2025_64484_other_spellings_of_a_header_are_removed() {
+    let issuer = Issuer::new("EdDSA");
+    let token = format!("Bearer {}", issuer.token(json!({})));
+    let spellings = ["x_sub", "x.sub", "X-Sub", "X_SUB"];
+    let mut headers: Vec<_> = spellings.iter().map(|name| (*name, "root")).collect();
+    headers.push(("authorization", &token));
+    headers.push(("x-subject", "kept"));
+    let answer = Service::new(methods(&issuer)).ask(&request(&headers));
+    assert_eq!(answer.set["x-sub"], "ada");
+    for name in ["x_sub", "x.sub", "X_SUB"] {
+        assert!(answer.removes(name), "{name}");
+    }
+    assert!(!answer.removes("x-subject") && !answer.removes("authorization"));
+}
+
+#[test]
+fn k7_a_key_is_stripped_even_when_a_token_decides() {
+    let issuer = Issuer::new("EdDSA");
+    let token = format!("Bearer {}", issuer.token(json!({})));
+    let answer = Service::new(methods(&issuer)).ask(&request(&[("authorization", &token), ("x-api-key", "a-key")]));
+    assert_eq!(answer.metadata["method"], "jwt");
+    assert!(answer.removes("x-api-key"));
+}

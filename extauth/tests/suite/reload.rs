@@ -1,0 +1,108 @@
+//! Policies that change while requests flow.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization as _;
+use extauth::method::api_key;
+use extauth::service::Authorizer;
+use extauth::source::dir::{Dir, validate};
+use proto::readiness::Readiness;
+use tonic::Request;
+
+use crate::support::{Answer, request};
+
+fn policies(key: &str) -> String {
+    let hash = api_key::hash(key).unwrap();
+    format!(
+        "policies:\n- name: guard\n  methods:\n  - apiKey:\n      from: [{{header: {{name: x-api-key}}}}]\n      keys: [{{hash: '{hash}', client: acme}}]\n"
+    )
+}
+
+fn with(key: &str) -> CheckRequest {
+    request(&[("x-api-key", key)])
+}
+
+async fn status(authorizer: &Authorizer, request: CheckRequest) -> u16 {
+    Answer::of(authorizer.check(Request::new(request)).await.unwrap().into_inner()).status
+}
+
+/// Writes files the way the kubelet mounts a ConfigMap: through a link that is swapped.
+fn mount(dir: &Path, generation: &str, text: &str) {
+    let data = dir.join(format!("..{generation}"));
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("policies.yaml"), text).unwrap();
+    let next = dir.join("..data_tmp");
+    symlink(format!("..{generation}"), &next).unwrap();
+    fs::rename(&next, dir.join("..data")).unwrap();
+    let file = dir.join("policies.yaml");
+    if !file.exists() {
+        symlink("..data/policies.yaml", file).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_bad_file_keeps_the_last_good_policies() {
+    let dir = tempfile::tempdir().unwrap();
+    let authorizer = Authorizer::new(0);
+    let readiness = Readiness::new();
+    let mut source = Dir::new(dir.path(), authorizer.clone(), Some(readiness.block("policies")));
+    assert_eq!(status(&authorizer, with("first")).await, 403, "nothing is in force yet");
+
+    source.load().unwrap_err();
+    assert!(!readiness.is_ready());
+    let file = dir.path().join("policies.yaml");
+    fs::write(&file, policies("first")).unwrap();
+    assert!(source.load().unwrap());
+    assert!(readiness.is_ready());
+    assert!(!source.load().unwrap(), "nothing has changed");
+    assert_eq!(status(&authorizer, with("first")).await, 200);
+
+    for bad in ["policies: [", "polices: []", "policies: [{name: guard, methods: []}]"] {
+        fs::write(&file, bad).unwrap();
+        let error = source.load().unwrap_err().to_string();
+        assert!(error.starts_with("policies.yaml:1:"), "{error}");
+        assert_eq!(status(&authorizer, with("first")).await, 200);
+    }
+    fs::write(dir.path().join("more.yaml"), "policies: []").unwrap();
+    fs::remove_file(&file).unwrap();
+    assert!(source.load().unwrap());
+    assert_eq!(status(&authorizer, with("first")).await, 403, "a policy that is gone denies");
+    fs::remove_dir_all(dir.path()).unwrap();
+    assert!(source.load().unwrap_err().to_string().starts_with("reading "));
+    assert!(readiness.is_ready(), "what was ready stays so");
+}
+
+#[tokio::test]
+async fn k8_a_swapped_config_map_changes_the_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    mount(dir.path(), "2026_11_21_1", &policies("first"));
+    let authorizer = Authorizer::new(0);
+    let following = tokio::spawn(Dir::new(dir.path(), authorizer.clone(), None).follow());
+    becomes(&authorizer, "first", 200).await;
+    mount(dir.path(), "2026_11_21_2", &policies("second"));
+    becomes(&authorizer, "second", 200).await;
+    assert_eq!(status(&authorizer, with("first")).await, 401, "the old key went with the same swap");
+    following.abort();
+}
+
+async fn becomes(authorizer: &Authorizer, key: &str, expected: u16) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while status(authorizer, with(key)).await != expected {
+        assert!(Instant::now() < deadline, "the key `{key}` is never answered with {expected}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn validating_says_what_would_happen() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), policies("first")).unwrap();
+    assert_eq!(validate(dir.path()).unwrap(), 1);
+    fs::write(dir.path().join("b.yaml"), policies("second")).unwrap();
+    let error = validate(dir.path()).unwrap_err().to_string();
+    assert_eq!(error, "b.yaml:2:3: policies[0].name: another policy has the same name (policy `guard`)");
+}

@@ -1,0 +1,296 @@
+//! Requests, issuers and answers, short enough to read in a test.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, UNIX_EPOCH};
+
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair,
+    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
+    RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaKeyPair,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use envoy_types::pb::envoy::config::core::v3::HeaderValueOption;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
+use envoy_types::pb::google::protobuf::value::Kind;
+use extauth::check::Check;
+use extauth::method::{api_key, jwt};
+use extauth::policy::Policies;
+use proto::extauth::{ApiKey, Jwt, Key, Method, Policy, Source};
+use serde_json::{Value, json};
+
+/// When all requests are judged, unless a test says otherwise.
+pub(crate) const NOW: u64 = 1_900_000_000;
+pub(crate) const ISSUER: &str = "https://issuer.example.com";
+pub(crate) const AUDIENCE: &str = "api";
+
+/// A request to a route that the policy `guard` guards.
+pub(crate) fn request(headers: &[(&str, &str)]) -> CheckRequest {
+    request_to("/orders", headers)
+}
+
+pub(crate) fn request_to(path: &str, headers: &[(&str, &str)]) -> CheckRequest {
+    let http = HttpRequest {
+        method: "GET".into(),
+        scheme: "http".into(),
+        host: "shop.example.com".into(),
+        path: path.into(),
+        headers: headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..HttpRequest::default()
+    };
+    let attributes = AttributeContext {
+        request: Some(Request { http: Some(http), ..Request::default() }),
+        context_extensions: [("policy".to_owned(), "guard".to_owned())].into(),
+        ..AttributeContext::default()
+    };
+    CheckRequest { attributes: Some(attributes) }
+}
+
+pub(crate) fn bearer(token: &str) -> CheckRequest {
+    request(&[("authorization", &format!("Bearer {token}"))])
+}
+
+/// A service with one policy and a clock.
+pub(crate) struct Service {
+    policies: Policies,
+    pub(crate) now: u64,
+}
+
+impl Service {
+    pub(crate) fn new(methods: Vec<Method>) -> Self {
+        Self::with(Policy { name: "guard".into(), methods, optional: false })
+    }
+
+    pub(crate) fn optional(methods: Vec<Method>) -> Self {
+        Self::with(Policy { name: "guard".into(), methods, optional: true })
+    }
+
+    pub(crate) fn with(policy: Policy) -> Self {
+        let policies = Policies::compile(&[policy], &jwt::Cache::new(1 << 20)).unwrap();
+        Self { policies, now: NOW }
+    }
+
+    pub(crate) fn ask(&self, request: &CheckRequest) -> Answer {
+        let check = Check::new(request, UNIX_EPOCH + Duration::from_secs(self.now)).unwrap();
+        Answer::of(self.policies.check(&check).into())
+    }
+}
+
+/// What Envoy is told, sorted out.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: String,
+    pub(crate) challenge: Option<String>,
+    pub(crate) set: BTreeMap<String, String>,
+    pub(crate) removed: Vec<String>,
+    pub(crate) query_removed: Vec<String>,
+    pub(crate) metadata: Value,
+}
+
+impl Answer {
+    pub(crate) fn of(response: CheckResponse) -> Self {
+        let metadata = response.dynamic_metadata.map_or(Value::Null, |fields| plain(Kind::StructValue(fields)));
+        let rpc = response.status.unwrap().code;
+        match response.http_response.unwrap() {
+            HttpResponse::OkResponse(ok) => {
+                assert_eq!(rpc, 0, "an OK response has an OK status");
+                Self {
+                    status: 200,
+                    body: String::new(),
+                    challenge: None,
+                    set: headers(ok.headers),
+                    removed: ok.headers_to_remove,
+                    query_removed: ok.query_parameters_to_remove,
+                    metadata,
+                }
+            }
+            HttpResponse::DeniedResponse(denied) => {
+                assert_ne!(rpc, 0, "a denial never has an OK status");
+                Self {
+                    status: u16::try_from(denied.status.unwrap().code).unwrap(),
+                    body: denied.body,
+                    challenge: headers(denied.headers).remove("www-authenticate"),
+                    set: BTreeMap::new(),
+                    removed: Vec::new(),
+                    query_removed: Vec::new(),
+                    metadata,
+                }
+            }
+            HttpResponse::ErrorResponse(_) => panic!("an error response may be let through by failure_mode_allow"),
+        }
+    }
+
+    pub(crate) fn removes(&self, name: &str) -> bool {
+        self.removed.iter().any(|removed| removed == name)
+    }
+}
+
+fn headers(headers: Vec<HeaderValueOption>) -> BTreeMap<String, String> {
+    let header = |option: HeaderValueOption| option.header.map(|header| (header.key, header.value)).unwrap();
+    headers.into_iter().map(header).collect()
+}
+
+fn plain(kind: Kind) -> Value {
+    let inner = |value: envoy_types::pb::google::protobuf::Value| plain(value.kind.unwrap());
+    match kind {
+        Kind::NullValue(_) => Value::Null,
+        Kind::NumberValue(number) => json!(number),
+        Kind::StringValue(text) => json!(text),
+        Kind::BoolValue(value) => json!(value),
+        Kind::StructValue(fields) => fields.fields.into_iter().map(|(name, value)| (name, inner(value))).collect(),
+        Kind::ListValue(list) => list.values.into_iter().map(inner).collect(),
+    }
+}
+
+pub(crate) fn header(name: &str, prefix: &str) -> Source {
+    Source::Header { name: name.into(), prefix: prefix.into() }
+}
+
+pub(crate) fn key(text: &str, client: &str) -> Key {
+    Key { hash: api_key::hash(text).unwrap(), client: client.into(), ..Key::default() }
+}
+
+/// API keys in the header `x-api-key`, with the client's name in `x-client`.
+pub(crate) fn api_keys(keys: Vec<Key>) -> ApiKey {
+    ApiKey { from: vec![header("x-api-key", "")], keys, client_header: Some("x-client".into()), ..ApiKey::default() }
+}
+
+enum Signer {
+    Rsa(RsaKeyPair),
+    Ecdsa(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+}
+
+/// Somebody who signs tokens with one key.
+pub(crate) struct Issuer {
+    alg: &'static str,
+    pub(crate) kid: Option<&'static str>,
+    signer: Signer,
+}
+
+impl Issuer {
+    pub(crate) fn new(alg: &'static str) -> Self {
+        let curve = |curve: &'static EcdsaSigningAlgorithm| Signer::Ecdsa(EcdsaKeyPair::generate(curve).unwrap());
+        let signer = match alg {
+            "ES256" => curve(&ECDSA_P256_SHA256_FIXED_SIGNING),
+            "ES384" => curve(&ECDSA_P384_SHA384_FIXED_SIGNING),
+            "ES512" => curve(&ECDSA_P521_SHA512_FIXED_SIGNING),
+            "EdDSA" => Signer::Ed(Ed25519KeyPair::generate().unwrap()),
+            _ => Signer::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()),
+        };
+        Self { alg, kid: Some("key-1"), signer }
+    }
+
+    /// The public key without `alg`, so that a test may choose.
+    pub(crate) fn jwk(&self) -> Value {
+        let mut jwk = match &self.signer {
+            Signer::Rsa(pair) => {
+                // RSAPublicKey in DER: headers and a zero before 256 bytes of n, a header before three bytes of e.
+                let der = pair.public_key().as_ref();
+                json!({"kty": "RSA", "n": encode(&der[9..265]), "e": encode(&der[267..])})
+            }
+            Signer::Ecdsa(pair) => {
+                let point = &pair.public_key().as_ref()[1..];
+                let (x, y) = point.split_at(point.len() / 2);
+                let crv = self.alg.replace("ES256", "P-256").replace("ES384", "P-384").replace("ES512", "P-521");
+                json!({"kty": "EC", "crv": crv, "x": encode(x), "y": encode(y)})
+            }
+            Signer::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref())}),
+        };
+        if let Some(kid) = self.kid {
+            jwk["kid"] = kid.into();
+        }
+        jwk
+    }
+
+    pub(crate) fn jwks(&self) -> String {
+        json!({"keys": [self.jwk()]}).to_string()
+    }
+
+    /// A provider that trusts this issuer.
+    pub(crate) fn provider(&self) -> Jwt {
+        Jwt {
+            name: "main".into(),
+            issuer: ISSUER.into(),
+            audiences: vec![AUDIENCE.into()],
+            jwks: Some(self.jwks()),
+            ..Jwt::default()
+        }
+    }
+
+    pub(crate) fn service(&self) -> Service {
+        Service::new(vec![Method::Jwt(self.provider())])
+    }
+
+    pub(crate) fn header(&self) -> Value {
+        let mut header = json!({"alg": self.alg, "typ": "JWT"});
+        if let Some(kid) = self.kid {
+            header["kid"] = kid.into();
+        }
+        header
+    }
+
+    /// A token with these claims over the usual ones; null takes a claim away.
+    pub(crate) fn token(&self, claims: Value) -> String {
+        self.sign(&self.header().to_string(), &merged(self::claims(), claims).to_string())
+    }
+
+    /// A good token whose header has these members besides the usual ones.
+    pub(crate) fn token_with_header(&self, header: Value) -> String {
+        self.sign(&merged(self.header(), header).to_string(), &claims().to_string())
+    }
+
+    /// Signs whatever it is given.
+    pub(crate) fn sign(&self, header: &str, payload: &str) -> String {
+        let message = format!("{}.{}", encode(header.as_bytes()), encode(payload.as_bytes()));
+        let signature = self.signature(message.as_bytes());
+        format!("{message}.{}", encode(&signature))
+    }
+
+    pub(crate) fn signature(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match &self.signer {
+            Signer::Rsa(pair) => {
+                let padding: &'static dyn aws_lc_rs::signature::RsaEncoding = match self.alg {
+                    "RS256" => &RSA_PKCS1_SHA256,
+                    "RS384" => &RSA_PKCS1_SHA384,
+                    "RS512" => &RSA_PKCS1_SHA512,
+                    "PS256" => &RSA_PSS_SHA256,
+                    "PS384" => &RSA_PSS_SHA384,
+                    _ => &RSA_PSS_SHA512,
+                };
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(padding, &random, message, &mut signature).unwrap();
+                signature
+            }
+            Signer::Ecdsa(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
+            Signer::Ed(pair) => pair.sign(message).as_ref().to_vec(),
+        }
+    }
+}
+
+/// Claims of a token that is good for another hour.
+pub(crate) fn claims() -> Value {
+    json!({"iss": ISSUER, "aud": AUDIENCE, "sub": "ada", "exp": NOW + 3600})
+}
+
+fn merged(mut base: Value, more: Value) -> Value {
+    let Value::Object(more) = more else { panic!("claims and headers are objects") };
+    for (name, value) in more {
+        if value.is_null() {
+            base.as_object_mut().unwrap().remove(&name);
+        } else {
+            base[name] = value;
+        }
+    }
+    base
+}
+
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(bytes)
+}
