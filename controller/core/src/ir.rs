@@ -121,7 +121,7 @@ pub struct Match {
     pub path: Option<PathMatch>,
     /// Upper-case method.
     pub method: Option<String>,
-    /// Name in lower case.
+    /// Names as written; their case does not matter.
     pub headers: Vec<ValueMatch>,
     /// Query parameters.
     pub query_params: Vec<ValueMatch>,

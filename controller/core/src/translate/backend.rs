@@ -86,6 +86,22 @@ pub(super) fn resolve(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Refere
     resolver(inputs, namespace, reference)
 }
 
+/// Like [`resolve`], for what users' requests are sent to: a unix socket beside Envoy is none of theirs.
+pub(super) fn resolve_for_route(
+    inputs: &Inputs<'_>,
+    from: Referrer<'_>,
+    reference: Reference<'_>,
+) -> Result<Resolved, Fault> {
+    let resolved = resolve(inputs, from, reference)?;
+    match &resolved.endpoints {
+        Endpoints::Static(endpoints) if endpoints.iter().any(|endpoint| matches!(endpoint, Endpoint::Unix(_))) => {
+            let message = "unix domain sockets are not supported in backend references";
+            Err(Fault::resolved_refs("UnsupportedAddressType", message))
+        }
+        _ => Ok(resolved),
+    }
+}
+
 fn service(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Result<Resolved, Fault> {
     let name = reference.name;
     let Some(number) = reference.port else {
@@ -236,7 +252,7 @@ pub(super) fn validate(backend: &BackendObject, running_on_host: bool) -> Result
             return Err(invalid("an endpoint must have exactly one of fqdn, ip and unix".into()));
         }
         if let Some(fqdn) = &endpoint.fqdn {
-            validate_name(&fqdn.hostname).map_err(invalid)?;
+            validate_name(&fqdn.hostname, running_on_host).map_err(invalid)?;
         }
         if let Some(ip) = &endpoint.ip {
             validate_address(&ip.address, running_on_host).map_err(invalid)?;
@@ -252,10 +268,10 @@ pub(super) fn validate(backend: &BackendObject, running_on_host: bool) -> Result
     Ok(())
 }
 
-fn validate_name(host: &str) -> Result<(), String> {
+fn validate_name(host: &str, running_on_host: bool) -> Result<(), String> {
     if host.starts_with('*') || !hostname::is_valid(host) {
         Err(format!("hostname {host} is not a valid FQDN"))
-    } else if !host.contains('.') {
+    } else if !host.contains('.') && !(running_on_host && host == "localhost") {
         Err(format!("hostname {host} should be a domain with at least two segments separated by dots"))
     } else {
         Ok(())

@@ -12,15 +12,18 @@ pub(super) fn mirror(destination: &str, filter: usize) -> String {
     format!("{destination}-mirror-{filter}")
 }
 
-/// One backendRef of a destination.
-pub(super) fn backend(destination: &str, backend: usize) -> String {
-    format!("{destination}/backend/{backend}")
+/// One backendRef of a destination; that of a mirror has no index of its own and is called -1.
+pub(super) fn backend(destination: &str, index: Option<usize>) -> String {
+    format!("{destination}/backend/{}", or_minus_one(index))
 }
 
 /// One match of a rule on one host; a rule without matches has the match -1.
 pub(super) fn route(destination: &str, index: Option<usize>, host: &str) -> String {
-    let index = index.map_or_else(|| "-1".to_owned(), |index| index.to_string());
-    format!("{destination}/match/{index}/{}", host.replace('.', "_"))
+    format!("{destination}/match/{}/{}", or_minus_one(index), host.replace('.', "_"))
+}
+
+fn or_minus_one(index: Option<usize>) -> String {
+    index.map_or_else(|| "-1".to_owned(), |index| index.to_string())
 }
 
 #[cfg(test)]
@@ -34,7 +37,7 @@ mod tests {
         assert_eq!(rule, "httproute/web/app/rule/1");
         assert_eq!(route(&rule, Some(0), "*.example.com"), "httproute/web/app/rule/1/match/0/*_example_com");
         assert_eq!(route(&rule, None, "*"), "httproute/web/app/rule/1/match/-1/*");
-        assert_eq!(backend(&rule, 2), "httproute/web/app/rule/1/backend/2");
+        assert_eq!(backend(&rule, Some(2)), "httproute/web/app/rule/1/backend/2");
         assert_eq!(mirror(&rule, 3), "httproute/web/app/rule/1-mirror-3");
     }
 }

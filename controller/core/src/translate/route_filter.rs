@@ -225,12 +225,12 @@ fn mirror(inputs: &Inputs<'_>, from: Referrer<'_>, name: &str, spec: &MirrorSpec
         name: &spec.backend_ref.name,
         port: spec.backend_ref.port,
     };
-    let resolved = backend::resolve(inputs, from, reference).map_err(|fault| fault.at(place))?;
+    let resolved = backend::resolve_for_route(inputs, from, reference).map_err(|fault| fault.at(place))?;
     if resolved.is_empty() {
         return Err(backend::no_endpoints(&resolved.origin).at(place));
     }
     let backend = Backend {
-        name: name::backend(name, 0),
+        name: name::backend(name, None),
         weight: 1,
         origin: Some(resolved.origin),
         endpoints: Some(resolved.endpoints),

@@ -16,7 +16,7 @@ pub(super) fn read(spec: &HttpRouteRulesMatches) -> Result<Match, Fault> {
         if !is_token(&header.name) {
             return Err(unsupported(format!("header name {:?} is invalid", header.name)));
         }
-        value(header.name.to_ascii_lowercase(), &header.value, regex)
+        value(header.name.clone(), &header.value, regex)
     });
     let query_params = spec.query_params.iter().flatten().map(|param| {
         let regex = param.r#type == Some(QueryType::RegularExpression);
@@ -29,8 +29,8 @@ pub(super) fn read(spec: &HttpRouteRulesMatches) -> Result<Match, Fault> {
     Ok(Match {
         path,
         method: method.as_ref().and_then(serde_json::Value::as_str).map(ToOwned::to_owned),
-        headers: first_of_name(headers.collect::<Result<_, _>>()?),
-        query_params: first_of_name(query_params.collect::<Result<_, _>>()?),
+        headers: first_of_name(headers.collect::<Result<_, _>>()?, str::eq_ignore_ascii_case),
+        query_params: first_of_name(query_params.collect::<Result<_, _>>()?, |a, b| a == b),
     })
 }
 
@@ -64,10 +64,10 @@ fn value(name: String, text: &str, regex: bool) -> Result<ValueMatch, Fault> {
 }
 
 /// Of entries with equivalent names only the first counts.
-fn first_of_name(values: Vec<ValueMatch>) -> Vec<ValueMatch> {
+fn first_of_name(values: Vec<ValueMatch>, same: impl Fn(&str, &str) -> bool) -> Vec<ValueMatch> {
     let mut kept: Vec<ValueMatch> = Vec::with_capacity(values.len());
     for value in values {
-        if kept.iter().all(|known| known.name != value.name) {
+        if kept.iter().all(|known| !same(&known.name, &value.name)) {
             kept.push(value);
         }
     }
@@ -100,7 +100,7 @@ mod tests {
         let header =
             json!({"headers": [{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}], "method": "GET"});
         let matches = read_json(header).unwrap();
-        assert_eq!(matches.headers, [ValueMatch { name: "x-a".into(), value: "1".into(), regex: false }]);
+        assert_eq!(matches.headers, [ValueMatch { name: "X-A".into(), value: "1".into(), regex: false }]);
         assert_eq!(matches.method.as_deref(), Some("GET"));
     }
 

@@ -51,7 +51,8 @@ pub(super) fn read(inputs: &Inputs<'_>, route: &ObjectRef, index: usize, spec: &
         faults.push(fault);
         RouteTimeouts::default()
     });
-    let action_refused = !faults.is_empty();
+    // A mirror that nobody listens to takes nothing from the request itself.
+    let action_refused = faults.iter().any(|fault| fault.condition != "BackendsAvailable");
 
     let matches = matches(spec).unwrap_or_else(|fault| {
         faults.push(fault.at(format!("failed to process route rule {index}")));
@@ -130,7 +131,7 @@ fn backends(
     let (mut backends, mut faults) = (Vec::new(), Vec::new());
     for (index, spec) in specs.iter().enumerate() {
         let weight = u32::try_from(spec.weight.unwrap_or(1)).unwrap_or_default();
-        let name = name::backend(destination, index);
+        let name = name::backend(destination, Some(index));
         let (backend, found) = read_backend(inputs, from, name, weight, spec);
         faults.extend(found.map(|fault| match fault.condition {
             "BackendsAvailable" => fault.at("failed to find endpoints"),
@@ -158,7 +159,7 @@ fn read_backend(
         port: spec.port,
     };
     let filters = route_filter::read_of_backend(spec.filters.as_deref().unwrap_or_default());
-    let resolved = backend::resolve(inputs, from, reference);
+    let resolved = backend::resolve_for_route(inputs, from, reference);
     match (filters, resolved) {
         (Ok(filters), Ok(resolved)) => {
             let fault = resolved.is_empty().then(|| backend::no_endpoints(&resolved.origin));
