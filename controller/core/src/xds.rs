@@ -14,10 +14,12 @@ pub mod name;
 mod ready;
 mod resources;
 mod route;
+mod service;
 mod value;
 
-pub use matcher::valid_regex;
 pub use resources::{Named, Resource, Resources, Type};
+
+use resources::hash;
 
 use crate::{
     Settings,

@@ -2,20 +2,26 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use controller_core::{
     Settings,
     ir::{
-        Action, Backend, Destination, Endpoint, Endpoints, HeaderMutations, HttpListener, HttpRoute, Match, Mirror,
-        ObjectRef, PathMatch, PathRewrite, Proxy, Redirect, Rewrite, RouteTimeouts, ValueMatch,
+        Action, Backend, Destination, Endpoint, Endpoints, ExtAuth, HeaderMutations, HttpListener, HttpRoute, Match,
+        Mirror, ObjectRef, PathMatch, PathRewrite, Proxy, Redirect, Rewrite, RouteTimeouts, Security, Traffic,
+        ValueMatch,
     },
     xds::{self, Type},
 };
-use envoy_types::pb::envoy::config::route::v3::RouteConfiguration;
+use envoy_types::pb::envoy::config::route::v3::{RouteConfiguration, route::Action as EnvoyAction};
+use serde_json::json;
 
 #[path = "support/envoy.rs"]
 mod envoy;
+
+/// The public key of RFC 7517's example A.1.
+const JWKS: &str = r#"{"keys":[{"kty":"EC","crv":"P-256","kid":"1",
+    "x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
 
 fn object(kind: &'static str, name: &str) -> ObjectRef {
     ObjectRef { kind, namespace: "default".into(), name: name.into() }
@@ -192,4 +198,140 @@ fn listeners_of_one_port_share_a_socket_and_their_hostnames() {
         hosts,
         ["default/eg/first/a_example_com", "default/eg/first/b_example_com", "default/eg/second/d_example_com"]
     );
+}
+
+fn traffic(spec: serde_json::Value) -> Option<Arc<Traffic>> {
+    let policy = object("BackendTrafficPolicy", "traffic");
+    let spec = serde_json::from_value(spec).unwrap();
+    Some(Arc::new(Traffic { policy, spec, global_rule_names: Vec::new() }))
+}
+
+fn security(spec: serde_json::Value) -> Security {
+    Security {
+        policy: object("SecurityPolicy", "security"),
+        spec: serde_json::from_value(spec).unwrap(),
+        jwks: Vec::new(),
+        ext_auth: None,
+        auth_policy: None,
+    }
+}
+
+#[test]
+fn every_setting_of_a_backend_traffic_policy_is_valid() {
+    let mut full = route("full", "*", forward("full", vec![backend("full/backend/0", ip(1))]));
+    full.timeouts.backend_request_ms = Some(500);
+    full.traffic = traffic(json!({
+        "timeout": {
+            "tcp": {"connectTimeout": "3s"},
+            "http": {
+                "connectionIdleTimeout": "4s", "maxConnectionDuration": "5s", "requestTimeout": "6s",
+                "maxStreamDuration": "7s", "streamIdleTimeout": "8s",
+            },
+        },
+        "retry": {
+            "numRetries": 3,
+            "numAttemptsPerPriority": 2,
+            "retryOn": {"triggers": ["5xx", "gateway-error"], "httpStatusCodes": [429]},
+            "perRetry": {"timeout": "250ms", "backOff": {"baseInterval": "0s", "maxInterval": "1s"}},
+        },
+        "circuitBreaker": {
+            "maxConnections": 1, "maxPendingRequests": 2, "maxParallelRequests": 3, "maxParallelRetries": 4,
+            "maxRequestsPerConnection": 5, "perEndpoint": {"maxConnections": 6},
+            "retryBudget": {"percent": {"numerator": 20}, "minRetryConcurrency": 3},
+        },
+        "faultInjection": {
+            "delay": {"fixedDelay": "10ms", "percentage": 0.5},
+            "abort": {"grpcStatus": 14},
+        },
+    }));
+    let mut defaults = route("defaults", "defaults.example.com", forward("d", vec![backend("d/backend/0", ip(2))]));
+    defaults.traffic = traffic(json!({"retry": {}, "circuitBreaker": {}, "timeout": {}}));
+    let resources = build(&proxy(vec![listener("http", 10080, vec![full, defaults])]));
+
+    let routes: Vec<RouteConfiguration> = resources.messages().unwrap();
+    let Some(EnvoyAction::Route(full)) = &routes[0].virtual_hosts[0].routes[0].action else { panic!("no forward") };
+    let retry = full.retry_policy.as_ref().unwrap();
+    assert_eq!(retry.retry_on, "5xx,gateway-error,retriable-status-codes");
+    assert_eq!(retry.per_try_timeout.unwrap().nanos, 250_000_000, "the policy's wins over the route's");
+    assert_eq!(full.timeout.unwrap().seconds, 6);
+    assert_eq!(full.idle_timeout.unwrap().seconds, 8);
+}
+
+#[test]
+fn every_setting_of_a_security_policy_is_valid() {
+    let mut full = route("full", "*", forward("full", vec![backend("full/backend/0", ip(1))]));
+    let rule = |action: &str, operation: serde_json::Value, principal: serde_json::Value| json!({"action": action, "operation": operation, "principal": principal});
+    let spec = json!({
+        "cors": {"allowOrigins": ["https://*.example.com", "*"], "allowMethods": ["GET"], "maxAge": "10m"},
+        "jwt": {
+            "optional": true,
+            "providers": [{
+                "name": "idp", "issuer": "https://idp.example.com", "audiences": ["api"],
+                "claimToHeaders": [{"header": "x-sub", "claim": "sub"}],
+                "extractFrom": {"headers": [{"name": "x-token", "valuePrefix": "Bearer "}], "cookies": ["t"], "params": ["t"]},
+            }, {"name": "unreachable"}],
+        },
+        "extAuth": {
+            "grpc": {"backendRefs": [{"name": "authz", "port": 9000}], "backendSettings": {"retry": {
+                "numRetries": 2, "retryOn": {"triggers": ["unavailable"]},
+                "perRetry": {"backOff": {"baseInterval": "2s", "maxInterval": "1s"}},
+            }}},
+            "headersToExtAuth": ["x-tenant"], "bodyToExtAuth": {"maxRequestBytes": 1024}, "statusOnError": 503,
+            "recomputeRoute": true, "includeRouteMetadata": true,
+        },
+        "authorization": {"defaultAction": "Deny", "rules": [
+            rule("Allow", json!({"methods": ["GET"], "path": {"value": "/a"}}), json!({"clientCIDRs": ["10.0.0.0/8", "fd00::/8"]})),
+            rule("Deny", json!({"path": {"type": "Exact", "value": "/b", "invert": true}}), json!({"headers": [
+                {"name": "x-team", "values": ["red", "blue"]},
+            ]})),
+            rule("Allow", json!({"path": {"type": "RegularExpression", "value": "/c/[0-9]+$"}}), json!({"jwt": {
+                "provider": "idp", "scopes": ["read", "write"],
+                "claims": [
+                    {"name": "user.role", "values": ["admin", "owner"]},
+                    {"name": "groups", "valueType": "StringArray", "values": ["ops"]},
+                ],
+            }})),
+            json!({"action": "Allow"}),
+            rule("Allow", json!({}), json!({"headers": [{"name": "x-none", "values": []}]})),
+        ]},
+    });
+    let authz = Destination {
+        name: "securitypolicy/default/security/extauth/0".into(),
+        backends: vec![backend("securitypolicy/default/security/extauth/0/backend/0", ip(7))],
+    };
+    full.security = Some(Arc::new(Security {
+        ext_auth: Some(ExtAuth {
+            destination: authz,
+            authority: "authz.default:9000".into(),
+            context_extensions: BTreeMap::from([("plan".into(), "gold".into())]),
+        }),
+        jwks: vec![Some(JWKS.into()), None],
+        auth_policy: Some("securitypolicy/default/security".into()),
+        ..security(spec)
+    }));
+    let mut closed = route("closed", "closed.example.com", Action::Respond { status: 404, body: String::new() });
+    closed.security = Some(Arc::new(security(json!({"authorization": {}}))));
+    let resources = build(&proxy(vec![listener("http", 10080, vec![full, closed])]));
+    let clusters: Vec<&str> = resources.of(Type::Cluster).map(|(name, _)| name).collect();
+    assert_eq!(
+        clusters,
+        ["extauth_cluster", "httproute/default/full/rule/0", "securitypolicy/default/security/extauth/0"]
+    );
+}
+
+#[test]
+fn equal_proxies_have_equal_versions() {
+    let build = || {
+        let mut secured = route("a", "*", forward("a", vec![backend("a/backend/0", ip(1))]));
+        secured.security = Some(Arc::new(security(json!({
+            "cors": {"allowOrigins": ["*"]},
+            "authorization": {"rules": [{"action": "Allow"}]},
+        }))));
+        secured.traffic = traffic(json!({"faultInjection": {"delay": {"fixedDelay": "1s"}}}));
+        xds::build(&proxy(vec![listener("http", 10080, vec![secured])]), &Settings::default())
+    };
+    let first = build();
+    for _ in 0..20 {
+        assert_eq!(build(), first);
+    }
 }

@@ -1,7 +1,6 @@
 //! Clusters: the backends of rules, the fleet itself, and the services that filters ask.
 
-use std::collections::HashMap;
-
+use controller_api::cluster_settings::ClusterSettings;
 use envoy_types::pb::{
     envoy::{
         config::{
@@ -14,7 +13,7 @@ use envoy_types::pb::{
                 },
                 load_balancing_policy::Policy,
             },
-            core::v3::{Http2ProtocolOptions, Metadata},
+            core::v3::Metadata,
             endpoint::v3::ClusterLoadAssignment,
         },
         extensions::{
@@ -26,17 +25,16 @@ use envoy_types::pb::{
                 },
                 least_request::v3::LeastRequest,
             },
-            upstreams::http::v3::{
-                HttpProtocolOptions,
-                http_protocol_options::{
-                    ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
-                },
-            },
         },
     },
-    google::protobuf::{Any, UInt64Value},
+    google::protobuf::UInt64Value,
 };
 
+mod settings;
+
+pub(crate) use settings::{http2, http2_windows};
+
+use self::settings::Settings;
 use super::{
     Resources, endpoint, metadata,
     value::{ads, any, extension, millis, uint32},
@@ -45,7 +43,6 @@ use crate::ir::{Backend, Destination, Endpoints, HeaderMutations, Local, Traffic
 
 const CONNECT_TIMEOUT_MS: u64 = 10_000;
 const BUFFER_LIMIT_BYTES: u32 = 32_768;
-const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// Backends of one destination share a cluster unless a request must be able to tell them apart.
 pub(crate) fn is_split(destination: &Destination) -> bool {
@@ -77,27 +74,34 @@ pub(crate) fn add(
     metadata: &Metadata,
     traffic: Option<&Traffic>,
 ) {
+    let settings = traffic.map(Settings::of).unwrap_or_default();
     if !is_split(destination) {
         let backends: Vec<&Backend> = destination.backends.iter().collect();
-        return add_one(resources, &destination.name, &backends, metadata, traffic);
+        return add_one(resources, &destination.name, &backends, metadata, &settings);
     }
     for backend in destination.backends.iter().filter(|backend| backend.endpoints.is_some()) {
-        add_one(resources, &backend.name, &[backend], metadata, traffic);
+        add_one(resources, &backend.name, &[backend], metadata, &settings);
     }
 }
 
-fn add_one(
+/// One cluster for all backends of a policy's gRPC service, under the destination's name.
+pub(crate) fn add_grpc(
     resources: &mut Resources,
-    name: &str,
-    backends: &[&Backend],
+    destination: &Destination,
     metadata: &Metadata,
-    _traffic: Option<&Traffic>,
+    settings: &ClusterSettings,
 ) {
+    let backends: Vec<Backend> =
+        destination.backends.iter().map(|backend| Backend { h2c: true, ..backend.clone() }).collect();
+    let backends: Vec<&Backend> = backends.iter().collect();
+    let settings = Settings { timeout: settings.timeout.as_ref(), circuit_breaker: settings.circuit_breaker.as_ref() };
+    add_one(resources, &destination.name, &backends, metadata, &settings);
+}
+
+fn add_one(resources: &mut Resources, name: &str, backends: &[&Backend], metadata: &Metadata, settings: &Settings<'_>) {
     let assignment = endpoint::load_assignment(name, backends);
     let mut cluster = Cluster { metadata: Some(metadata.clone()), ..named(name) };
-    if backends.iter().any(|backend| backend.h2c) {
-        cluster.typed_extension_protocol_options = http2();
-    }
+    settings.apply(&mut cluster, backends.iter().any(|backend| backend.h2c));
     if backends.iter().copied().any(is_dns) {
         resources.add(&with_dns(cluster, assignment));
     } else {
@@ -160,24 +164,4 @@ pub(crate) fn with_dns(mut cluster: Cluster, assignment: ClusterLoadAssignment) 
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::ClusterType(kind));
     cluster.load_assignment = Some(assignment);
     cluster
-}
-
-/// HTTP/2 towards the backends, whatever the client speaks.
-pub(crate) fn http2() -> HashMap<String, Any> {
-    let options = HttpProtocolOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-            protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(http2_windows())),
-        })),
-        ..Default::default()
-    };
-    HashMap::from([(HTTP_PROTOCOL_OPTIONS.to_owned(), any(&options))])
-}
-
-/// Flow control windows that bound the memory of one connection: 64 KiB for a stream, 1 MiB for all.
-pub(crate) fn http2_windows() -> Http2ProtocolOptions {
-    Http2ProtocolOptions {
-        initial_stream_window_size: uint32(65_536),
-        initial_connection_window_size: uint32(1_048_576),
-        ..Default::default()
-    }
 }

@@ -11,7 +11,12 @@ use prost::Name;
 use super::{Resources, listener::Port, value::any};
 use crate::ir::{HttpListener, HttpRoute};
 
+mod cors;
+mod ext_authz;
+mod fault;
 mod grpc;
+mod jwt_authn;
+mod rbac;
 mod router;
 
 pub(crate) use router::router;
@@ -31,7 +36,16 @@ pub(crate) trait Filter: Sync {
 }
 
 /// Every kind, in the order in which requests pass them.
-pub(crate) const FILTERS: &[&dyn Filter] = &[&grpc::Web, &grpc::Stats, &router::Router];
+pub(crate) const FILTERS: &[&dyn Filter] = &[
+    &fault::Fault,
+    &cors::Cors,
+    &ext_authz::ExtAuthz,
+    &jwt_authn::JwtAuthn,
+    &rbac::Rbac,
+    &grpc::Web,
+    &grpc::Stats,
+    &router::Router,
+];
 
 /// What `route` sets for all filters.
 pub(crate) fn route(port: &Port<'_>, listener: &HttpListener, route: &HttpRoute) -> HashMap<String, Any> {
@@ -41,4 +55,9 @@ pub(crate) fn route(port: &Port<'_>, listener: &HttpListener, route: &HttpRoute)
 /// An instance that is on for every route.
 pub(crate) fn enabled<M: Name>(name: &str, config: &M) -> HttpFilter {
     HttpFilter { name: name.to_owned(), config_type: Some(ConfigType::TypedConfig(any(config))), ..Default::default() }
+}
+
+/// An instance that only runs on the routes that configure it.
+pub(crate) fn disabled<M: Name>(name: &str, config: &M) -> HttpFilter {
+    HttpFilter { disabled: true, ..enabled(name, config) }
 }

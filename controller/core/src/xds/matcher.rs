@@ -1,4 +1,4 @@
-//! Envoy's string matchers, and what RE2 accepts.
+//! Envoy's string matchers.
 
 use envoy_types::pb::envoy::r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern};
 
@@ -29,13 +29,6 @@ pub(crate) fn quote(text: &str) -> String {
     quoted
 }
 
-/// Whether Envoy will take `pattern`. The `regex` crate stands in for RE2: their syntaxes agree on what people write.
-///
-/// The error names what is wrong and where.
-pub fn valid_regex(pattern: &str) -> Result<(), regex::Error> {
-    regex::RegexBuilder::new(pattern).build().map(drop)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,12 +40,5 @@ mod tests {
             assert!(regex::Regex::new(&pattern).is_ok_and(|regex| regex.is_match(text)), "{text}");
         }
         assert_eq!(quote("/a.b"), r"/a\.b");
-    }
-
-    #[test]
-    fn patterns_without_bounds_or_with_lookaround_are_refused() {
-        assert!(valid_regex("/foo/[a-z]+").is_ok());
-        assert!(valid_regex("*.foo").is_err());
-        assert!(valid_regex("(?=look)").is_err());
     }
 }

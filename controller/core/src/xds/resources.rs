@@ -101,7 +101,7 @@ impl Resources {
     pub fn add<M: Named>(&mut self, message: &M) {
         self.0.entry(M::TYPE).or_default().entry(message.resource_name().to_owned()).or_insert_with(|| {
             let value = encode(message);
-            let version = version(&value);
+            let version = hash(&value);
             Resource { any: Any { type_url: M::TYPE.url().to_owned(), value }, version }
         });
     }
@@ -142,7 +142,8 @@ fn encode<M: Named>(message: &M) -> Vec<u8> {
     }
 }
 
-fn version(encoded: &[u8]) -> String {
+/// 16 hex digits.
+pub(super) fn hash(encoded: &[u8]) -> String {
     format!("{:x}", Sha256::digest(encoded)).chars().take(16).collect()
 }
 

@@ -38,6 +38,11 @@ pub(crate) fn millis(millis: u64) -> Duration {
     Duration { seconds, nanos }
 }
 
+/// A duration of a policy.
+pub(crate) fn duration(duration: controller_api::Duration) -> Duration {
+    millis(duration.as_millis())
+}
+
 /// Whatever is fetched over the stream that it was named on.
 pub(crate) fn ads() -> ConfigSource {
     ConfigSource {

@@ -21,13 +21,17 @@ use envoy_types::pb::{
             },
             core::v3::{
                 ApiConfigSource, GrpcService, Node, api_config_source::ApiType, grpc_service, grpc_service::EnvoyGrpc,
+                transport_socket,
             },
             endpoint::v3::ClusterLoadAssignment,
             listener::v3::{Listener, filter::ConfigType},
             route::v3::RouteConfiguration,
         },
-        extensions::filters::network::http_connection_manager::v3::{
-            HttpConnectionManager, http_connection_manager::RouteSpecifier,
+        extensions::{
+            filters::network::http_connection_manager::v3::{
+                HttpConnectionManager, http_connection_manager::RouteSpecifier,
+            },
+            transport_sockets::tls::v3::UpstreamTlsContext,
         },
     },
     google::protobuf::Any,
@@ -119,6 +123,15 @@ fn with_endpoints(mut cluster: Cluster, endpoints: &[ClusterLoadAssignment]) -> 
         let assignment = endpoints.iter().find(|assignment| assignment.cluster_name == eds.service_name);
         cluster.load_assignment = Some(assignment.expect("an EDS cluster without endpoints").clone());
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
+    }
+    if let Some(transport_socket::ConfigType::TypedConfig(any)) =
+        cluster.transport_socket.as_mut().and_then(|socket| socket.config_type.as_mut())
+    {
+        let mut context = UpstreamTlsContext::decode(any.value.as_slice()).unwrap();
+        let common = context.common_tls_context.as_mut().unwrap();
+        // The certificate authority lies in a file that only the proxies' containers have.
+        common.validation_context_type = None;
+        any.value = context.encode_to_vec();
     }
     cluster
 }

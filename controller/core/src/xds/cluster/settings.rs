@@ -1,0 +1,127 @@
+//! How Envoy deals with the hosts of a cluster: timeouts of connections, limits on concurrency, the protocol.
+
+use std::collections::HashMap;
+
+use controller_api::cluster_settings::{CircuitBreaker, HttpTimeout, RetryBudget, Timeout};
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                CircuitBreakers, Cluster,
+                circuit_breakers::{Thresholds, thresholds},
+            },
+            core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions},
+        },
+        extensions::upstreams::http::v3::{
+            HttpProtocolOptions,
+            http_protocol_options::{
+                ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+            },
+        },
+        r#type::v3::Percent,
+    },
+    google::protobuf::Any,
+};
+
+use crate::{
+    ir::Traffic,
+    xds::value::{any, duration, uint32},
+};
+
+const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+const MAX_RETRIES: u32 = 1024;
+
+/// What a policy says about a cluster.
+#[derive(Default)]
+pub(super) struct Settings<'a> {
+    pub(super) timeout: Option<&'a Timeout>,
+    pub(super) circuit_breaker: Option<&'a CircuitBreaker>,
+}
+
+impl<'a> Settings<'a> {
+    /// Those of a BackendTrafficPolicy.
+    pub(super) fn of(traffic: &'a Traffic) -> Self {
+        Self { timeout: traffic.spec.timeout.as_ref(), circuit_breaker: traffic.spec.circuit_breaker.as_ref() }
+    }
+
+    /// Writes them into `cluster`, whose hosts speak HTTP/2 in clear text or whatever Envoy's default is.
+    pub(super) fn apply(&self, cluster: &mut Cluster, h2c: bool) {
+        let timeout = self.timeout.and_then(|timeout| timeout.tcp.as_ref()).and_then(|tcp| tcp.connect_timeout);
+        if let Some(timeout) = timeout {
+            cluster.connect_timeout = Some(duration(timeout));
+        }
+        if let Some(breaker) = self.circuit_breaker {
+            cluster.circuit_breakers = Some(circuit_breakers(breaker));
+        }
+        let common = self.common_options();
+        cluster.typed_extension_protocol_options = match (h2c, common) {
+            (false, None) => HashMap::new(),
+            (true, common) => protocol_options(common, ProtocolConfig::Http2ProtocolOptions(http2_windows())),
+            (false, common) => {
+                protocol_options(common, ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()))
+            }
+        };
+    }
+
+    fn common_options(&self) -> Option<CommonOptions> {
+        let http: Option<&HttpTimeout> = self.timeout.and_then(|timeout| timeout.http.as_ref());
+        let idle = http.and_then(|http| http.connection_idle_timeout);
+        let longest = http.and_then(|http| http.max_connection_duration);
+        let requests = self.circuit_breaker.and_then(|breaker| breaker.max_requests_per_connection);
+        (idle.is_some() || longest.is_some() || requests.is_some()).then(|| CommonOptions {
+            idle_timeout: idle.map(duration),
+            max_connection_duration: longest.map(duration),
+            max_requests_per_connection: requests.and_then(uint32),
+            ..Default::default()
+        })
+    }
+}
+
+fn circuit_breakers(breaker: &CircuitBreaker) -> CircuitBreakers {
+    let threshold = Thresholds {
+        max_connections: breaker.max_connections.and_then(uint32),
+        max_pending_requests: breaker.max_pending_requests.and_then(uint32),
+        max_requests: breaker.max_parallel_requests.and_then(uint32),
+        max_retries: uint32(breaker.max_parallel_retries.unwrap_or(MAX_RETRIES)),
+        retry_budget: breaker.retry_budget.as_ref().map(retry_budget),
+        ..Default::default()
+    };
+    let per_host = breaker.per_endpoint.as_ref().and_then(|endpoint| endpoint.max_connections);
+    let per_host =
+        per_host.map(|connections| Thresholds { max_connections: uint32(connections), ..Default::default() });
+    CircuitBreakers { thresholds: vec![threshold], per_host_thresholds: per_host.into_iter().collect() }
+}
+
+fn retry_budget(budget: &RetryBudget) -> thresholds::RetryBudget {
+    let denominator = f64::from(budget.percent.denominator.unwrap_or(100).max(1));
+    let percent = (f64::from(budget.percent.numerator) * 100.0 / denominator).min(100.0);
+    thresholds::RetryBudget {
+        budget_percent: Some(Percent { value: percent }),
+        min_retry_concurrency: budget.min_retry_concurrency.and_then(uint32),
+        ..Default::default()
+    }
+}
+
+fn protocol_options(common: Option<CommonOptions>, protocol: ProtocolConfig) -> HashMap<String, Any> {
+    let explicit = ExplicitHttpConfig { protocol_config: Some(protocol) };
+    let options = HttpProtocolOptions {
+        common_http_protocol_options: common,
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
+        ..Default::default()
+    };
+    HashMap::from([(HTTP_PROTOCOL_OPTIONS.to_owned(), any(&options))])
+}
+
+/// HTTP/2 towards the hosts, whatever the client speaks.
+pub(crate) fn http2() -> HashMap<String, Any> {
+    protocol_options(None, ProtocolConfig::Http2ProtocolOptions(http2_windows()))
+}
+
+/// Flow control windows that bound the memory of one connection: 64 KiB for a stream, 1 MiB for all.
+pub(crate) fn http2_windows() -> Http2ProtocolOptions {
+    Http2ProtocolOptions {
+        initial_stream_window_size: uint32(65_536),
+        initial_connection_window_size: uint32(1_048_576),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,82 @@
+//! Clusters of Tollgate's own gRPC services, which filters ask about requests.
+
+use envoy_types::pb::envoy::{
+    config::{
+        cluster::v3::{
+            Cluster,
+            cluster::{ClusterDiscoveryType, DiscoveryType},
+        },
+        core::v3::{Address, DataSource, Locality, TransportSocket, data_source, transport_socket},
+        endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints},
+    },
+    extensions::transport_sockets::tls::v3::{
+        CertificateValidationContext, CommonTlsContext, SdsSecretConfig, TlsParameters, UpstreamTlsContext,
+        common_tls_context::ValidationContextType, tls_parameters::TlsProtocol,
+    },
+};
+
+use super::{
+    Resources, cluster,
+    endpoint::lb_endpoint,
+    value::{ads_without_deadline, any, pipe, socket_address, uint32},
+};
+use crate::{ServiceAddress, Settings};
+
+/// Where the proxies' containers hold the certificate authority of the control plane.
+const CA_FILE: &str = "/certs/ca.crt";
+
+/// The cluster `name` for a service at `address`, over HTTP/2.
+pub(crate) fn add(resources: &mut Resources, name: &str, address: &ServiceAddress, settings: &Settings) {
+    let plain = Cluster { typed_extension_protocol_options: cluster::http2(), ..cluster::named(name) };
+    let cluster = match address {
+        ServiceAddress::Dns { host, port } => {
+            let tls = Cluster { transport_socket: Some(mutual_tls(&settings.namespace)), ..plain };
+            cluster::with_dns(tls, assignment(name, socket_address(host, *port)))
+        }
+        ServiceAddress::Ip(ip, port) => fixed(plain, assignment(name, socket_address(&ip.to_string(), *port))),
+        ServiceAddress::Unix(path) => fixed(plain, assignment(name, pipe(path))),
+    };
+    resources.add(&cluster);
+}
+
+fn fixed(mut cluster: Cluster, assignment: ClusterLoadAssignment) -> Cluster {
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
+    cluster.load_assignment = Some(assignment);
+    cluster
+}
+
+fn assignment(cluster: &str, address: Address) -> ClusterLoadAssignment {
+    let locality = LocalityLbEndpoints {
+        locality: Some(Locality { region: format!("{cluster}/backend/-1"), ..Default::default() }),
+        lb_endpoints: vec![lb_endpoint(address)],
+        load_balancing_weight: uint32(1),
+        ..Default::default()
+    };
+    ClusterLoadAssignment { cluster_name: cluster.to_owned(), endpoints: vec![locality], ..Default::default() }
+}
+
+/// The proxy shows the certificate that is served to it as `<namespace>/envoy`.
+fn mutual_tls(namespace: &str) -> TransportSocket {
+    let certificate = SdsSecretConfig { name: format!("{namespace}/envoy"), sds_config: Some(ads_without_deadline()) };
+    let authority =
+        DataSource { specifier: Some(data_source::Specifier::Filename(CA_FILE.into())), ..Default::default() };
+    let context = UpstreamTlsContext {
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(TlsParameters {
+                tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+                ..Default::default()
+            }),
+            tls_certificate_sds_secret_configs: vec![certificate],
+            validation_context_type: Some(ValidationContextType::ValidationContext(CertificateValidationContext {
+                trusted_ca: Some(authority),
+                ..Default::default()
+            })),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    TransportSocket {
+        name: "envoy.transport_sockets.tls".into(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
+    }
+}
