@@ -27,20 +27,20 @@ fn object(kind: &'static str, name: &str) -> ObjectRef {
     ObjectRef { kind, namespace: "default".into(), name: name.into() }
 }
 
-fn backend(name: &str, endpoints: Option<Endpoints>) -> Backend {
+fn backend(name: &str, endpoints: impl Into<Option<Endpoints>>) -> Backend {
     Backend {
         name: name.into(),
         weight: 1,
         origin: None,
-        endpoints,
+        endpoints: endpoints.into(),
         h2c: false,
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
     }
 }
 
-fn ip(last: u8) -> Option<Endpoints> {
-    Some(Endpoints::Static(vec![Endpoint::Ip([127, 0, 0, last].into(), 8080)]))
+fn ip(last: u8) -> Endpoints {
+    Endpoints::Static(vec![Endpoint::Ip([127, 0, 0, last].into(), 8080)])
 }
 
 fn forward(rule: &str, backends: Vec<Backend>) -> Action {
@@ -200,10 +200,10 @@ fn listeners_of_one_port_share_a_socket_and_their_hostnames() {
     );
 }
 
-fn traffic(spec: serde_json::Value) -> Option<Arc<Traffic>> {
+fn traffic(spec: serde_json::Value) -> Arc<Traffic> {
     let policy = object("BackendTrafficPolicy", "traffic");
     let spec = serde_json::from_value(spec).unwrap();
-    Some(Arc::new(Traffic { policy, spec, global_rule_names: Vec::new() }))
+    Arc::new(Traffic { policy, spec, global_rule_names: Vec::new() })
 }
 
 fn security(spec: serde_json::Value) -> Security {
@@ -220,7 +220,7 @@ fn security(spec: serde_json::Value) -> Security {
 fn every_setting_of_a_backend_traffic_policy_is_valid() {
     let mut full = route("full", "*", forward("full", vec![backend("full/backend/0", ip(1))]));
     full.timeouts.backend_request_ms = Some(500);
-    full.traffic = traffic(json!({
+    full.traffic = Some(traffic(json!({
         "timeout": {
             "tcp": {"connectTimeout": "3s"},
             "http": {
@@ -243,9 +243,9 @@ fn every_setting_of_a_backend_traffic_policy_is_valid() {
             "delay": {"fixedDelay": "10ms", "percentage": 0.5},
             "abort": {"grpcStatus": 14},
         },
-    }));
+    })));
     let mut defaults = route("defaults", "defaults.example.com", forward("d", vec![backend("d/backend/0", ip(2))]));
-    defaults.traffic = traffic(json!({"retry": {}, "circuitBreaker": {}, "timeout": {}}));
+    defaults.traffic = Some(traffic(json!({"retry": {}, "circuitBreaker": {}, "timeout": {}})));
     let resources = build(&proxy(vec![listener("http", 10080, vec![full, defaults])]));
 
     let routes: Vec<RouteConfiguration> = resources.messages().unwrap();
@@ -327,7 +327,7 @@ fn equal_proxies_have_equal_versions() {
             "cors": {"allowOrigins": ["*"]},
             "authorization": {"rules": [{"action": "Allow"}]},
         }))));
-        secured.traffic = traffic(json!({"faultInjection": {"delay": {"fixedDelay": "1s"}}}));
+        secured.traffic = Some(traffic(json!({"faultInjection": {"delay": {"fixedDelay": "1s"}}})));
         xds::build(&proxy(vec![listener("http", 10080, vec![secured])]), &Settings::default())
     };
     let first = build();
