@@ -1,5 +1,9 @@
 //! The shell around `controller-core`: where manifests come from and where the translation goes.
 
 pub mod ads;
+pub mod echo;
+pub mod envoy;
+pub mod error;
 pub mod source;
+pub mod standalone;
 pub mod translate;

@@ -1,23 +1,83 @@
-//! `controller`: the Gateway API control plane for Envoy.
+//! The `controller` program: the Gateway API control plane for Envoy.
 
-use clap::{Parser, Subcommand};
-use controller::translate;
+use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+use controller::{echo, envoy::child, error::chain, standalone, translate};
+use proto::{
+    drain,
+    serve::{Address, Listener},
+    telemetry::{self, Format},
+};
 
 /// The Gateway API control plane for Envoy
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
+    #[command(flatten)]
+    logs: Logs,
     #[command(subcommand)]
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Translate(translate::Args),
+#[derive(Debug, Args)]
+struct Logs {
+    /// trace, debug, info, warn or error, or directives such as info,h2=debug
+    #[arg(long, env, global = true, default_value = "info")]
+    log_level: String,
+    /// text or json
+    #[arg(long, env, global = true, default_value = "text")]
+    log_format: Format,
 }
 
-fn main() -> miette::Result<()> {
-    match Cli::parse().command {
-        Command::Translate(args) => translate::run(&args),
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put a folder of manifests onto Envoys on this machine, with rate limits and authorization built in
+    Standalone(standalone::Options),
+    Translate(translate::Args),
+    /// Answer every request with itself, as JSON
+    Echo {
+        /// Where to listen
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
+        listen: SocketAddr,
+    },
+    #[command(name = child::COMMAND, hide = true)]
+    RunChild {
+        parent: u32,
+        program: OsString,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = telemetry::init(&cli.logs.log_level, cli.logs.log_format) {
+        eprintln!("controller: {}", chain(&error));
+        return ExitCode::FAILURE;
     }
+    let outcome = match cli.command {
+        Command::Standalone(options) => standalone::run(&options).map_err(|error| chain(&error)),
+        Command::Translate(args) => translate::run(&args).map_err(|report| format!("{report:?}")),
+        Command::Echo { listen } => serve_echo(listen).map_err(|error| chain(error.as_ref())),
+        Command::RunChild { parent, program, arguments } => {
+            let error = child::run(parent, &program, &arguments);
+            Err(format!("running {}: {error}", program.display()))
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("controller: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn serve_echo(address: SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
+    let listener = Listener::bind(&Address::Tcp(address))?;
+    let (trigger, signal) = drain::new();
+    tokio::spawn(drain::on_sigterm(trigger));
+    Ok(echo::serve(listener, "echo", signal).await?)
 }

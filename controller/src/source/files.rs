@@ -151,8 +151,9 @@ impl File {
                 true
             }
             Err((line, column, message)) => {
-                let is_new = self.documents.is_empty();
-                let consequence = if is_new { "nothing in it is used" } else { "what it said before stays in force" };
+                let was_empty = self.documents.is_empty();
+                let consequence =
+                    if was_empty { "nothing in it is used" } else { "what it said before stays in force" };
                 let message = format!("{message}; {consequence}");
                 let problem = Some(Problem { file: path, line, column, message });
                 let is_new = problem != self.problem;

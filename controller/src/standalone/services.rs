@@ -1,0 +1,86 @@
+//! `ratelimit` and `extauth` inside this process, told by the translation instead of by files.
+
+use std::{sync::Arc, time::Duration};
+
+use controller_core::Translation;
+use extauth::service::Authorizer;
+use proto::{
+    drain::Signal,
+    serve::{self, Grpc, Listener},
+};
+use ratelimit::{
+    config::Config,
+    limiter,
+    service::{CurrentConfig, Service},
+    store::{self, Memory, Redis, StoreError, redis},
+};
+use tonic::service::Routes;
+
+/// Most counters in memory.
+const MAX_COUNTERS: usize = 1_000_000;
+/// Deadline of Redis for one request. Envoy waits longer, see [`RPC_TIMEOUT`].
+const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long Envoy waits for `ratelimit`: generous, since one machine does everything.
+pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes of verified tokens that are remembered.
+const TOKEN_CACHE: u64 = 16 << 20;
+
+/// Why a service could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The URL of Redis is none.
+    #[error("connecting the counters to Redis")]
+    Store(#[from] StoreError),
+    /// The server failed.
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+}
+
+/// What both services are told to do.
+#[derive(Clone, Debug)]
+pub(super) struct Services {
+    limits: CurrentConfig,
+    authorizer: Authorizer,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self { limits: Arc::default(), authorizer: Authorizer::new(TOKEN_CACHE) }
+    }
+}
+
+impl Services {
+    /// Puts the translation's limits and policies in force. Limits that make no sense leave those before.
+    pub(super) fn apply(&self, translation: &Translation) {
+        match Config::from_xds(&translation.rate_limits) {
+            Ok(config) => self.limits.store(Some(Arc::new(config))),
+            Err(error) => tracing::error!("the rate limits stay as they were: {error}"),
+        }
+        for error in self.authorizer.replace_each(&translation.auth_policies) {
+            tracing::error!("requests are denied: {error}");
+        }
+    }
+
+    /// Serves rate limits on `socket`, counted in memory or in Redis, until `signal`.
+    pub(super) async fn rate_limit(
+        self,
+        socket: Listener,
+        redis: Option<redis::Url>,
+        signal: Signal,
+    ) -> Result<(), Error> {
+        let store = match redis {
+            None => store::Any::Memory(Arc::new(Memory::new(MAX_COUNTERS))),
+            Some(url) => {
+                let options = redis::Options { url, timeout: REDIS_TIMEOUT, key_prefix: String::new() };
+                store::Any::Redis(Redis::connect(options)?)
+            }
+        };
+        let service = Service::new(self.limits, store, limiter::Options::default());
+        Ok(Grpc::new(socket).serve(Routes::new(service.into_server()), signal).await?)
+    }
+
+    /// Serves authorization on `socket` until `signal`.
+    pub(super) async fn extauth(self, socket: Listener, signal: Signal) -> Result<(), Error> {
+        Ok(Grpc::new(socket).serve(Routes::new(self.authorizer.service()), signal).await?)
+    }
+}

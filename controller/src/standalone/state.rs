@@ -1,0 +1,54 @@
+//! What the translation has yielded last, as the other parts of the process see it.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use controller_core::{Translation, translate::ObjectStatus};
+use serde::Serialize;
+
+use crate::source::{Manifests, Problem};
+
+/// Everything but what the data plane was given.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    /// By proxy key.
+    pub(super) gateways: BTreeMap<String, Gateway>,
+    pub(super) statuses: Vec<ObjectStatus>,
+    pub(super) sources: Vec<Problem>,
+}
+
+/// Where a Gateway's Envoy listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Gateway {
+    pub(super) address: IpAddr,
+    pub(super) listeners: Vec<Listener>,
+}
+
+/// One listener.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Listener {
+    /// As the Gateway's spec calls it.
+    pub(super) name: String,
+    /// As the Gateway's spec says.
+    #[serde(rename = "gatewayPort")]
+    pub(super) gateway_port: u16,
+    /// As Envoy binds it.
+    pub(super) port: u16,
+}
+
+impl State {
+    pub(super) fn new(translation: &Translation, manifests: &Manifests, addresses: &BTreeMap<String, IpAddr>) -> Self {
+        let gateways = translation.proxies.iter().filter_map(|(key, proxy)| {
+            let listeners = proxy.ir.http.iter().map(|listener| Listener {
+                name: listener.section.clone(),
+                gateway_port: listener.gateway_port,
+                port: listener.port,
+            });
+            Some((key.clone(), Gateway { address: *addresses.get(key)?, listeners: listeners.collect() }))
+        });
+        Self {
+            gateways: gateways.collect(),
+            statuses: translation.statuses.clone(),
+            sources: manifests.problems.clone(),
+        }
+    }
+}

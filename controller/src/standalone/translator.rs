@@ -1,0 +1,83 @@
+//! From manifests to everything that follows from them, again and again.
+
+use std::sync::Arc;
+
+use controller_core::{RateLimitService, ServiceAddress, Settings, translate};
+use tokio::sync::watch;
+
+use super::{
+    Options,
+    address::Addresses,
+    problems::Log,
+    servers::Sockets,
+    services::{RPC_TIMEOUT, Services},
+    state::State,
+};
+use crate::{ads, source::Manifests};
+
+/// Translates, and hands out the results.
+#[derive(Debug)]
+pub(super) struct Translator {
+    settings: Settings,
+    addresses: Addresses,
+    log: Log,
+    cache: ads::Cache,
+    services: Services,
+    states: watch::Sender<Arc<State>>,
+}
+
+impl Translator {
+    pub(super) fn new(
+        options: &Options,
+        sockets: &Sockets,
+        cache: ads::Cache,
+        services: Services,
+        states: watch::Sender<Arc<State>>,
+    ) -> Self {
+        let unix = |path: &std::path::Path| ServiceAddress::Unix(path.display().to_string());
+        let settings = Settings {
+            running_on_host: true,
+            rate_limit: Some(RateLimitService {
+                address: unix(&sockets.rate_limit),
+                timeout: Some(RPC_TIMEOUT),
+                fail_closed: false,
+            }),
+            extauth: Some(unix(&sockets.extauth)),
+            access_log: options.access_log.as_ref().map(|path| path.display().to_string()),
+            ..Settings::default()
+        };
+        let addresses = Addresses::new(options.address);
+        Self { settings, addresses, log: Log::default(), cache, services, states }
+    }
+
+    /// Follows the manifests until their source ends.
+    pub(super) async fn follow(mut self, mut manifests: watch::Receiver<Arc<Manifests>>) {
+        loop {
+            let latest = manifests.borrow_and_update().clone();
+            self.apply(&latest).await;
+            if manifests.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn apply(&mut self, manifests: &Arc<Manifests>) {
+        self.settings.addresses = self.addresses.assign(&manifests.snapshot, &self.settings);
+        let (input, settings) = (Arc::clone(manifests), self.settings.clone());
+        let translation = tokio::task::spawn_blocking(move || translate(&input.snapshot, &settings)).await;
+        let translation = match translation {
+            Ok(translation) => translation,
+            Err(panic) => {
+                tracing::error!("this change is not applied, since the translation failed: {panic}");
+                return;
+            }
+        };
+        self.log.update(manifests, &translation.statuses);
+        let state = State::new(&translation, manifests, &self.settings.addresses);
+        // The services first: Envoy's new configuration asks them for what the old one did not.
+        self.services.apply(&translation);
+        let resources = translation.proxies.into_iter().map(|(key, proxy)| (key, proxy.resources));
+        self.cache.publish(resources.collect());
+        self.states.send_replace(Arc::new(state));
+    }
+}
