@@ -18,6 +18,8 @@ mod xds;
 mod yaml;
 
 /// Every domain's limits. Built whole or not at all.
+///
+/// Building it resolves the rules' metrics, so install the metrics recorder before.
 #[derive(Debug, Default)]
 pub struct Config {
     domains: HashMap<String, Domain>,

@@ -1,23 +1,22 @@
 //! The algorithm: from a request to the counters it touches, and from their values to the answer. No IO, no clock.
 
-use envoy_types::pb::{
-    envoy::{
-        config::core::v3::HeaderValue,
-        extensions::common::ratelimit::v3::RateLimitDescriptor,
-        service::ratelimit::v3::{
-            RateLimitRequest, RateLimitResponse,
-            rate_limit_response::{Code, DescriptorStatus, RateLimit},
-        },
+use envoy_types::pb::envoy::{
+    extensions::common::ratelimit::v3::RateLimitDescriptor,
+    service::ratelimit::v3::{
+        RateLimitRequest, RateLimitResponse,
+        rate_limit_response::{Code, DescriptorStatus},
     },
-    google::protobuf::Duration,
 };
 
+pub use self::headers::Headers;
+use self::quota::Quota;
 use crate::{
     config::{Config, Domain, Limit, Rule, Unit},
-    key::Key,
-    metrics,
     store::{Charge, Outcome},
 };
+
+mod headers;
+mod quota;
 
 /// More descriptors than this in one request are refused.
 pub const MAX_DESCRIPTORS: usize = 32;
@@ -61,21 +60,10 @@ impl Default for Options {
     }
 }
 
-/// Names of the response headers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Headers {
-    /// Carries `requests_per_unit`.
-    pub limit: String,
-    /// Carries the hits left in this window.
-    pub remaining: String,
-    /// Carries the seconds until the window ends.
-    pub reset: String,
-}
-
 /// Which limits a request falls under and what it costs, before any counter is touched.
 #[derive(Debug)]
 pub struct Plan<'c> {
-    domain: Option<&'c Domain>,
+    knows_domain: bool,
     /// One for each descriptor.
     checks: Vec<Check<'c>>,
     /// One for each [`Check::Counted`], in order.
@@ -96,16 +84,6 @@ pub struct Decision {
     pub response: RateLimitResponse,
     /// It would have been a denial but for [`Options::shadow_mode`].
     pub shadowed: bool,
-}
-
-/// A limit that applies to a descriptor.
-#[derive(Clone, Copy, Debug)]
-struct Quota<'c> {
-    requests_per_unit: u32,
-    unit: Unit,
-    /// `None` when the descriptor brought its own limit.
-    rule: Option<&'c Rule>,
-    metrics: &'c metrics::Rule,
 }
 
 /// Finds the limits of a request's descriptors.
@@ -138,7 +116,7 @@ pub fn plan<'c>(config: &'c Config, request: &RateLimitRequest) -> Result<Plan<'
             charges.push(quota.charge(request, descriptor));
         }
     }
-    Ok(Plan { domain, checks, charges })
+    Ok(Plan { knows_domain: domain.is_some(), checks, charges })
 }
 
 /// The limit of one descriptor, and the rule it comes from if it comes from the configuration.
@@ -165,79 +143,6 @@ fn check<'c>(
     Ok((check, Some(rule)))
 }
 
-impl Quota<'_> {
-    fn name(&self) -> Option<&str> {
-        self.rule.map(|rule| rule.name.as_str()).filter(|name| !name.is_empty())
-    }
-
-    fn charge(&self, request: &RateLimitRequest, descriptor: &RateLimitDescriptor) -> Charge {
-        let shared = self.rule.map_or(&[][..], |rule| &rule.shared);
-        // A limit is 32 bits wide, so more hits than that at once deny just the same.
-        let hits = match &descriptor.hits_addend {
-            Some(hits) => u32::try_from(hits.value).unwrap_or(u32::MAX),
-            None => request.hits_addend.max(1),
-        };
-        let hits = if descriptor.is_negative_hits { -i64::from(hits) } else { i64::from(hits) };
-        Charge {
-            key: Key::new(&request.domain, self.unit, &descriptor.entries, shared),
-            hits,
-            window: self.unit.seconds(),
-        }
-    }
-
-    fn is_over(&self, outcome: Outcome) -> bool {
-        outcome.count > u64::from(self.requests_per_unit)
-    }
-
-    fn status(&self, outcome: Outcome) -> DescriptorStatus {
-        let shadow = self.rule.is_some_and(|rule| rule.shadow_mode);
-        let code = if self.is_over(outcome) && !shadow { Code::OverLimit } else { Code::Ok };
-        let remaining = u64::from(self.requests_per_unit).saturating_sub(outcome.count);
-        DescriptorStatus {
-            code: code.into(),
-            current_limit: Some(RateLimit {
-                name: self.rule.map(|rule| rule.name.clone()).unwrap_or_default(),
-                requests_per_unit: self.requests_per_unit,
-                unit: self.unit.number(),
-            }),
-            limit_remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
-            duration_until_reset: Some(Duration { seconds: outcome.seconds_left.into(), nanos: 0 }),
-            quota: None,
-        }
-    }
-
-    /// Splits a charge's hits into those within, near and over the limit, as upstream's statistics do.
-    fn count(&self, charge: &Charge, outcome: Outcome, near_limit_ratio: f32) {
-        let hits = u64::try_from(charge.hits).unwrap_or_default();
-        let (limit, after) = (u64::from(self.requests_per_unit), outcome.count);
-        let before = after.saturating_sub(hits);
-        let near = near_threshold(self.requests_per_unit, near_limit_ratio);
-        self.metrics.total_hits.increment(hits);
-        if after <= limit {
-            self.metrics.within_limit.increment(hits);
-            self.metrics.near_limit.increment(hits.min(after.saturating_sub(near)));
-            return;
-        }
-        let over = hits.min(after - limit);
-        self.metrics.over_limit.increment(over);
-        self.metrics.within_limit.increment(hits - over);
-        self.metrics.near_limit.increment(limit.saturating_sub(near.max(before)));
-        if self.rule.is_some_and(|rule| rule.shadow_mode) {
-            self.metrics.shadow_mode.increment(hits);
-        }
-    }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "upstream rounds through a 32-bit float as well; it only moves a metric's threshold, and the cast saturates"
-)]
-fn near_threshold(limit: u32, ratio: f32) -> u64 {
-    (limit as f32 * ratio).floor() as u64
-}
-
 impl Plan<'_> {
     /// What to count, in the order in which [`Plan::decide`] wants the outcomes. Empty when no limit applies.
     pub fn charges(&self) -> &[Charge] {
@@ -246,7 +151,7 @@ impl Plan<'_> {
 
     /// Whether the request's domain is configured at all.
     pub fn knows_domain(&self) -> bool {
-        self.domain.is_some()
+        self.knows_domain
     }
 
     /// Adds the outcomes to the rules' metrics.
@@ -311,23 +216,5 @@ impl Denial {
 
     fn denies(&self) -> bool {
         self.over || (self.quotas > 0 && self.quotas == self.quotas_over)
-    }
-}
-
-impl Headers {
-    /// About the last descriptor over its limit, else about the first one with the least remaining.
-    fn of(&self, statuses: &[DescriptorStatus]) -> Vec<HeaderValue> {
-        let limited = || statuses.iter().filter_map(|status| Some((status, status.current_limit.as_ref()?)));
-        let over = limited().rfind(|(status, _)| status.code() == Code::OverLimit);
-        let Some((status, limit)) = over.or_else(|| limited().min_by_key(|(status, _)| status.limit_remaining)) else {
-            return vec![];
-        };
-        let reset = status.duration_until_reset.as_ref().map_or(0, |duration| duration.seconds);
-        let header = |key: &str, value: String| HeaderValue { key: key.to_owned(), value, ..HeaderValue::default() };
-        vec![
-            header(&self.limit, limit.requests_per_unit.to_string()),
-            header(&self.remaining, status.limit_remaining.to_string()),
-            header(&self.reset, reset.to_string()),
-        ]
     }
 }

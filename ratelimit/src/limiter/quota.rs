@@ -1,0 +1,104 @@
+//! One limit on one descriptor: what it costs, what the answer says about it, what the metrics say.
+
+use envoy_types::pb::{
+    envoy::{
+        extensions::common::ratelimit::v3::RateLimitDescriptor,
+        service::ratelimit::v3::{
+            RateLimitRequest,
+            rate_limit_response::{Code, DescriptorStatus, RateLimit},
+        },
+    },
+    google::protobuf::Duration,
+};
+
+use crate::{
+    config::{Rule, Unit},
+    key::Key,
+    metrics,
+    store::{Charge, Outcome},
+};
+
+/// A limit that applies to a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Quota<'c> {
+    pub(super) requests_per_unit: u32,
+    pub(super) unit: Unit,
+    /// `None` when the descriptor brought its own limit.
+    pub(super) rule: Option<&'c Rule>,
+    pub(super) metrics: &'c metrics::Rule,
+}
+
+impl Quota<'_> {
+    /// `None` when nothing can replace it.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.rule.map(|rule| rule.name.as_str()).filter(|name| !name.is_empty())
+    }
+
+    /// What the descriptor costs.
+    pub(super) fn charge(&self, request: &RateLimitRequest, descriptor: &RateLimitDescriptor) -> Charge {
+        let shared = self.rule.map_or(&[][..], |rule| &rule.shared);
+        // A limit is 32 bits wide, so more hits than that at once deny just the same.
+        let hits = match &descriptor.hits_addend {
+            Some(hits) => u32::try_from(hits.value).unwrap_or(u32::MAX),
+            None => request.hits_addend.max(1),
+        };
+        let hits = if descriptor.is_negative_hits { -i64::from(hits) } else { i64::from(hits) };
+        Charge {
+            key: Key::new(&request.domain, self.unit, &descriptor.entries, shared),
+            hits,
+            window: self.unit.seconds(),
+        }
+    }
+
+    fn is_over(&self, outcome: Outcome) -> bool {
+        outcome.count > u64::from(self.requests_per_unit)
+    }
+
+    pub(super) fn status(&self, outcome: Outcome) -> DescriptorStatus {
+        let shadow = self.rule.is_some_and(|rule| rule.shadow_mode);
+        let code = if self.is_over(outcome) && !shadow { Code::OverLimit } else { Code::Ok };
+        let remaining = u64::from(self.requests_per_unit).saturating_sub(outcome.count);
+        DescriptorStatus {
+            code: code.into(),
+            current_limit: Some(RateLimit {
+                name: self.rule.map(|rule| rule.name.clone()).unwrap_or_default(),
+                requests_per_unit: self.requests_per_unit,
+                unit: self.unit.number(),
+            }),
+            limit_remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
+            duration_until_reset: Some(Duration { seconds: outcome.seconds_left.into(), nanos: 0 }),
+            quota: None,
+        }
+    }
+
+    /// Splits a charge's hits into those within, near and over the limit, as upstream's statistics do.
+    pub(super) fn count(&self, charge: &Charge, outcome: Outcome, near_limit_ratio: f32) {
+        let hits = u64::try_from(charge.hits).unwrap_or_default();
+        let (limit, after) = (u64::from(self.requests_per_unit), outcome.count);
+        let before = after.saturating_sub(hits);
+        let near = near_threshold(self.requests_per_unit, near_limit_ratio);
+        self.metrics.total_hits.increment(hits);
+        if after <= limit {
+            self.metrics.within_limit.increment(hits);
+            self.metrics.near_limit.increment(hits.min(after.saturating_sub(near)));
+            return;
+        }
+        let over = hits.min(after - limit);
+        self.metrics.over_limit.increment(over);
+        self.metrics.within_limit.increment(hits - over);
+        self.metrics.near_limit.increment(limit.saturating_sub(near.max(before)));
+        if self.rule.is_some_and(|rule| rule.shadow_mode) {
+            self.metrics.shadow_mode.increment(hits);
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "upstream rounds through a 32-bit float as well; it only moves a metric's threshold, and the cast saturates"
+)]
+fn near_threshold(limit: u32, ratio: f32) -> u64 {
+    (limit as f32 * ratio).floor() as u64
+}
