@@ -107,10 +107,19 @@ impl Place {
                 .map(|(_, value)| percent_decode_str(value).decode_utf8().map_err(|_| Error::Malformed))
                 .collect(),
             Self::Cookie { name } => {
+                // Envoy joins repeated `cookie` headers by commas, and the upstream reads them apart again.
+                let mut later = check.header("cookie").flat_map(|value| value.split(',').skip(1));
+                if later.any(|part| begins_with_cookie(part, name)) {
+                    return Err(Error::Ambiguous);
+                }
                 Ok(check.cookies().filter(|(key, _)| key == name).map(|(_, value)| Cow::Borrowed(value)).collect())
             }
         }
     }
+}
+
+fn begins_with_cookie(text: &str, name: &str) -> bool {
+    text.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
 }
 
 fn header_values<'a>(check: &Check<'a>, name: &HeaderName, prefix: &str) -> Result<Vec<Cow<'a, str>>, Error> {

@@ -1,6 +1,7 @@
 //! API keys: a shared secret per client, known here by its hash only.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use envoy_types::pb::google::protobuf::value::Kind;
@@ -43,7 +44,6 @@ pub struct ApiKey {
     label_headers: BTreeMap<String, HeaderName>,
 }
 
-#[derive(Debug)]
 struct Entry {
     hash: [u8; 32],
     client: String,
@@ -151,6 +151,13 @@ fn index(keys: &[Key]) -> Result<HashMap<u64, Vec<Entry>, ahash::RandomState>, I
         slot.push(entry);
     }
     Ok(index)
+}
+
+/// Without the hash, which would let a leaked log be searched for short keys.
+impl fmt::Debug for Entry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Entry").field("client", &self.client).finish_non_exhaustive()
+    }
 }
 
 impl Entry {

@@ -5,10 +5,12 @@
 
 mod api_key;
 mod config;
+mod envoy;
 mod identity;
 mod jwt;
 mod jwt_attacks;
 mod policy;
+mod program;
 mod reload;
 mod service;
 mod support;

@@ -8,7 +8,7 @@ use extauth::method::jwt;
 use extauth::policy::Policies;
 use proto::extauth::{Method, Policy};
 
-use crate::support::{Answer, Issuer, Service, api_keys, key, request};
+use crate::support::{Answer, Issuer, Service, api_keys, key, request, request_to};
 
 fn policy(name: &str, methods: Vec<Method>) -> Policy {
     Policy { name: name.into(), methods, optional: false }
@@ -48,6 +48,26 @@ fn e3_a_client_cannot_choose_its_policy() {
     let policies = Policies::compile(&[open, policy("guard", vec![keys()])], &jwt::Cache::new(0)).unwrap();
     let answer = ask(&policies, &request(&[("policy", "open"), ("x-envoy-auth-policy", "open")]));
     assert_eq!(answer.status, 401);
+}
+
+#[test]
+fn a7_a8_cve_2026_40575_what_a_client_says_about_its_path_or_itself_opens_nothing() {
+    let service = Service::new(vec![keys()]);
+    for header in ["x-forwarded-uri", "x-original-url", "x-original-uri", "x-envoy-original-path", "x-forwarded-host"] {
+        assert_eq!(service.ask(&request(&[(header, "/healthz")])).status, 401, "{header}");
+    }
+    for agent in ["GoogleHC/1.0", "kube-probe/1.33", "ELB-HealthChecker/2.0"] {
+        assert_eq!(service.ask(&request(&[("user-agent", agent)])).status, 401, "{agent}");
+    }
+    assert_eq!(service.ask(&request(&[("x-http-method-override", "OPTIONS")])).status, 401);
+}
+
+#[test]
+fn a1_a5_no_path_is_open() {
+    let service = Service::new(vec![keys()]);
+    for path in ["//admin", "/./", "/%2e%2e/", "/a?path=/status", "/private#/public", "/private%23/public", "*", ""] {
+        assert_eq!(service.ask(&request_to(path, &[])).status, 401, "{path}");
+    }
 }
 
 #[test]

@@ -80,3 +80,18 @@ async fn e5_a_question_that_is_too_large_is_not_read() {
     let next = server.client.check(request(&[])).await.unwrap().into_inner();
     assert_eq!(Answer::of(next).status, 403, "the server goes on");
 }
+
+#[tokio::test]
+async fn nothing_secret_is_in_the_debug_form() {
+    let mut server = serve().await;
+    let issuer = Issuer::new("EdDSA");
+    let a_key = key("a-key", "acme");
+    let hash = a_key.hash.trim_start_matches("sha256:").to_owned();
+    let methods = vec![Method::Jwt(issuer.provider()), Method::ApiKey(api_keys(vec![a_key]))];
+    server.authorizer.replace(&policy(methods)).unwrap();
+    let token = issuer.token(json!({}));
+    let asked = request(&[("authorization", &format!("Bearer {token}"))]);
+    assert_eq!(Answer::of(server.client.check(asked).await.unwrap().into_inner()).status, 200);
+    let debug = format!("{:?}", server.authorizer);
+    assert!(debug.contains("acme") && !debug.contains(&token) && !debug.contains(&hash), "{debug}");
+}

@@ -1,6 +1,10 @@
 //! Requests, issuers and answers, short enough to read in a test.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command};
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_lc_rs::rand::SystemRandom;
@@ -293,4 +297,48 @@ fn merged(mut base: Value, more: Value) -> Value {
 
 pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// A child that does not outlive the test.
+pub(crate) struct Process(pub(crate) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended before.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The program, with the policies and the sockets of a folder.
+pub(crate) fn program(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_extauth"));
+    command
+        .env("EXTAUTH_CONFIG_DIR", dir.join("policies"))
+        .env("EXTAUTH_GRPC_ADDR", format!("unix:{}", dir.join("extauth.sock").display()))
+        .env("EXTAUTH_HTTP_ADDR", format!("unix:{}", dir.join("http.sock").display()))
+        .env("EXTAUTH_CORES", "1")
+        .env("EXTAUTH_LOG_LEVEL", "debug");
+    command
+}
+
+/// An HTTP answer.
+pub(crate) struct Response {
+    pub(crate) status: u16,
+    /// In lower case.
+    pub(crate) headers: String,
+    pub(crate) body: String,
+}
+
+/// Asks over a Unix socket; the header lines go out as they stand. `None` when nobody answers.
+pub(crate) fn get(socket: &Path, path: &str, headers: &[&str]) -> Option<Response> {
+    let mut stream = UnixStream::connect(socket).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    let lines: String = headers.iter().flat_map(|line| [*line, "\r\n"]).collect();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n{lines}\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (headers, body) = text.split_once("\r\n\r\n")?;
+    let status = headers.split(' ').nth(1)?.parse().ok()?;
+    Some(Response { status, headers: headers.to_lowercase(), body: body.to_owned() })
 }

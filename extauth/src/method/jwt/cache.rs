@@ -3,6 +3,7 @@
 //! An entry is found by every byte of the token and by the provider's whole configuration, keys included: a rotated key
 //! or a changed policy finds nothing, and a policy that did not change keeps its entries over a reload.
 
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,14 +15,14 @@ use prost::Message as _;
 use super::Verified;
 
 /// Verified tokens of all providers, capped in bytes. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Cache(moka::sync::Cache<Entry, Arc<Verified>, ahash::RandomState>);
 
 /// Fingerprint of a provider's configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Provider([u8; 32]);
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Entry {
     provider: Provider,
     token: Box<str>,
@@ -49,6 +50,13 @@ impl Cache {
 
     pub(super) fn insert(&self, provider: &Provider, token: &str, verified: Arc<Verified>) {
         self.0.insert(Entry { provider: *provider, token: token.into() }, verified);
+    }
+}
+
+/// Without the tokens: they are credentials.
+impl fmt::Debug for Cache {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Cache").field("entries", &self.0.entry_count()).finish_non_exhaustive()
     }
 }
 
