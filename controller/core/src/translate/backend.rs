@@ -271,7 +271,9 @@ pub(super) fn validate(backend: &BackendObject, running_on_host: bool) -> Result
 fn validate_name(host: &str, running_on_host: bool) -> Result<(), String> {
     if host.starts_with('*') || !hostname::is_valid(host) {
         Err(format!("hostname {host} is not a valid FQDN"))
-    } else if !host.contains('.') && !(running_on_host && host == "localhost") {
+    } else if running_on_host && host == "localhost" {
+        Ok(())
+    } else if !host.contains('.') {
         Err(format!("hostname {host} should be a domain with at least two segments separated by dots"))
     } else {
         Ok(())

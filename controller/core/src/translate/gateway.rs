@@ -76,15 +76,7 @@ impl<'s> Gateway<'s> {
         let address = inputs.settings.addresses.get(&self.proxy.key);
         let mut conditions = Conditions::default();
         self.set_accepted(&mut conditions);
-        match address {
-            Some(_) => conditions.set("Programmed", true, "Programmed", "Address assigned to the Gateway"),
-            None => conditions.set(
-                "Programmed",
-                false,
-                "AddressNotAssigned",
-                "No addresses have been assigned to the Gateway",
-            ),
-        }
+        self.set_programmed(&mut conditions, address.is_some());
         let mut status = json!({
             "conditions": conditions.to_json(generation),
             "listeners": self.listeners.iter().map(|listener| listener.status(generation)).collect::<Value>(),
@@ -105,6 +97,17 @@ impl<'s> Gateway<'s> {
         } else {
             let message = "No listener of the Gateway is valid, see their conditions";
             conditions.set("Accepted", false, "ListenersNotValid", message);
+        }
+    }
+
+    fn set_programmed(&self, conditions: &mut Conditions, has_address: bool) {
+        if self.proxy.http.is_empty() {
+            conditions.set("Programmed", false, "Invalid", "The Gateway has no valid listener");
+        } else if has_address {
+            conditions.set("Programmed", true, "Programmed", "Address assigned to the Gateway");
+        } else {
+            let message = "No addresses have been assigned to the Gateway";
+            conditions.set("Programmed", false, "AddressNotAssigned", message);
         }
     }
 

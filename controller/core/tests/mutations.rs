@@ -1,0 +1,119 @@
+//! Whatever a manifest says, a translation comes out of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::{fs, path::Path, sync::LazyLock};
+
+use controller_core::{Settings, Snapshot, translate};
+use proptest::{prelude::*, sample::Index, test_runner::RngSeed};
+use serde_json::{Value, json};
+
+/// The objects of each golden case.
+static CASES: LazyLock<Vec<Vec<Value>>> = LazyLock::new(|| {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let read = |path: &Path| -> Vec<Value> {
+        fs::read_to_string(path).map(|text| serde_saphyr::from_multiple(&text).unwrap()).unwrap_or_default()
+    };
+    let mut cases = Vec::new();
+    for folder in fs::read_dir(&golden).unwrap().map(|entry| entry.unwrap().path()) {
+        let Ok(files) = fs::read_dir(&folder) else { continue };
+        let base = [read(&golden.join("_base.yaml")), read(&folder.join("_base.yaml"))].concat();
+        for file in
+            files.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        {
+            cases.push([base.clone(), read(&file)].concat());
+        }
+    }
+    assert!(!cases.is_empty());
+    cases
+});
+
+#[derive(Clone, Debug)]
+enum Change {
+    Replace(Value),
+    Remove,
+    Repeat,
+}
+
+fn changes() -> impl Strategy<Value = Change> {
+    let values = [
+        json!(null),
+        json!(""),
+        json!("*"),
+        json!("*.example"),
+        json!("default"),
+        json!("eg"),
+        json!("/"),
+        json!("%"),
+        json!("ü\u{0}\n"),
+        json!(0),
+        json!(-1),
+        json!(70000),
+        json!(true),
+        json!([]),
+        json!({}),
+        json!("1h"),
+        json!("a".repeat(300)),
+    ];
+    prop_oneof![
+        4 => proptest::sample::select(values.to_vec()).prop_map(Change::Replace),
+        2 => Just(Change::Remove),
+        1 => Just(Change::Repeat),
+    ]
+}
+
+/// The JSON pointers of everything below `value`.
+fn pointers(value: &Value, prefix: &str, found: &mut Vec<String>) {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value)).collect()
+        }
+        Value::Array(items) => items.iter().enumerate().map(|(index, item)| (index.to_string(), item)).collect(),
+        _ => return,
+    };
+    for (key, child) in children {
+        let pointer = format!("{prefix}/{key}");
+        pointers(child, &pointer, found);
+        found.push(pointer);
+    }
+}
+
+fn apply(object: &mut Value, place: Index, change: Change) {
+    let mut places = Vec::new();
+    pointers(object, "", &mut places);
+    let pointer = place.get(&places);
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match (change, object.pointer_mut(parent).unwrap()) {
+        (Change::Replace(value), _) => *object.pointer_mut(pointer).unwrap() = value,
+        (Change::Remove, Value::Object(fields)) => drop(fields.remove(key)),
+        (Change::Remove, Value::Array(items)) => drop(items.remove(key.parse().unwrap())),
+        (Change::Repeat, Value::Array(items)) => items.push(items[key.parse::<usize>().unwrap()].clone()),
+        (Change::Remove | Change::Repeat, _) => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 512, failure_persistence: None, rng_seed: RngSeed::Fixed(3), ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn nothing_makes_it_panic(
+        case in any::<Index>(),
+        mutations in prop::collection::vec((any::<Index>(), any::<Index>(), changes()), 1..6),
+    ) {
+        let mut objects = case.get(&CASES).clone();
+        for (object, place, change) in mutations {
+            let index = object.index(objects.len());
+            apply(&mut objects[index], place, change);
+        }
+        let mut snapshot = Snapshot::default();
+        for object in objects {
+            // An object that cannot be read is left out, as the controller does.
+            drop(snapshot.insert(object));
+        }
+        let settings = Settings { running_on_host: true, ..Settings::default() };
+        let once = translate(&snapshot, &settings);
+        prop_assert_eq!(once.statuses, translate(&snapshot, &settings).statuses);
+    }
+}
