@@ -8,7 +8,10 @@ pub(crate) fn read<T>(
 ) -> Result<T, String> {
     let mut track = serde_path_to_error::Track::new();
     let deserializer = serde_path_to_error::Deserializer::new(value, &mut track);
-    deserialize(deserializer).map_err(|error| format!("spec.{}: {error}", track.path()))
+    deserialize(deserializer).map_err(|error| match track.path().to_string().trim_matches('.') {
+        "" => format!("spec: {error}"),
+        path => format!("spec.{path}: {error}"),
+    })
 }
 
 /// What a policy applies to, of a spec that could not be read as a whole.

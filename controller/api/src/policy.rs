@@ -87,6 +87,18 @@ pub enum LabelSelectorOperator {
     DoesNotExist,
 }
 
+impl LabelSelectorOperator {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::In => "In",
+            Self::NotIn => "NotIn",
+            Self::Exists => "Exists",
+            Self::DoesNotExist => "DoesNotExist",
+        }
+    }
+}
+
 /// Namespaces that a [`TargetSelector`] looks into.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]

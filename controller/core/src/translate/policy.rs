@@ -1,4 +1,18 @@
 //! Which policy is in force on each route.
+//!
+//! Policies attach by level: to the rules of a route, to whole routes, to listeners, to Gateways. On every route the most
+//! specific one wins wholesale, and the oldest one at the same target; a route's policy with a `mergeType` takes the
+//! place of both itself and the policy of its listener or Gateway.
+
+mod ancestors;
+mod attachment;
+mod kind;
+mod merge;
+mod security;
+mod target;
+mod traffic;
+
+use std::collections::BTreeMap;
 
 use super::{Report, inputs::Inputs};
 use crate::ir;
@@ -30,6 +44,10 @@ pub(super) struct Outcome {
 }
 
 /// Decides for every route of `proxies` and writes the policies' statuses into `report`.
-pub(super) fn apply(_inputs: &Inputs<'_>, _proxies: &mut [ir::Proxy], _report: &mut Report) -> Outcome {
-    Outcome::default()
+pub(super) fn apply(inputs: &Inputs<'_>, proxies: &mut [ir::Proxy], report: &mut Report) -> Outcome {
+    let mut traffic = traffic::Kind { settings: inputs.settings };
+    let mut security = security::Kind { inputs, auth_policies: BTreeMap::new() };
+    let mut decisions = attachment::attach(&mut traffic, inputs, proxies, report);
+    decisions.extend(attachment::attach(&mut security, inputs, proxies, report));
+    Outcome { rate_limits: Vec::new(), auth_policies: security.auth_policies.into_values().collect(), decisions }
 }

@@ -1,0 +1,92 @@
+//! The status of a policy: its conditions towards every Gateway that it acts through.
+
+use controller_api::policy::ParentReference;
+use serde_json::{Value, json};
+
+use crate::{ir::ObjectRef, translate::status::Conditions};
+
+/// Most ancestors that Gateway API allows in a status.
+const MAX: usize = 16;
+
+/// The Gateway, or a listener of it, that a condition is about.
+pub(super) fn reference(gateway: &ObjectRef, section: Option<&str>) -> ParentReference {
+    ParentReference {
+        group: Some("gateway.networking.k8s.io".into()),
+        kind: Some("Gateway".into()),
+        namespace: Some(gateway.namespace.clone()),
+        name: gateway.name.clone(),
+        section_name: section.map(ToOwned::to_owned),
+        port: None,
+    }
+}
+
+/// The conditions of a policy by ancestor, in the order in which ancestors came up.
+#[derive(Debug, Default)]
+pub(super) struct Ancestors(Vec<(ParentReference, Conditions)>);
+
+impl Ancestors {
+    /// Sets a condition on every one of `references`.
+    pub(super) fn set(
+        &mut self,
+        references: &[ParentReference],
+        r#type: &'static str,
+        status: bool,
+        reason: &str,
+        message: &str,
+    ) {
+        for reference in references {
+            self.of(reference).set(r#type, status, reason, message);
+        }
+    }
+
+    /// Accepts the policy wherever nothing has refused it.
+    pub(super) fn accept(&mut self, references: &[ParentReference]) {
+        for reference in references {
+            let conditions = self.of(reference);
+            if conditions.find("Accepted").is_none() {
+                conditions.set("Accepted", true, "Accepted", "Policy has been accepted.");
+            }
+        }
+    }
+
+    fn of(&mut self, reference: &ParentReference) -> &mut Conditions {
+        let index = self.0.iter().position(|(known, _)| known == reference).unwrap_or_else(|| {
+            self.0.push((reference.clone(), Conditions::default()));
+            self.0.len() - 1
+        });
+        &mut self.0[index].1
+    }
+
+    /// The policy's `status`.
+    pub(super) fn into_status(mut self, controller: &str, generation: Option<i64>) -> Value {
+        if self.0.len() > MAX {
+            self.0.sort_by_cached_key(|(reference, conditions)| {
+                (rank(conditions), reference.namespace.clone(), reference.name.clone())
+            });
+            self.0.truncate(MAX);
+            if let Some((_, last)) = self.0.last_mut() {
+                let message = "Ancestors have been truncated because the number of policy ancestors exceeds 16.";
+                last.set("Aggregated", true, "Aggregated", message);
+            }
+        }
+        let ancestors = self.0.iter().map(|(reference, conditions)| {
+            json!({
+                "ancestorRef": reference,
+                "controllerName": controller,
+                "conditions": conditions.to_json(generation),
+            })
+        });
+        json!({"ancestors": ancestors.collect::<Vec<_>>()})
+    }
+}
+
+/// What matters most comes first when there is not room for all.
+fn rank(conditions: &Conditions) -> u8 {
+    if conditions.find("Accepted").is_some_and(|accepted| !accepted.status) {
+        0
+    } else if conditions.find("Overridden").is_some_and(|overridden| overridden.status) {
+        1
+    } else {
+        2
+    }
+}
