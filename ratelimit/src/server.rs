@@ -2,7 +2,6 @@
 
 use std::{io, sync::Arc, thread, time::Duration};
 
-use arc_swap::ArcSwapOption;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::SERVICE_NAME;
 use proto::{
     drain::{self, Signal},
@@ -11,7 +10,10 @@ use proto::{
     reflection,
     serve::{self, Address, Grpc, Listener},
 };
-use tokio::{runtime, time};
+use tokio::{
+    runtime::{self, Runtime},
+    time,
+};
 use tonic::service::RoutesBuilder;
 
 use crate::{
@@ -47,48 +49,37 @@ pub enum Error {
 /// Serves until SIGTERM or SIGINT, then drains.
 pub fn run(settings: &Settings) -> Result<(), Error> {
     let metrics = proto::metrics::install();
-    let config = CurrentConfig::default();
-    let readiness = Readiness::new();
-    let (trigger, signal) = drain::new();
-    let trigger = Arc::new(trigger);
-
     let cores = settings.cores.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into)).max(1);
     let grpc = Listener::bind_per_core(&settings.grpc_address(), cores)?;
     let public = Listener::bind(&Address::Tcp((settings.host, settings.port).into()))?;
     let debug = Listener::bind(&Address::Tcp((settings.debug_host, settings.debug_port).into()))?;
     let prometheus = Listener::bind(&Address::Tcp(settings.prometheus_addr))?;
 
+    let (trigger, signal) = drain::new();
+    let trigger = Arc::new(trigger);
+    let readiness = Readiness::new();
+    let config = CurrentConfig::default();
+    let memory = Arc::new(Memory::new(settings.memory_max_counters));
+    let service = || Ok::<_, Error>(Service::new(config.clone(), open(settings, &memory)?, settings.options()));
+
+    // Everything but decisions happens on this one thread, out of the way of the cores.
     let background =
         runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::Background)?;
-    let memory = Arc::new(Memory::new(settings.memory_max_counters));
-    let service = |store| Service::new(config.clone(), store, settings.options());
-
-    let mut dir = Dir::new(settings.config_dir(), config.clone());
-    if let Err(error) = dir.load() {
-        tracing::error!(%error, "configuration not loaded; requests get errors until it is");
-    }
-    background.spawn(dir.follow());
-    if settings.healthy_with_at_least_one_config_loaded {
-        background.spawn(await_config(config.clone(), readiness.block("config")));
-    }
-    let http_store = {
-        let _on = background.enter();
-        open(settings, &memory)?
-    };
-    if let store::Any::Redis(redis) = &http_store {
-        background.spawn(await_redis(redis.clone(), readiness.block("redis")));
-    }
+    background.spawn(drain_on_sigterm(Arc::clone(&trigger)));
+    follow_config(settings, &config, &readiness, &background);
+    await_store(settings, &readiness, &background)?;
+    let on_background = background.enter();
     let endpoints = [
-        (public, http::router(service(http_store), readiness.clone(), signal.clone())),
+        (public, http::router(service()?, readiness.clone(), signal.clone())),
         (debug, http::debug_router(config.clone())),
         (prometheus, proto::metrics::router(metrics)),
     ]
     .map(|(listener, router)| background.spawn(serve::http(listener, router, signal.clone())));
-    background.spawn(drain_on_sigterm(Arc::clone(&trigger)));
+    drop(on_background);
 
     tracing::info!(address = %settings.grpc_address(), cores, store = ?settings.backend_type, "serving");
     let ended = serve::per_core(grpc, &trigger, async |_, listener| {
-        serve_core(listener, service(open(settings, &memory)?), &readiness, signal.clone()).await
+        serve_core(listener, service()?, &readiness, signal.clone()).await
     });
     for endpoint in endpoints {
         if let Ok(Err(error)) = background.block_on(endpoint) {
@@ -97,6 +88,27 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     }
     background.shutdown_background();
     ended
+}
+
+/// Loads before the first request is taken, then follows.
+fn follow_config(settings: &Settings, config: &CurrentConfig, readiness: &Readiness, background: &Runtime) {
+    let mut dir = Dir::new(settings.config_dir(), config.clone());
+    if let Err(error) = dir.load() {
+        tracing::error!(%error, "configuration not loaded; requests get errors until it is");
+    }
+    background.spawn(dir.follow());
+    if settings.healthy_with_at_least_one_config_loaded {
+        background.spawn(await_config(config.clone(), readiness.block("config")));
+    }
+}
+
+/// Not ready before Redis has answered once.
+fn await_store(settings: &Settings, readiness: &Readiness, background: &Runtime) -> Result<(), Error> {
+    if settings.backend_type == BackendType::Redis {
+        let _on = background.enter();
+        background.spawn(await_redis(Redis::connect(settings.redis())?, readiness.block("redis")));
+    }
+    Ok(())
 }
 
 /// The store for the runtime this is called in: one memory for all of them, one connection to Redis for each.
@@ -128,7 +140,7 @@ async fn drain_on_sigterm(trigger: Arc<drain::Trigger>) {
     trigger.drain();
 }
 
-async fn await_config(config: Arc<ArcSwapOption<crate::config::Config>>, _block: Block) {
+async fn await_config(config: CurrentConfig, _block: Block) {
     while config.load().is_none() {
         time::sleep(RETRY).await;
     }

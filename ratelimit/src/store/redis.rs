@@ -115,3 +115,26 @@ fn seconds_left(window: u32, now: u64) -> u32 {
     let elapsed = now % u64::from(window.max(1));
     window - u32::try_from(elapsed).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_are_read_as_upstream_writes_them() {
+        for (text, url) in [
+            ("redis:6379", "redis://redis:6379"),
+            ("/run/redis.sock", "unix:///run/redis.sock"),
+            ("rediss://user:pass@host:6380/1", "rediss://user:pass@host:6380/1"),
+        ] {
+            assert_eq!(Url::new(text).0, url);
+            assert!(Url::new(text).0.as_str().into_connection_info().is_ok(), "{url}");
+        }
+    }
+
+    #[test]
+    fn windows_end_on_the_epochs_grid() {
+        assert_eq!(seconds_left(60, 119), 1);
+        assert_eq!(seconds_left(60, 120), 60);
+    }
+}

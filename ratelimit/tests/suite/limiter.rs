@@ -1,5 +1,7 @@
 //! Which limit applies to a request, what it costs, and what the answer is.
 
+use std::sync::LazyLock;
+
 use envoy_types::pb::{
     envoy::{
         extensions::common::ratelimit::v3::{
@@ -58,14 +60,15 @@ descriptors:
     rate_limit: { unit: minute, requests_per_unit: 1 }
 ";
 
-fn rules() -> Config {
-    Config::from_yaml([("rules.yaml", RULES)]).unwrap()
+fn rules() -> &'static Config {
+    static CONFIG: LazyLock<Config> = LazyLock::new(|| Config::from_yaml([("rules.yaml", RULES)]).unwrap());
+    &CONFIG
 }
 
 /// Decides a request of domain `d` whose counters then stand at `counts`.
 fn decide(descriptors: Vec<RateLimitDescriptor>, counts: &[u64], options: &Options) -> Decision {
     let config = rules();
-    let plan = limiter::plan(&config, &request("d", descriptors)).unwrap();
+    let plan = limiter::plan(config, &request("d", descriptors)).unwrap();
     assert_eq!(plan.charges().len(), counts.len());
     let outcomes: Vec<_> = counts.iter().map(|&count| Outcome { count, seconds_left: 7 }).collect();
     plan.decide(&outcomes, options)
@@ -78,7 +81,7 @@ fn answer(descriptors: Vec<RateLimitDescriptor>, counts: &[u64]) -> RateLimitRes
 /// Name of the rule that a single descriptor falls under.
 fn matched(entries: &[(&str, &str)]) -> Option<String> {
     let config = rules();
-    let plan = limiter::plan(&config, &request("d", vec![descriptor(entries)])).unwrap();
+    let plan = limiter::plan(config, &request("d", vec![descriptor(entries)])).unwrap();
     let outcomes = vec![Outcome { count: 1, seconds_left: 1 }; plan.charges().len()];
     let status = plan.decide(&outcomes, &Options::default()).response.statuses.remove(0);
     status.current_limit.map(|limit| limit.name)
@@ -143,7 +146,7 @@ fn hits_are_the_descriptors_or_the_requests_or_one() {
     let ip = || descriptor(&[("ip", "x")]);
     let charged = |hits_addend, descriptor| {
         let request = RateLimitRequest { hits_addend, ..request("d", vec![descriptor]) };
-        limiter::plan(&config, &request).unwrap().charges()[0].hits
+        limiter::plan(config, &request).unwrap().charges()[0].hits
     };
     assert_eq!(charged(0, ip()), 1);
     assert_eq!(charged(5, ip()), 5);
@@ -174,8 +177,7 @@ fn a_requests_own_limit_wins() {
 fn a_limit_without_a_unit_is_an_error() {
     let config = rules();
     for unit in [0, 8, -1, i32::MAX] {
-        let error =
-            limiter::plan(&config, &request("d", vec![limit(descriptor(&[("ip", "x")]), 1, unit)])).unwrap_err();
+        let error = limiter::plan(config, &request("d", vec![limit(descriptor(&[("ip", "x")]), 1, unit)])).unwrap_err();
         assert_eq!(error, RequestError::OverrideUnit { descriptor: 0, unit });
     }
 }
@@ -183,7 +185,7 @@ fn a_limit_without_a_unit_is_an_error() {
 #[test]
 fn requests_out_of_bounds_are_errors() {
     let config = rules();
-    let error = |request| limiter::plan(&config, &request).unwrap_err().to_string();
+    let error = |request| limiter::plan(config, &request).unwrap_err().to_string();
     assert_eq!(error(request("", vec![descriptor(&[])])), "rate limit domain must not be empty");
     assert_eq!(error(request("d", vec![])), "rate limit descriptor list must not be empty");
     let many = vec![descriptor(&[("ip", "x")]); MAX_DESCRIPTORS + 1];
@@ -193,7 +195,7 @@ fn requests_out_of_bounds_are_errors() {
 #[test]
 fn an_unknown_domain_is_ok() {
     let config = rules();
-    let plan = limiter::plan(&config, &request("other", vec![limit(descriptor(&[("ip", "x")]), 0, 1)])).unwrap();
+    let plan = limiter::plan(config, &request("other", vec![limit(descriptor(&[("ip", "x")]), 0, 1)])).unwrap();
     assert!(!plan.knows_domain());
     assert_eq!(plan.decide(&[], &Options::default()).response.overall_code(), Code::Ok);
 }
@@ -228,7 +230,7 @@ fn quota_rules_deny_only_together() {
 fn values_count_apart_unless_they_share_a_threshold() {
     let config = rules();
     let key =
-        |key, value| limiter::plan(&config, &request("d", vec![descriptor(&[(key, value)])])).unwrap().charges()[0].key;
+        |key, value| limiter::plan(config, &request("d", vec![descriptor(&[(key, value)])])).unwrap().charges()[0].key;
     assert_ne!(key("ip", "1"), key("ip", "2"));
     assert_eq!(key("shared", "a1"), key("shared", "a2"));
 }
@@ -276,7 +278,7 @@ proptest! {
         let request = RateLimitRequest { domain, descriptors, hits_addend };
         let names = Headers { limit: "l".into(), remaining: "r".into(), reset: "s".into() };
         let options = Options { headers: headers.then_some(names), ..Options::default() };
-        if let Ok(plan) = limiter::plan(&config, &request) {
+        if let Ok(plan) = limiter::plan(config, &request) {
             // Also with fewer or more outcomes than charges, which no store gives.
             let outcomes: Vec<_> = counts.iter().map(|&(count, seconds_left)| Outcome { count, seconds_left }).collect();
             plan.count(&outcomes, &options);

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 
@@ -39,6 +39,22 @@ struct Program {
 
 impl Program {
     fn start(arguments: &[&str]) -> Self {
+        // A free port may be taken by another test before the program binds it.
+        for _ in 0..5 {
+            let mut program = Self::spawn(arguments);
+            let mut ended = false;
+            until("health or the end", || {
+                ended = program.process.try_wait().unwrap().is_some();
+                ended || fetch(program.http, "GET", "/healthcheck", "").0 == 200
+            });
+            if !ended {
+                return program;
+            }
+        }
+        panic!("the program does not start; its last line is on stderr");
+    }
+
+    fn spawn(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("config")).unwrap();
         fs::write(dir.path().join("config/rules.yaml"), RULES).unwrap();
@@ -48,15 +64,12 @@ impl Program {
         let process = Command::new(env!("CARGO_BIN_EXE_ratelimit"))
             .args(["--host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--debug-host", "127.0.0.1", "--cores", "2"])
             .args(["--grpc-port", &grpc.to_string(), "--port", &http.to_string(), "--debug-port", &debug.to_string()])
-            .args(["--prometheus-addr", &format!("127.0.0.1:{metrics}"), "--runtime-root"])
+            .args(["--prometheus-addr", &format!("127.0.0.1:{metrics}"), "--log-level", "error", "--runtime-root"])
             .arg(dir.path())
             .args(arguments)
-            .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let program = Self { process, dir, grpc, http, debug, metrics };
-        until("health", || fetch(program.http, "GET", "/healthcheck", "").0 == 200);
-        program
+        Self { process, dir, grpc, http, debug, metrics }
     }
 
     async fn client(&self) -> RateLimitServiceClient<Channel> {
@@ -72,7 +85,7 @@ impl Drop for Program {
 }
 
 #[track_caller]
-fn until(what: &str, condition: impl Fn() -> bool) {
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen in time");
@@ -173,7 +186,7 @@ async fn starts_without_a_configuration_and_takes_it_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_programs_share_a_redis_and_survive_its_restart() {
     let mut server = RedisServer::start();
-    let address = format!("127.0.0.1:{}", server.port());
+    let address = server.socket().display().to_string();
     let redis = ["--backend-type", "redis", "--redis-timeout", "2s", "--redis-url", &address];
     let programs = [Program::start(&redis), Program::start(&redis)];
     let clients = [programs[0].client().await, programs[1].client().await];

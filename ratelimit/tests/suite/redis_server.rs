@@ -1,7 +1,7 @@
 //! A real Redis for one test.
 
 use std::{
-    net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
@@ -13,28 +13,26 @@ use tempfile::TempDir;
 
 /// Runs until dropped.
 pub(crate) struct RedisServer {
-    port: u16,
     dir: TempDir,
     process: Option<Child>,
 }
 
 impl RedisServer {
     pub(crate) fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut server = Self { port, dir: tempfile::tempdir().unwrap(), process: None };
+        let mut server = Self { dir: tempfile::tempdir().unwrap(), process: None };
         server.restart();
         server
     }
 
-    /// Starts it on its port, empty.
+    /// Starts it on its socket, empty.
     pub(crate) fn restart(&mut self) {
         let mut command = Command::new(binary());
-        command.args(["--bind", "127.0.0.1", "--save", "", "--port", &self.port.to_string()]);
+        command.args(["--save", "", "--port", "0", "--unixsocket"]).arg(self.socket());
         command.current_dir(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(command.spawn().expect("redis-server is missing: install it or set REDIS_SERVER"));
         let deadline = Instant::now() + Duration::from_secs(10);
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(Instant::now() < deadline, "redis-server does not listen on port {}", self.port);
+        while UnixStream::connect(self.socket()).is_err() {
+            assert!(Instant::now() < deadline, "redis-server does not listen");
             thread::sleep(Duration::from_millis(10));
         }
     }
@@ -52,16 +50,17 @@ impl RedisServer {
         assert!(Command::new("kill").args(["-STOP", &process.id().to_string()]).status().unwrap().success());
     }
 
+    /// A socket of its own cannot be taken by another test, as a free port can.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.path().join("redis.sock")
+    }
+
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("unix://{}", self.socket().display())
     }
 
     pub(crate) fn options(&self, timeout: Duration) -> Options {
         Options { url: Url::new(&self.url()), timeout, key_prefix: "test:".into() }
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
     }
 }
 
