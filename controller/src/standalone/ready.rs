@@ -48,6 +48,10 @@ pub(super) async fn follow(
     reports: watch::Sender<Report>,
 ) {
     let mut clients = cache.clients();
+    // Without a translation there are no Gateways, which is not the same as Gateways that all answer.
+    if states.changed().await.is_err() {
+        return;
+    }
     loop {
         let (state, pids_now) = (states.borrow_and_update().clone(), pids.borrow_and_update().clone());
         clients.mark_unchanged();
