@@ -41,13 +41,21 @@ keys:
     labels: {team: blue}
 ";
 
+const TOKENS: &str = "\
+policies:
+- name: tokens
+  optional: true
+  methods:
+  - jwt:
+      name: main
+      audiences: [api]
+      jwksFile: keys.json
+";
+
 #[test]
 fn keys_and_key_sets_may_lie_in_files_of_their_own() {
     let issuer = Issuer::new("EdDSA");
-    let tokens = format!(
-        "policies:\n- name: tokens\n  optional: true\n  methods:\n  - jwt:\n      name: main\n      issuer: {}\n      audiences: [api]\n      jwksFile: keys.json\n",
-        crate::support::ISSUER
-    );
+    let tokens = format!("{TOKENS}      issuer: {}\n", crate::support::ISSUER);
     let all =
         files(&[("a.yaml", KEYS), ("shop-keys.yaml", MORE_KEYS), ("b.yml", &tokens), ("keys.json", &issuer.jwks())]);
     let config = Config::parse(&all).unwrap();

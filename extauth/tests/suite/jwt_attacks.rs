@@ -1,14 +1,10 @@
 //! Tokens that are not what they should be.
 
+use extauth::jwks::{Algorithm, KeySet};
 use proto::extauth::{ClaimToHeader, Jwt, Method, Policy};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::support::{Answer, ISSUER, Issuer, NOW, Service, bearer, claims, encode, request, request_to};
-
-fn body(answer: &Answer) -> &str {
-    assert!(answer.status == 401 || answer.status == 403, "{answer:?}");
-    &answer.body
-}
+use crate::support::{Answer, ISSUER, Issuer, NOW, Service, bearer, body, claims, encode, request, request_to};
 
 const UNSUPPORTED: &str = "Jwt header [alg] is not supported";
 const FAILS: &str = "Jwt verification fails";
@@ -105,88 +101,6 @@ fn j6_sizes_are_bounded() {
 }
 
 #[test]
-fn j7_the_audience_is_one_of_ours_exactly() {
-    let issuer = Issuer::new("EdDSA");
-    let service = issuer.service();
-    for good in [json!("api"), json!(["other", "api"])] {
-        assert_eq!(service.ask(&bearer(&issuer.token(json!({"aud": good})))).status, 200);
-    }
-    let bad = [
-        json!(null),
-        json!("apis"),
-        json!("ap"),
-        json!("API"),
-        json!("api "),
-        json!(["apis"]),
-        json!([]),
-        json!(""),
-        json!([["api"]]),
-        json!(["api", 1]),
-        json!({"api": "api"}),
-        json!("other,api"),
-    ];
-    for aud in bad {
-        let answer = service.ask(&bearer(&issuer.token(json!({"aud": aud}))));
-        assert_eq!((answer.status, answer.body.as_str()), (403, "Audiences in Jwt are not allowed"), "{aud}");
-    }
-}
-
-#[test]
-fn j8_the_issuer_is_ours_exactly() {
-    let issuer = Issuer::new("EdDSA");
-    let bad = [
-        json!(null),
-        json!(format!("{ISSUER}/")),
-        json!("https://ISSUER.example.com"),
-        json!("https://ıssuer.example.com"),
-        json!([ISSUER]),
-        json!(""),
-        json!(format!("{ISSUER}\0")),
-        json!("http://issuer.example.com"),
-    ];
-    for iss in bad {
-        let answer = issuer.service().ask(&bearer(&issuer.token(json!({"iss": iss}))));
-        assert_eq!(body(&answer), "Jwt issuer is not configured", "{iss}");
-    }
-}
-
-#[test]
-fn j9_times_are_numbers_and_exact_to_the_second() {
-    let issuer = Issuer::new("EdDSA");
-    let provider = Jwt { leeway_seconds: 10, ..issuer.provider() };
-    let service = Service::new(vec![Method::Jwt(provider)]);
-    let status = |claims: Value| service.ask(&bearer(&issuer.token(claims))).status;
-    assert_eq!(status(json!({"exp": NOW - 9})), 200);
-    assert_eq!(status(json!({"exp": NOW - 10})), 401);
-    assert_eq!(status(json!({"nbf": NOW + 10})), 200);
-    assert_eq!(status(json!({"nbf": NOW + 11})), 401);
-    assert_eq!(status(json!({"exp": 1_900_000_000.5})), 200);
-    for exp in [json!("1900003600"), json!(-1), json!(1e300), json!(9.1e15), json!(true), json!([NOW]), json!({})] {
-        let answer = service.ask(&bearer(&issuer.token(json!({"exp": exp}))));
-        assert_eq!(body(&answer), "Jwt has no valid expiration time", "{exp}");
-    }
-    for nbf in [json!("0"), json!(-1), json!([0])] {
-        let answer = service.ask(&bearer(&issuer.token(json!({"nbf": nbf}))));
-        assert_eq!(body(&answer), "Jwt not yet valid", "{nbf}");
-    }
-}
-
-#[test]
-fn cve_2026_25537_a_time_of_the_wrong_type_is_not_skipped() {
-    let issuer = Issuer::new("EdDSA");
-    for claims in [json!({"exp": "1"}), json!({"nbf": format!("{}", NOW + 9999)})] {
-        assert_eq!(issuer.service().ask(&bearer(&issuer.token(claims))).status, 401);
-    }
-}
-
-#[test]
-fn j10_a_token_without_an_end_is_refused() {
-    let issuer = Issuer::new("EdDSA");
-    let answer = issuer.service().ask(&bearer(&issuer.token(json!({"exp": null}))));
-    assert_eq!(body(&answer), "Jwt has no valid expiration time");
-}
-
-#[test]
 fn j11_members_that_stand_twice_are_refused() {
     let issuer = Issuer::new("EdDSA");
     let service = issuer.service();
@@ -277,20 +191,37 @@ fn j15_ecdsa_signatures_are_two_numbers_of_the_curve() {
 
 #[test]
 fn j16_keys_of_small_order_are_refused() {
-    let neutral = {
-        let mut point = [0; 32];
-        point[0] = 1;
-        point
-    };
-    let order_eight = [
-        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf,
-        0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    // The y coordinates of orders 1, 2, 4 and 8, little endian, and two that are only equal to the first ones modulo p.
+    let points = [
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
     ];
-    for point in [neutral, [0; 32], order_eight] {
-        let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": encode(&point)}]}).to_string();
-        let error = extauth::jwks::KeySet::parse(&jwks, &[extauth::jwks::Algorithm::EdDsa]).unwrap_err();
-        assert!(error.to_string().contains("too weak"), "{error}");
+    let mut unusable = 0;
+    for point in points {
+        let byte = |index: usize| u8::from_str_radix(&point[index..index + 2], 16).unwrap();
+        let positive: Vec<u8> = (0..64).step_by(2).map(byte).collect();
+        let mut negative = positive.clone();
+        negative[31] |= 0x80;
+        for x in [positive, negative] {
+            let jwks = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": encode(&x)}]}).to_string();
+            match KeySet::parse(&jwks, &[Algorithm::EdDsa]) {
+                Err(error) => assert!(error.to_string().contains("too weak"), "{point}: {error}"),
+                // Such as x = 0 with the sign of a negative: no encoding at all, so that nothing verifies.
+                Ok(keys) => {
+                    let forged = [[1].as_slice(), &[0; 63]].concat();
+                    let verifies = |message: u16| keys.verify(Algorithm::EdDsa, None, &message.to_be_bytes(), &forged);
+                    assert!(!(0..1000).any(verifies), "{point}");
+                    unusable += 1;
+                }
+            }
+        }
     }
+    assert!(unusable <= 6, "most of them are usable keys");
 }
 
 #[test]
@@ -372,42 +303,6 @@ fn j21_tokens_are_looked_for_where_configured_and_only_one_may_be_there() {
     assert_eq!(issuer.service().ask(&twice).status, 401);
     let beside = request(&[("authorization", &format!("Basic YTpi, Bearer {token}"))]);
     assert_eq!(issuer.service().ask(&beside).status, 401);
-}
-
-#[test]
-fn j23_a_claim_that_was_not_verified_goes_nowhere() {
-    let (issuer, attacker) = (Issuer::new("EdDSA"), Issuer::new("EdDSA"));
-    let claims_to_headers = vec![ClaimToHeader { claim: "sub".into(), header: "x-sub".into() }];
-    let service = Service::optional(vec![Method::Jwt(Jwt { claims_to_headers, ..issuer.provider() })]);
-    let answer = service.ask(&bearer(&attacker.token(json!({"sub": "root"}))));
-    assert_eq!((answer.status, answer.set.len(), answer.metadata), (401, 0, Value::Null));
-}
-
-#[test]
-fn h6_claims_that_break_out_of_a_header_deny_the_request() {
-    let issuer = Issuer::new("EdDSA");
-    let claims_to_headers = vec![ClaimToHeader { claim: "name".into(), header: "x-name".into() }];
-    let service = Service::new(vec![Method::Jwt(Jwt { claims_to_headers, ..issuer.provider() })]);
-    let bad = [
-        json!("a\r\nx-admin: 1"),
-        json!("a\nb"),
-        json!("a\0"),
-        json!("\u{7f}"),
-        json!(" root"),
-        json!(["user", "x,admin"]),
-        json!(["a\n"]),
-        json!("x".repeat(4097)),
-    ];
-    for name in bad {
-        let answer = service.ask(&bearer(&issuer.token(json!({"name": name}))));
-        assert_eq!(
-            (answer.status, answer.body.as_str()),
-            (403, "Jwt has a claim that cannot be sent as a header"),
-            "{name}"
-        );
-    }
-    let empty = service.ask(&bearer(&issuer.token(json!({"name": ""}))));
-    assert!(empty.status == 200 && empty.removes("x-name") && empty.set.is_empty());
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What `extauth` lets through and what not. Tests with a letter and a number in their names are cases of the attack list, those that
-//! start with `cve` repeat what befell others.
+//! What `extauth` lets through and what not. A letter and a number in a test's name say what is attacked (`j` tokens, `k` keys, `h`
+//! headers, `a` paths, `e` the protocol); `cve` repeats what befell others.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
@@ -9,8 +9,10 @@ mod envoy;
 mod identity;
 mod jwt;
 mod jwt_attacks;
+mod jwt_claims;
 mod policy;
 mod program;
+mod properties;
 mod reload;
 mod service;
 mod support;

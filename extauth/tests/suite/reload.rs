@@ -17,9 +17,9 @@ use crate::support::{Answer, request};
 
 fn policies(key: &str) -> String {
     let hash = api_key::hash(key).unwrap();
-    format!(
-        "policies:\n- name: guard\n  methods:\n  - apiKey:\n      from: [{{header: {{name: x-api-key}}}}]\n      keys: [{{hash: '{hash}', client: acme}}]\n"
-    )
+    let source = "{header: {name: x-api-key}}";
+    let method = format!("apiKey: {{from: [{source}], keys: [{{hash: '{hash}', client: acme}}]}}");
+    format!("policies:\n- name: guard\n  methods:\n  - {method}\n")
 }
 
 fn with(key: &str) -> CheckRequest {

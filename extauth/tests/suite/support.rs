@@ -134,6 +134,12 @@ impl Answer {
     }
 }
 
+/// What a denied client reads.
+pub(crate) fn body(answer: &Answer) -> &str {
+    assert!(answer.status == 401 || answer.status == 403, "{answer:?}");
+    &answer.body
+}
+
 fn headers(headers: Vec<HeaderValueOption>) -> BTreeMap<String, String> {
     let header = |option: HeaderValueOption| option.header.map(|header| (header.key, header.value)).unwrap();
     headers.into_iter().map(header).collect()

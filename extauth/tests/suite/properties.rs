@@ -1,0 +1,69 @@
+//! What holds for every request, whatever stands in it.
+
+use extauth::header::alike;
+use proptest::prelude::*;
+use proto::extauth::{ApiKey, ClaimToHeader, Jwt, Method, Source};
+
+use crate::support::{Issuer, Service, api_keys, header, key, request_to};
+
+const KEY: &str = "the-key";
+
+fn methods() -> Vec<Method> {
+    let from = vec![
+        header("x-api-key", ""),
+        header("authorization", "ApiKey "),
+        Source::Query { name: "key".into() },
+        Source::Cookie { name: "key".into() },
+    ];
+    let claims_to_headers = vec![ClaimToHeader { claim: "sub".into(), header: "x-sub".into() }];
+    let jwt = Jwt { claims_to_headers, ..Issuer::new("EdDSA").provider() };
+    vec![Method::ApiKey(ApiKey { from, ..api_keys(vec![key(KEY, "acme")]) }), Method::Jwt(jwt)]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof!["authorization", "cookie", "x-api-key", "[xX][-_.][cC]lient", "[xX][-_.]sub", "[a-z-]{1,12}"]
+}
+
+/// Bits of credentials, strung together with what separates them, or anything at all.
+fn value() -> impl Strategy<Value = String> {
+    prop_oneof!["(Bearer|ApiKey|key|=|;|,| |\\.|eyJhbGciOiJFZERTQSJ9|[a-z\u{0}-\u{20}]){0,12}", any::<String>()]
+}
+
+fn headers() -> impl Strategy<Value = Vec<(String, String)>> {
+    prop::collection::vec((name(), value()), 0..6)
+}
+
+fn borrowed(headers: &[(String, String)]) -> Vec<(&str, &str)> {
+    headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn nothing_passes_without_a_credential_and_nothing_panics(headers in headers(), path in value()) {
+        let service = Service::new(methods());
+        let request = request_to(&format!("/{path}"), &borrowed(&headers));
+        prop_assert_ne!(service.ask(&request).status, 200);
+    }
+
+    #[test]
+    fn what_the_upstream_hears_of_the_client_comes_from_us(headers in headers()) {
+        let service = Service::optional(methods());
+        let mut headers = headers;
+        headers.retain(|(name, _)| !["authorization", "cookie", "x-api-key"].contains(&name.as_str()));
+        for credential in [None, Some(("x-api-key".to_owned(), KEY.to_owned()))] {
+            let mut sent = headers.clone();
+            sent.extend(credential.clone());
+            let answer = service.ask(&request_to("/", &borrowed(&sent)));
+            prop_assert_eq!(answer.status, 200);
+            sent.retain(|(name, _)| !answer.removed.iter().any(|removed| removed.eq_ignore_ascii_case(name)));
+            sent.retain(|(name, _)| !answer.set.keys().any(|set| set.eq_ignore_ascii_case(name)));
+            sent.extend(answer.set);
+            let heard: Vec<_> = sent.iter().filter(|(name, _)| alike(name, "x-client") || alike(name, "x-sub")).collect();
+            let acme = ("x-client".to_owned(), "acme".to_owned());
+            prop_assert_eq!(heard, credential.iter().map(|_| &acme).collect::<Vec<_>>());
+            prop_assert!(!sent.iter().any(|(_, value)| value == KEY));
+        }
+    }
+}
