@@ -1,5 +1,6 @@
 //! Log lines of the process.
 
+use std::io::IsTerminal as _;
 use std::str::FromStr;
 
 use tracing_subscriber::EnvFilter;
@@ -50,7 +51,9 @@ pub fn init(level: &str, format: Format) -> Result<(), Error> {
     // Envoy and its rate limit service say `warning`.
     let directives = if level.eq_ignore_ascii_case("warning") { "warn" } else { level };
     let filter = EnvFilter::try_new(directives).map_err(|source| Error::Level { level: level.to_owned(), source })?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for a terminal; in a file they are noise.
+    let ansi = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr);
     // An error says that there is a subscriber already, which is then the one.
     let _ = match format {
         Format::Text => builder.finish().try_init(),
