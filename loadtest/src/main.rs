@@ -25,6 +25,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Load a rate limit service
+    #[command(args_override_self = true)]
     Rls(Box<RlsArgs>),
     /// Serve rate limit answers without looking, to compare with
     Floor(FloorArgs),
