@@ -4,6 +4,8 @@ pub mod ads;
 pub mod echo;
 pub mod envoy;
 pub mod error;
+pub mod explain;
 pub mod source;
 pub mod standalone;
+mod status;
 pub mod translate;

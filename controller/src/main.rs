@@ -3,7 +3,7 @@
 use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use controller::{echo, envoy::child, error::chain, standalone, translate};
+use controller::{echo, envoy::child, error::chain, explain, standalone, translate};
 use proto::{
     drain,
     serve::{Address, Listener},
@@ -35,6 +35,7 @@ enum Command {
     /// Put a folder of manifests onto Envoys on this machine, with rate limits and authorization built in
     Standalone(standalone::Options),
     Translate(translate::Args),
+    Explain(explain::Options),
     /// Answer every request with itself, as JSON
     Echo {
         /// Where to listen
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Standalone(options) => standalone::run(&options).map_err(|error| chain(&error)),
         Command::Translate(args) => translate::run(&args).map_err(|report| format!("{report:?}")),
+        Command::Explain(options) => explain::run(&options).map_err(|error| chain(&error)),
         Command::Echo { listen } => serve_echo(listen).map_err(|error| chain(error.as_ref())),
         Command::RunChild { parent, program, arguments } => {
             let error = child::run(parent, &program, &arguments);

@@ -33,7 +33,6 @@ use crate::{
 mod address;
 mod admin;
 mod fleet;
-mod problems;
 mod ready;
 mod servers;
 mod services;

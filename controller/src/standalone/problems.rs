@@ -1,4 +1,4 @@
-//! What is wrong with the manifests, one line each, logged once.
+//! What is wrong with the manifests, one line each.
 
 use std::collections::BTreeSet;
 
@@ -14,14 +14,14 @@ const BAD: [&str; 3] = ["Conflicted", "PartiallyInvalid", "Overridden"];
 
 /// The problems that have been logged and still stand.
 #[derive(Debug, Default)]
-pub(super) struct Log {
+pub(crate) struct Log {
     standing: BTreeSet<String>,
     ignored: BTreeSet<String>,
 }
 
 impl Log {
     /// Logs what is new and what is over.
-    pub(super) fn update(&mut self, manifests: &Manifests, statuses: &[ObjectStatus]) {
+    pub(crate) fn update(&mut self, manifests: &Manifests, statuses: &[ObjectStatus]) {
         let ignored: BTreeSet<String> = manifests.ignored.iter().map(ToString::to_string).collect();
         for line in ignored.difference(&self.ignored) {
             tracing::info!("{line}");
@@ -29,7 +29,7 @@ impl Log {
         self.ignored = ignored;
 
         let files = manifests.problems.iter().map(ToString::to_string);
-        let now: BTreeSet<String> = files.chain(statuses.iter().flat_map(of_status)).collect();
+        let now: BTreeSet<String> = files.chain(statuses.iter().flat_map(problems)).collect();
         for line in now.difference(&self.standing) {
             tracing::warn!("{line}");
         }
@@ -41,14 +41,14 @@ impl Log {
 }
 
 /// Every condition in a status that is not as it should be.
-pub(super) fn of_status(status: &ObjectStatus) -> Vec<String> {
+pub(crate) fn problems(status: &ObjectStatus) -> Vec<String> {
     let object = match status.namespace.as_str() {
         "" => format!("{} {}", status.kind, status.name),
         namespace => format!("{} {namespace}/{}", status.kind, status.name),
     };
-    let mut problems = Vec::new();
-    collect(&status.status, &object, &mut problems);
-    problems
+    let mut lines = Vec::new();
+    collect(&status.status, &object, &mut lines);
+    lines
 }
 
 /// Walks down to the conditions, wherever the kind keeps them, and notes what they are about on the way.
@@ -102,7 +102,7 @@ mod tests {
     fn every_kind_of_status_is_read() {
         let condition =
             |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "message": "M."});
-        let lines = |kind, status| of_status(&ObjectStatus { kind, namespace: "web".into(), name: "o".into(), status });
+        let lines = |kind, status| problems(&ObjectStatus { kind, namespace: "web".into(), name: "o".into(), status });
         let gateway = json!({
             "conditions": [condition("Accepted", "True"), condition("Programmed", "False")],
             "listeners": [{"name": "http", "conditions": [condition("Conflicted", "True")]}],

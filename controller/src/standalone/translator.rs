@@ -8,12 +8,11 @@ use tokio::sync::watch;
 use super::{
     Options,
     address::Addresses,
-    problems::Log,
     servers::Sockets,
     services::{RPC_TIMEOUT, Services},
     state::State,
 };
-use crate::{ads, source::Manifests};
+use crate::{ads, source::Manifests, status::Log};
 
 /// Translates, and hands out the results.
 #[derive(Debug)]
