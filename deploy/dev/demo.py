@@ -46,10 +46,10 @@ def story():
         ("/keys", {"x-api-key": "wrong"}, 401, "a key that nobody was given", {}),
         (
             "/keys",
-            {"x-api-key": "supersecret", "x-tier": "platinum"},
+            {"x-api-key": "supersecret", "x-client-tier": "platinum"},
             200,
             "the key of client1, whose tier is gold whatever the request says",
-            {"> x-client-id": "client1", "> x-tier": "gold"},
+            {"> x-client-id": "client1", "> x-client-tier": "gold"},
         ),
         ("/fault", {}, 501, "BackendTrafficPolicy fault aborts every request", {}),
     ]

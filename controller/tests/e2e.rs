@@ -1,0 +1,19 @@
+//! The real controller with a real Envoy (and a real Redis), driven with real HTTP.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "e2e/bad_input.rs"]
+mod bad_input;
+#[path = "e2e/examples.rs"]
+mod examples;
+#[path = "e2e/faults.rs"]
+mod faults;
+#[path = "e2e/http.rs"]
+mod http;
+#[path = "e2e/limits.rs"]
+mod limits;
+#[path = "e2e/redis.rs"]
+mod redis;
+#[path = "e2e/standalone.rs"]
+mod standalone;
+#[path = "e2e/tool.rs"]
+mod tool;

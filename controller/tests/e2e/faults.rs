@@ -1,0 +1,66 @@
+//! What dies comes back by itself, and nothing panics meanwhile.
+
+use std::process::Command;
+
+use crate::redis::Redis;
+use crate::standalone::{Manifests, Standalone};
+use crate::tool::{self, eventually};
+
+const WWW: &str = "www.example.com";
+
+#[tokio::test]
+async fn an_envoy_that_is_killed_is_started_again() {
+    let gateway = Standalone::start(Manifests::of("quickstart")).await;
+    let first = gateway.envoy().unwrap();
+    assert!(tool::signal("KILL", first));
+    let second = eventually("another Envoy", async || gateway.envoy().filter(|envoy| *envoy != first)).await;
+    gateway.answers(WWW, "/", 200).await;
+    assert_eq!(gateway.envoy(), Some(second));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn requests_flow_while_redis_is_away_and_are_limited_when_it_is_back() {
+    let mut redis = Redis::start().await;
+    let gateway = Standalone::start_with(Manifests::of("global-rate-limit"), &["--redis", &redis.url()]).await;
+    let status = async || gateway.get("ratelimit.example", "/", &[("x-user-id", "one")]).await.status;
+    for _ in 0..3 {
+        assert_eq!(status().await, 200);
+    }
+    assert_eq!(status().await, 429);
+
+    redis.kill();
+    // The default is to let requests pass when nobody can count them.
+    eventually("a request passes", async || (status().await == 200).then_some(())).await;
+    gateway.logs(&["WARN"]).await;
+
+    redis.restart().await;
+    eventually("limits are back", async || (status().await == 429).then_some(())).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_deleted_takes_its_route_along_and_no_other() {
+    let gateway = Standalone::start(Manifests::of("quickstart")).await;
+    let text = gateway.manifests().read("fault.yaml");
+    assert_eq!(gateway.get(WWW, "/fault", &[]).await.status, 501);
+    gateway.manifests().remove("fault.yaml");
+    // What is left is the route for /.
+    eventually("/fault is an ordinary path", async || {
+        assert_eq!(gateway.get(WWW, "/", &[]).await.status, 200, "the other route is not disturbed");
+        (gateway.get(WWW, "/fault", &[]).await.status == 200).then_some(())
+    })
+    .await;
+    gateway.manifests().write("fault.yaml", &text);
+    gateway.answers(WWW, "/fault", 501).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_folder_that_is_missing_is_said_in_one_line() {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_controller")).args(["standalone", "/no/such/folder"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("/no/such/folder"), "{said}");
+}
