@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use http::HeaderName;
+use http::header::COOKIE;
 use percent_encoding::percent_decode_str;
 use proto::extauth::Source;
 
@@ -80,6 +81,7 @@ impl Places {
                         removal.query(name);
                     }
                 }
+                Place::Cookie { name } if in_later_cookie_header(check, name) => removal.header(COOKIE.as_str()),
                 Place::Cookie { name } => removal.cookie(name),
             }
         }
@@ -107,9 +109,7 @@ impl Place {
                 .map(|(_, value)| percent_decode_str(value).decode_utf8().map_err(|_| Error::Malformed))
                 .collect(),
             Self::Cookie { name } => {
-                // Envoy joins repeated `cookie` headers by commas, and the upstream reads them apart again.
-                let mut later = check.header("cookie").flat_map(|value| value.split(',').skip(1));
-                if later.any(|part| begins_with_cookie(part, name)) {
+                if in_later_cookie_header(check, name) {
                     return Err(Error::Ambiguous);
                 }
                 Ok(check.cookies().filter(|(key, _)| key == name).map(|(_, value)| Cow::Borrowed(value)).collect())
@@ -118,8 +118,11 @@ impl Place {
     }
 }
 
-fn begins_with_cookie(text: &str, name: &str) -> bool {
-    text.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
+/// Envoy joins repeated `cookie` headers by commas, and the upstream reads them apart again: what looks like part of a
+/// value to us is a cookie to it.
+fn in_later_cookie_header(check: &Check<'_>, name: &str) -> bool {
+    let mut later = check.header(COOKIE.as_str()).flat_map(|value| value.split(',').skip(1));
+    later.any(|part| part.trim_start().strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('=')))
 }
 
 fn header_values<'a>(check: &Check<'a>, name: &HeaderName, prefix: &str) -> Result<Vec<Cow<'a, str>>, Error> {

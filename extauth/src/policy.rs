@@ -141,11 +141,10 @@ impl Policy {
             Rule::Methods { methods, optional, identity } => (methods, *optional, identity),
             Rule::Broken(reason) => return (metrics::NONE, Verdict::Deny(broken(reason))),
         };
-        let (method, grant) = match decide(methods, optional, check) {
+        let (method, mut grant) = match decide(methods, optional, check) {
             Ok(allowed) => allowed,
             Err((method, denial)) => return (method, Verdict::Deny(denial)),
         };
-        let mut grant = grant;
         for method in methods {
             method.strip(check, &mut grant.removal);
         }

@@ -1,6 +1,6 @@
 //! Headers that tell who a client is come from us or from nobody.
 
-use proto::extauth::{ApiKey, ClaimToHeader, Jwt, Method};
+use proto::extauth::{ApiKey, ClaimToHeader, Jwt, Method, Source};
 use serde_json::json;
 
 use crate::support::{Issuer, Service, api_keys, bearer, key, request};
@@ -55,6 +55,18 @@ fn h2_cve_2025_64484_other_spellings_of_a_header_are_removed() {
         assert!(answer.removes(name), "{name}");
     }
     assert!(!answer.removes("x-subject") && !answer.removes("authorization"));
+}
+
+#[test]
+fn k7_a_cookie_that_cannot_be_cut_out_takes_all_cookies_along() {
+    let issuer = Issuer::new("EdDSA");
+    let keys = ApiKey { from: vec![Source::Cookie { name: "key".into() }], ..api_keys(vec![key("a-key", "acme")]) };
+    let service = Service::new(vec![Method::Jwt(issuer.provider()), Method::ApiKey(keys)]);
+    let token = format!("Bearer {}", issuer.token(json!({})));
+    let cookies = |cookies| service.ask(&request(&[("authorization", &token), ("cookie", cookies)]));
+    assert!(cookies("theme=dark,key=a-key; lang=en").removes("cookie"));
+    assert_eq!(cookies("theme=a,b; key=a-key").set["cookie"], "theme=a,b");
+    assert!(!cookies("theme=a,b; lang=en").removes("cookie"));
 }
 
 #[test]
