@@ -1,0 +1,120 @@
+//! What is wrong with the manifests, one line each.
+
+use std::collections::BTreeSet;
+
+use controller_core::translate::ObjectStatus;
+use serde_json::Value;
+
+use crate::source::Manifests;
+
+/// Conditions that say that something is wrong when they are false.
+const GOOD: [&str; 3] = ["Accepted", "ResolvedRefs", "Programmed"];
+/// Conditions that say that something is wrong when they are true.
+const BAD: [&str; 3] = ["Conflicted", "PartiallyInvalid", "Overridden"];
+
+/// The problems that have been logged and still stand.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    standing: BTreeSet<String>,
+    ignored: BTreeSet<String>,
+}
+
+impl Log {
+    /// Logs what is new and what is over.
+    pub(crate) fn update(&mut self, manifests: &Manifests, statuses: &[ObjectStatus]) {
+        let ignored: BTreeSet<String> = manifests.ignored.iter().map(ToString::to_string).collect();
+        for line in ignored.difference(&self.ignored) {
+            tracing::info!("{line}");
+        }
+        self.ignored = ignored;
+
+        let files = manifests.problems.iter().map(ToString::to_string);
+        let now: BTreeSet<String> = files.chain(statuses.iter().flat_map(problems)).collect();
+        for line in now.difference(&self.standing) {
+            tracing::warn!("{line}");
+        }
+        for line in self.standing.difference(&now) {
+            tracing::info!("no longer: {line}");
+        }
+        self.standing = now;
+    }
+}
+
+/// Every condition in a status that is not as it should be.
+pub(crate) fn problems(status: &ObjectStatus) -> Vec<String> {
+    let object = match status.namespace.as_str() {
+        "" => format!("{} {}", status.kind, status.name),
+        namespace => format!("{} {namespace}/{}", status.kind, status.name),
+    };
+    let mut lines = Vec::new();
+    collect(&status.status, &object, &mut lines);
+    lines
+}
+
+/// Walks down to the conditions, wherever the kind keeps them, and notes what they are about on the way.
+fn collect(value: &Value, about: &str, problems: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            let about = match part(value) {
+                Some(part) => format!("{about}, {part}"),
+                None => about.to_owned(),
+            };
+            for (name, value) in fields {
+                match value {
+                    Value::Array(conditions) if name == "conditions" => {
+                        problems.extend(conditions.iter().filter_map(|condition| problem(condition, &about)));
+                    }
+                    other => collect(other, &about, problems),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| collect(value, about, problems)),
+        _ => {}
+    }
+}
+
+/// `listener http` or `Gateway eg/http`, for the part of a status that is about one listener, parent or ancestor.
+fn part(value: &Value) -> Option<String> {
+    value.get("conditions")?;
+    let text = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
+    if let Some(reference) = value.get("parentRef").or(value.get("ancestorRef")) {
+        let kind = text(reference, "kind").unwrap_or_else(|| "Gateway".to_owned());
+        let section = text(reference, "sectionName").map(|section| format!("/{section}")).unwrap_or_default();
+        return Some(format!("{kind} {}{section}", text(reference, "name")?));
+    }
+    Some(format!("listener {}", text(value, "name")?))
+}
+
+fn problem(condition: &Value, about: &str) -> Option<String> {
+    let text = |field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (kind, status) = (text("type"), text("status"));
+    let is_wrong = (GOOD.contains(&kind) && status == "False") || (BAD.contains(&kind) && status == "True");
+    is_wrong.then(|| format!("{about}: {kind} is {status} ({}): {}", text("reason"), text("message")))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_of_status_is_read() {
+        let condition =
+            |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "message": "M."});
+        let lines = |kind, status| problems(&ObjectStatus { kind, namespace: "web".into(), name: "o".into(), status });
+        let gateway = json!({
+            "conditions": [condition("Accepted", "True"), condition("Programmed", "False")],
+            "listeners": [{"name": "http", "conditions": [condition("Conflicted", "True")]}],
+        });
+        let expected =
+            ["Gateway web/o: Programmed is False (R): M.", "Gateway web/o, listener http: Conflicted is True (R): M."];
+        assert_eq!(lines("Gateway", gateway), expected);
+        let route = json!({"parents": [{"parentRef": {"name": "eg", "sectionName": "http"}, "controllerName": "c",
+            "conditions": [condition("ResolvedRefs", "False"), condition("Accepted", "True")]}]});
+        assert_eq!(lines("HTTPRoute", route), ["HTTPRoute web/o, Gateway eg/http: ResolvedRefs is False (R): M."]);
+        let policy = json!({"ancestors": [{"ancestorRef": {"kind": "Gateway", "name": "eg"},
+            "conditions": [condition("Overridden", "True")]}]});
+        assert_eq!(lines("SecurityPolicy", policy), ["SecurityPolicy web/o, Gateway eg: Overridden is True (R): M."]);
+    }
+}
