@@ -3,6 +3,7 @@
 //! Nothing here fails: whatever cannot be expressed has been refused while the IR was built.
 
 mod access_log;
+pub mod bootstrap;
 mod canonical;
 mod cluster;
 mod endpoint;
@@ -49,7 +50,8 @@ pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
 fn add_backends(resources: &mut Resources, route: &ir::HttpRoute) {
     let Action::Forward(destination) = &route.action else { return };
     let metadata = metadata::of(&route.route, route.rule_name.as_deref(), &route.metadata);
-    for destination in [destination].into_iter().chain(route.mirrors.iter().map(|mirror| &mirror.destination)) {
-        cluster::add(resources, destination, &metadata, route.traffic.as_deref());
+    cluster::add(resources, destination, Some(&metadata), route.traffic.as_deref());
+    for mirror in &route.mirrors {
+        cluster::add(resources, &mirror.destination, None, route.traffic.as_deref());
     }
 }

@@ -335,3 +335,10 @@ fn equal_proxies_have_equal_versions() {
         assert_eq!(build(), first);
     }
 }
+
+#[test]
+fn a_large_regular_expression_does_not_cost_the_listener() {
+    let mut large = route("large", "*", Action::Respond { status: 404, body: String::new() });
+    large.matches.path = Some(PathMatch::RegularExpression("/[a-z]{500}/[0-9]{500}".into()));
+    build(&proxy(vec![listener("http", 10080, vec![large])]));
+}

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use controller_core::{ServiceAddress, ir::Endpoint, xds::bootstrap};
 use futures::stream::{FuturesUnordered, StreamExt};
 use proto::drain::{self, Signal, Trigger};
 use tokio::sync::watch;
@@ -78,22 +79,10 @@ impl Fleet {
     }
 
     fn bootstrap(&self, admin: &Path) -> io::Result<Vec<u8>> {
-        let ads = serde_json::json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
-        let bootstrap = serde_json::json!({
-            "admin": {"address": {"pipe": {"path": admin}}},
-            "dynamic_resources": {
-                "ads_config": {"api_type": "DELTA_GRPC", "transport_api_version": "V3", "set_node_on_first_message_only": true,
-                    "grpc_services": [{"envoy_grpc": {"cluster_name": "xds_cluster"}}]},
-                "lds_config": ads, "cds_config": ads,
-            },
-            "static_resources": {"clusters": [{"name": "xds_cluster", "connect_timeout": "5s",
-                "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": {"http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "5s"}}}}},
-                "load_assignment": {"cluster_name": "xds_cluster", "endpoints": [{"lb_endpoints": [
-                    {"endpoint": {"address": {"pipe": {"path": self.xds}}}}]}]}}]},
-        });
-        Ok(serde_json::to_vec(&bootstrap)?)
+        let path = |path: &Path| path.to_string_lossy().into_owned();
+        let (xds, admin) = (ServiceAddress::Unix(path(&self.xds)), Endpoint::Unix(path(admin)));
+        let json = proto::json::to_json(&bootstrap::bootstrap(&xds, &admin)).map_err(io::Error::other)?;
+        Ok(serde_json::to_vec(&json)?)
     }
 }
 

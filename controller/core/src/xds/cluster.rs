@@ -32,7 +32,7 @@ use envoy_types::pb::{
 
 mod settings;
 
-pub(crate) use settings::{http2, http2_windows};
+pub(crate) use settings::{http2, http2_windows, http2_with_keepalive};
 
 use self::settings::Settings;
 use super::{
@@ -71,7 +71,7 @@ fn is_dns(backend: &Backend) -> bool {
 pub(crate) fn add(
     resources: &mut Resources,
     destination: &Destination,
-    metadata: &Metadata,
+    metadata: Option<&Metadata>,
     traffic: Option<&Traffic>,
 ) {
     let settings = traffic.map(Settings::of).unwrap_or_default();
@@ -88,7 +88,7 @@ pub(crate) fn add(
 pub(crate) fn add_grpc(
     resources: &mut Resources,
     destination: &Destination,
-    metadata: &Metadata,
+    metadata: Option<&Metadata>,
     settings: &ClusterSettings,
 ) {
     let backends: Vec<Backend> =
@@ -98,9 +98,15 @@ pub(crate) fn add_grpc(
     add_one(resources, &destination.name, &backends, metadata, &settings);
 }
 
-fn add_one(resources: &mut Resources, name: &str, backends: &[&Backend], metadata: &Metadata, settings: &Settings<'_>) {
+fn add_one(
+    resources: &mut Resources,
+    name: &str,
+    backends: &[&Backend],
+    metadata: Option<&Metadata>,
+    settings: &Settings<'_>,
+) {
     let assignment = endpoint::load_assignment(name, backends);
-    let mut cluster = Cluster { metadata: Some(metadata.clone()), ..named(name) };
+    let mut cluster = Cluster { metadata: metadata.cloned(), ..named(name) };
     settings.apply(&mut cluster, backends.iter().any(|backend| backend.h2c));
     if backends.iter().copied().any(is_dns) {
         resources.add(&with_dns(cluster, assignment));

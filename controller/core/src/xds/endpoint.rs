@@ -48,7 +48,8 @@ fn locality(backend: &Backend) -> LocalityLbEndpoints {
     }
 }
 
-fn address(endpoint: &Endpoint) -> Address {
+/// The address of one replica.
+pub(crate) fn address(endpoint: &Endpoint) -> Address {
     match endpoint {
         Endpoint::Ip(ip, port) => socket_address(&ip.to_string(), *port),
         Endpoint::Unix(path) => pipe(path),

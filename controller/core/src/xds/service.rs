@@ -60,6 +60,12 @@ fn mutual_tls(namespace: &str) -> TransportSocket {
     let certificate = SdsSecretConfig { name: format!("{namespace}/envoy"), sds_config: Some(ads_without_deadline()) };
     let authority =
         DataSource { specifier: Some(data_source::Specifier::Filename(CA_FILE.into())), ..Default::default() };
+    let trusted = CertificateValidationContext { trusted_ca: Some(authority), ..Default::default() };
+    tls(certificate, ValidationContextType::ValidationContext(trusted))
+}
+
+/// TLS 1.3 at most, with a certificate of our own.
+pub(super) fn tls(certificate: SdsSecretConfig, validation: ValidationContextType) -> TransportSocket {
     let context = UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(TlsParameters {
@@ -67,10 +73,7 @@ fn mutual_tls(namespace: &str) -> TransportSocket {
                 ..Default::default()
             }),
             tls_certificate_sds_secret_configs: vec![certificate],
-            validation_context_type: Some(ValidationContextType::ValidationContext(CertificateValidationContext {
-                trusted_ca: Some(authority),
-                ..Default::default()
-            })),
+            validation_context_type: Some(validation),
             ..Default::default()
         }),
         ..Default::default()

@@ -7,22 +7,20 @@ use std::{
     process::Command,
 };
 
-use controller_core::xds::{Resources, name::INVALID_BACKEND_CLUSTER};
+use controller_core::{
+    ServiceAddress,
+    ir::Endpoint,
+    xds::{Resources, bootstrap, name::INVALID_BACKEND_CLUSTER},
+};
 use envoy_types::pb::{
     envoy::{
         config::{
-            bootstrap::v3::{
-                Bootstrap,
-                bootstrap::{DynamicResources, StaticResources},
-            },
+            bootstrap::v3::Bootstrap,
             cluster::v3::{
                 Cluster,
                 cluster::{ClusterDiscoveryType, DiscoveryType},
             },
-            core::v3::{
-                ApiConfigSource, GrpcService, Node, api_config_source::ApiType, grpc_service, grpc_service::EnvoyGrpc,
-                transport_socket,
-            },
+            core::v3::{Node, transport_socket},
             endpoint::v3::ClusterLoadAssignment,
             listener::v3::{Listener, filter::ConfigType},
             route::v3::RouteConfiguration,
@@ -53,7 +51,7 @@ pub(crate) fn binary() -> PathBuf {
 pub(crate) fn validate(resources: &Resources) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bootstrap.pb");
-    std::fs::write(&file, bootstrap(resources).encode_to_vec()).unwrap();
+    std::fs::write(&file, static_bootstrap(resources).encode_to_vec()).unwrap();
     let output = Command::new(binary())
         .args(["--mode", "validate", "--disable-hot-restart", "--log-level", "error", "--config-path"])
         .arg(&file)
@@ -63,40 +61,24 @@ pub(crate) fn validate(resources: &Resources) {
 }
 
 /// The same resources without a control plane: what Envoy would fetch stands where it is referred to.
-pub(crate) fn bootstrap(resources: &Resources) -> Bootstrap {
+pub(crate) fn static_bootstrap(resources: &Resources) -> Bootstrap {
     let routes: Vec<RouteConfiguration> = resources.messages().unwrap();
     let endpoints: Vec<ClusterLoadAssignment> = resources.messages().unwrap();
     let listeners: Vec<Listener> = resources.messages().unwrap();
     let clusters: Vec<Cluster> = resources.messages().unwrap();
-    let empty = |name: &str| Cluster {
-        name: name.into(),
+    let missing = Cluster {
+        name: INVALID_BACKEND_CLUSTER.into(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
         ..Default::default()
     };
-    let grpc = EnvoyGrpc { cluster_name: "xds_cluster".into(), ..Default::default() };
-    let ads = ApiConfigSource {
-        api_type: ApiType::DeltaGrpc.into(),
-        transport_api_version: 2,
-        grpc_services: vec![GrpcService {
-            target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(grpc)),
-            ..Default::default()
-        }],
-        ..Default::default()
-    };
-    Bootstrap {
-        node: Some(Node { id: "test".into(), cluster: "test".into(), ..Default::default() }),
-        dynamic_resources: Some(DynamicResources { ads_config: Some(ads), ..Default::default() }),
-        static_resources: Some(StaticResources {
-            listeners: listeners.into_iter().map(|listener| with_routes(listener, &routes)).collect(),
-            clusters: clusters
-                .into_iter()
-                .map(|cluster| with_endpoints(cluster, &endpoints))
-                .chain([empty("xds_cluster"), empty(INVALID_BACKEND_CLUSTER)])
-                .collect(),
-            secrets: resources.messages().unwrap(),
-        }),
-        ..Default::default()
-    }
+    let (xds, admin) = (ServiceAddress::Unix("xds.sock".into()), Endpoint::Unix("admin.sock".into()));
+    let mut bootstrap = bootstrap::bootstrap(&xds, &admin);
+    bootstrap.node = Some(Node { id: "test".into(), cluster: "test".into(), ..Default::default() });
+    let fixed = bootstrap.static_resources.get_or_insert_default();
+    fixed.listeners.extend(listeners.into_iter().map(|listener| with_routes(listener, &routes)));
+    fixed.clusters.extend(clusters.into_iter().map(|cluster| with_endpoints(cluster, &endpoints)).chain([missing]));
+    fixed.secrets = resources.messages().unwrap();
+    bootstrap
 }
 
 fn with_routes(mut listener: Listener, routes: &[RouteConfiguration]) -> Listener {

@@ -10,7 +10,9 @@ use envoy_types::pb::{
                 CircuitBreakers, Cluster,
                 circuit_breakers::{Thresholds, thresholds},
             },
-            core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions},
+            core::v3::{
+                Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions, KeepaliveSettings,
+            },
         },
         extensions::upstreams::http::v3::{
             HttpProtocolOptions,
@@ -25,7 +27,7 @@ use envoy_types::pb::{
 
 use crate::{
     ir::Traffic,
-    xds::value::{any, duration, uint32},
+    xds::value::{any, duration, millis, uint32},
 };
 
 const HTTP_PROTOCOL_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -115,6 +117,14 @@ fn protocol_options(common: Option<CommonOptions>, protocol: ProtocolConfig) -> 
 /// HTTP/2 towards the hosts, whatever the client speaks.
 pub(crate) fn http2() -> HashMap<String, Any> {
     protocol_options(None, ProtocolConfig::Http2ProtocolOptions(http2_windows()))
+}
+
+/// The same for a connection that stays open for ever: a peer that does not answer pings is gone.
+pub(crate) fn http2_with_keepalive() -> HashMap<String, Any> {
+    let keepalive =
+        KeepaliveSettings { interval: Some(millis(30_000)), timeout: Some(millis(5_000)), ..Default::default() };
+    let http2 = Http2ProtocolOptions { connection_keepalive: Some(keepalive), ..http2_windows() };
+    protocol_options(None, ProtocolConfig::Http2ProtocolOptions(http2))
 }
 
 /// Flow control windows that bound the memory of one connection: 64 KiB for a stream, 1 MiB for all.

@@ -76,7 +76,7 @@ impl Filter for ExtAuthz {
         for (security, ext_auth) in own(port).into_values() {
             let metadata = metadata::of(&security.policy, None, &BTreeMap::new());
             let settings = backend_settings(security).cloned().unwrap_or_default();
-            cluster::add_grpc(resources, &ext_auth.destination, &metadata, &settings);
+            cluster::add_grpc(resources, &ext_auth.destination, Some(&metadata), &settings);
         }
     }
 }

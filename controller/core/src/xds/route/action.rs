@@ -46,8 +46,7 @@ fn forward(route: &HttpRoute, destination: &Destination) -> RouteAction {
     } else {
         action.cluster_specifier = Some(ClusterSpecifier::Cluster(destination.name.clone()));
     }
-    // An upgrade is HTTP/1.1 only, so a backend that speaks HTTP/2 cannot take it.
-    if destination.backends.iter().all(|backend| !backend.h2c) {
+    if route.route.kind != "GRPCRoute" {
         action.upgrade_configs = vec![UpgradeConfig { upgrade_type: "websocket".into(), ..Default::default() }];
     }
     if let Some(rewrite) = &route.rewrite {
