@@ -16,6 +16,7 @@ use tokio::process::{Child, Command};
 use crate::error::chain;
 
 pub mod child;
+mod drain;
 
 /// Where `make` puts Envoy, below the working directory.
 const TOOLS: &str = ".tools/envoy";
@@ -25,7 +26,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// An Envoy that ran this long was healthy, and the pauses start over.
 const HEALTHY: Duration = Duration::from_secs(30);
-/// How long Envoy may take to end after SIGTERM.
+/// How long requests in flight may take when Envoy has to end, and then Envoy itself.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Why there is no Envoy.
@@ -69,6 +70,8 @@ pub struct Launch {
     pub node: String,
     /// The bootstrap configuration's file.
     pub bootstrap: PathBuf,
+    /// The socket of its admin interface, as the bootstrap says.
+    pub admin: PathBuf,
     /// Where its output goes; the controller's standard error when there is none.
     pub log: Option<File>,
 }
@@ -101,7 +104,7 @@ impl Launch {
                     started(envoy.id());
                     tokio::select! {
                         status = envoy.wait() => tracing::error!("{}", died(&self.key, status, pause)),
-                        () = stop.clone().wait() => return terminate(envoy).await,
+                        () = stop.clone().wait() => return self.end(envoy).await,
                     }
                     started(None);
                 }
@@ -116,23 +119,28 @@ impl Launch {
             }
         }
     }
+
+    /// Lets requests in flight finish, asks Envoy to end, and kills it when it does not.
+    async fn end(&self, mut envoy: Child) {
+        match tokio::time::timeout(GRACE, drain::requests(&self.admin)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(gateway = self.key, "draining Envoy: {error}"),
+            Err(_) => tracing::warn!(gateway = self.key, "requests take too long and are cut off"),
+        }
+        let pid = envoy.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended by itself.
+            let _ = kill_process(pid, rustix::process::Signal::TERM);
+        }
+        if tokio::time::timeout(GRACE, envoy.wait()).await.is_err() {
+            tracing::warn!(gateway = self.key, "Envoy does not end on SIGTERM and is killed");
+            // Dropping it kills it as well.
+            let _ = envoy.kill().await;
+        }
+    }
 }
 
 fn died(key: &str, status: io::Result<ExitStatus>, pause: Duration) -> String {
     let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
     format!("the Envoy of Gateway {key} has ended ({status}); it is started again in {} ms", pause.as_millis())
-}
-
-/// Asks Envoy to end, and kills it when it does not.
-async fn terminate(mut envoy: Child) {
-    let pid = envoy.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if let Some(pid) = pid {
-        // It may have ended by itself.
-        let _ = kill_process(pid, rustix::process::Signal::TERM);
-    }
-    if tokio::time::timeout(GRACE, envoy.wait()).await.is_err() {
-        tracing::warn!("an Envoy does not end on SIGTERM and is killed");
-        // Dropping it kills it as well.
-        let _ = envoy.kill().await;
-    }
 }

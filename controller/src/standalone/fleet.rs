@@ -75,7 +75,8 @@ impl Fleet {
         fs::write(&bootstrap, self.bootstrap(&admin)?)?;
         let open = |path: &PathBuf| OpenOptions::new().create(true).append(true).open(path);
         let log = self.log.as_ref().map(open).transpose()?;
-        Ok(Launch { program: self.program.clone(), key: key.to_owned(), node: format!("{name}-0"), bootstrap, log })
+        let (program, key, node) = (self.program.clone(), key.to_owned(), format!("{name}-0"));
+        Ok(Launch { program, key, node, bootstrap, admin, log })
     }
 
     fn bootstrap(&self, admin: &Path) -> io::Result<Vec<u8>> {
