@@ -12,12 +12,14 @@ mod listener;
 mod matcher;
 mod metadata;
 pub mod name;
+mod rate_limit;
 mod ready;
 mod resources;
 mod route;
 mod service;
 mod value;
 
+pub(crate) use rate_limit::configs as rate_limits;
 pub use resources::{Named, Resource, Resources, Type};
 
 use resources::hash;

@@ -15,7 +15,7 @@ mod traffic;
 use std::collections::BTreeMap;
 
 use super::{Report, inputs::Inputs};
-use crate::ir;
+use crate::{ir, xds};
 
 /// Which policy of one kind is in force on one route of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,5 +49,6 @@ pub(super) fn apply(inputs: &Inputs<'_>, proxies: &mut [ir::Proxy], report: &mut
     let mut security = security::Kind { inputs, auth_policies: BTreeMap::new() };
     let mut decisions = attachment::attach(&mut traffic, inputs, proxies, report);
     decisions.extend(attachment::attach(&mut security, inputs, proxies, report));
-    Outcome { rate_limits: Vec::new(), auth_policies: security.auth_policies.into_values().collect(), decisions }
+    let rate_limits = xds::rate_limits(proxies);
+    Outcome { rate_limits, auth_policies: security.auth_policies.into_values().collect(), decisions }
 }

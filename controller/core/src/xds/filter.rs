@@ -16,6 +16,8 @@ mod ext_authz;
 mod fault;
 mod grpc;
 mod jwt_authn;
+mod local_ratelimit;
+mod ratelimit;
 mod rbac;
 mod router;
 
@@ -42,6 +44,8 @@ pub(crate) const FILTERS: &[&dyn Filter] = &[
     &ext_authz::ExtAuthz,
     &jwt_authn::JwtAuthn,
     &rbac::Rbac,
+    &local_ratelimit::LocalRatelimit,
+    &ratelimit::Ratelimit,
     &grpc::Web,
     &grpc::Stats,
     &router::Router,

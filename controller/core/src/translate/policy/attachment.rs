@@ -137,13 +137,12 @@ impl<K: Kind> Attachment<'_, '_, K> {
             return;
         }
         let merge_type = self.policies[policy].merge_type.filter(|_| target.level() <= Level::Route);
-        let references = if let Some(merge_type) = merge_type {
-            self.apply_merged(policy, target, merge_type)
+        if let Some(merge_type) = merge_type {
+            self.apply_merged(policy, target, merge_type);
         } else {
-            self.note_override(target);
             self.apply(policy, None, &self.topology.places(target), target, &references);
-            references
-        };
+        }
+        self.note_override(target);
         self.policies[policy].ancestors.accept(&references);
         self.warn(policy, &references);
         self.report_override(policy, target, &references);
@@ -159,29 +158,23 @@ impl<K: Kind> Attachment<'_, '_, K> {
         Some(parents.map(|parent| ancestors::reference(&parent.gateway, parent.section.as_deref())).collect())
     }
 
-    /// Merges a route's policy with that of each listener or Gateway that the route is attached to.
-    fn apply_merged(&mut self, policy: usize, target: &Target, merge_type: MergeType) -> Vec<ParentReference> {
-        let mut references = Vec::new();
+    /// Merges a route's policy with that of each listener or Gateway that the route is attached to. What comes of it is
+    /// said about the listener, even where the route's parentRef names none.
+    fn apply_merged(&mut self, policy: usize, target: &Target, merge_type: MergeType) {
         for (gateway, section, places) in self.topology.places_by_listener(target) {
             let reference = [ancestors::reference(&gateway, Some(&section))];
             let listener = Target { object: gateway.clone(), section: Some(section) };
             let whole = Target { object: gateway, section: None };
             let parent = self.holders.get(&listener).or_else(|| self.holders.get(&whole)).copied();
             let applied = self.apply(policy, parent.map(|parent| (parent, merge_type)), &places, target, &reference);
-            match parent {
-                Some(parent) if applied => {
-                    let message = format!("Merged with policy {}", self.full_name(parent));
-                    self.set(policy, &reference, "Merged", true, "Merged", &message);
-                    let route = format!("{}/{}", target.object.namespace, target.object.name);
-                    self.merged.entry(parent).or_default().insert(route);
-                    self.candidates.merge(&places, &self.policies[policy].object, &self.policies[parent].object);
-                }
-                _ => {}
+            if let Some(parent) = parent.filter(|_| applied) {
+                let message = format!("Merged with policy {}", self.full_name(parent));
+                self.set(policy, &reference, "Merged", true, "Merged", &message);
+                let route = format!("{}/{}", target.object.namespace, target.object.name);
+                self.merged.entry(parent).or_default().insert(route);
+                self.candidates.merge(&places, &self.policies[policy].object, &self.policies[parent].object);
             }
-            references.extend(reference);
         }
-        self.note_override(target);
-        references
     }
 
     /// Puts the policy on the routes that have none yet; whether it is free of errors.

@@ -73,8 +73,9 @@ impl kind::Kind for Kind<'_, '_> {
             Ok(effective) => effective,
             Err(message) => return Resolution { effective: None, errors: vec![message] },
         };
+        let unsupported = spec.unsupported.keys();
         let mut errors: Vec<_> =
-            spec.unsupported.keys().map(|field| format!("spec.{field} is not supported yet")).collect();
+            unsupported.map(|field| format!("the field spec.{field} is not supported yet")).collect();
         if let Some(cors) = &spec.cors {
             cors::check(cors, &mut errors);
         }

@@ -116,6 +116,9 @@ fn check_local(local: &LocalRateLimit, errors: &mut Vec<String>) {
             errors
                 .push(format!("{field}.limit.unit must be a multiple of the unit of the rule without clientSelectors"));
         }
+        if rule.limit.requests == 0 {
+            errors.push(format!("{field}.limit.requests must be at least 1, for Envoy has no bucket without tokens"));
+        }
         if rule.limit.from_metadata.is_some() {
             errors.push(format!("{field}.limit.fromMetadata is for global rate limits only"));
         }

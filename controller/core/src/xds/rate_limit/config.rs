@@ -1,0 +1,61 @@
+//! What `ratelimit` must count.
+
+use std::collections::BTreeMap;
+
+use controller_api::rate_limit::{RateLimitRule, RateLimitUnit};
+use envoy_types::pb::ratelimit::config::ratelimit::v3::{
+    RateLimitConfig, RateLimitDescriptor, RateLimitPolicy, RateLimitUnit as Unit,
+};
+
+use super::{Limit, global};
+use crate::ir::Proxy;
+
+/// One for each domain. A shared rule is there once, however many Gateways carry it.
+pub(crate) fn configs(proxies: &[Proxy]) -> Vec<RateLimitConfig> {
+    let mut domains: BTreeMap<String, Vec<RateLimitDescriptor>> = BTreeMap::new();
+    let listeners = proxies.iter().flat_map(|proxy| &proxy.http);
+    for (listener, route) in listeners.flat_map(|listener| listener.routes.iter().map(move |route| (listener, route))) {
+        for limit in global(listener, route) {
+            insert(domains.entry(limit.domain.clone()).or_default(), &limit);
+        }
+    }
+    let config = |(domain, descriptors): (String, _)| RateLimitConfig { name: domain.clone(), domain, descriptors };
+    domains.into_iter().map(config).collect()
+}
+
+fn insert(mut level: &mut Vec<RateLimitDescriptor>, limit: &Limit<'_>) {
+    let root = (limit.root.as_str(), limit.root.as_str());
+    level = &mut descend(level, root).descriptors;
+    let Some((leaf, links)) = limit.links.split_last() else { return };
+    let shadow_mode = limit.rule.shadow_mode == Some(true);
+    for link in links {
+        let descriptor = descend(level, (&link.key, link.value.as_deref().unwrap_or_default()));
+        descriptor.shadow_mode = shadow_mode;
+        level = &mut descriptor.descriptors;
+    }
+    let descriptor = descend(level, (&leaf.key, leaf.value.as_deref().unwrap_or_default()));
+    descriptor.shadow_mode = shadow_mode;
+    descriptor.rate_limit = Some(policy(limit.rule));
+}
+
+/// The descriptor with this key and value, which is added where there is none.
+fn descend<'d>(level: &'d mut Vec<RateLimitDescriptor>, (key, value): (&str, &str)) -> &'d mut RateLimitDescriptor {
+    let index = level.iter().position(|known| known.key == key && known.value == value).unwrap_or_else(|| {
+        level.push(RateLimitDescriptor { key: key.to_owned(), value: value.to_owned(), ..Default::default() });
+        level.len() - 1
+    });
+    &mut level[index]
+}
+
+fn policy(rule: &RateLimitRule) -> RateLimitPolicy {
+    let unit = match rule.limit.unit {
+        RateLimitUnit::Second => Unit::Second,
+        RateLimitUnit::Minute => Unit::Minute,
+        RateLimitUnit::Hour => Unit::Hour,
+        RateLimitUnit::Day => Unit::Day,
+        RateLimitUnit::Week => Unit::Week,
+        RateLimitUnit::Month => Unit::Month,
+        RateLimitUnit::Year => Unit::Year,
+    };
+    RateLimitPolicy { unit: unit.into(), requests_per_unit: rule.limit.requests, ..Default::default() }
+}
