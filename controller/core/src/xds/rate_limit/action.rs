@@ -50,7 +50,9 @@ pub(crate) fn rate_limits(root: Option<&str>, links: &[Link], rule: &RateLimitRu
     for link in links {
         chains = chains
             .iter()
-            .flat_map(|chain| link.actions.iter().map(|action| [chain.as_slice(), &[action.clone()]].concat()))
+            .flat_map(|chain| {
+                link.actions.iter().map(|action| [chain.as_slice(), std::slice::from_ref(action)].concat())
+            })
             .collect();
     }
     let cost = rule.cost.as_ref();

@@ -6,7 +6,7 @@ use controller_api::security_policy::{
     SecurityPolicySpec,
     jwt::{Jwt, JwtProvider, LocalJwks, LocalJwksType},
 };
-use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde_json::Value;
 
 use super::Layers;
@@ -80,9 +80,10 @@ fn check(text: &str) -> Result<(), String> {
     let Some(keys) = set.get("keys").and_then(Value::as_array) else { return Err("it has no list of keys".into()) };
     let mut first_error = "its list of keys is empty".to_owned();
     for (index, key) in keys.iter().enumerate() {
-        match serde_json::from_value::<Jwk>(key.clone()) {
+        let key = serde_json::from_value::<Jwk>(key.clone()).map_err(|error| error.to_string());
+        match key.and_then(|key| DecodingKey::from_jwk(&key).map_err(|error| error.to_string())) {
             Ok(_) => return Ok(()),
-            Err(error) if index == 0 => first_error = error.to_string(),
+            Err(error) if index == 0 => first_error = format!("its first key: {error}"),
             Err(_) => {}
         }
     }
