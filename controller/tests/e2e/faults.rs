@@ -32,10 +32,11 @@ async fn requests_flow_while_redis_is_away_and_are_limited_when_it_is_back() {
     redis.kill();
     // The default is to let requests pass when nobody can count them.
     eventually("a request passes", async || (status().await == 200).then_some(())).await;
-    gateway.logs(&["WARN"]).await;
+    gateway.logs(&["counter store fails", "Redis"]).await;
 
     redis.restart().await;
     eventually("limits are back", async || (status().await == 429).then_some(())).await;
+    gateway.logs(&["counter store answers again"]).await;
     gateway.stop().await;
 }
 
