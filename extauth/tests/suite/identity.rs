@@ -70,6 +70,14 @@ fn k7_a_cookie_that_cannot_be_cut_out_takes_all_cookies_along() {
 }
 
 #[test]
+fn the_client_may_take_the_place_of_its_key() {
+    let keys = ApiKey { client_header: Some("x-api-key".into()), ..api_keys(vec![key("a-key", "acme")]) };
+    let answer = Service::new(vec![Method::ApiKey(keys)]).ask(&request(&[("x-api-key", "a-key")]));
+    assert_eq!(answer.set["x-api-key"], "acme");
+    assert!(!answer.removes("x-api-key"), "Envoy removes last: it would remove what was set");
+}
+
+#[test]
 fn k7_a_key_is_stripped_even_when_a_token_decides() {
     let issuer = Issuer::new("EdDSA");
     let token = format!("Bearer {}", issuer.token(json!({})));
