@@ -1,6 +1,6 @@
 //! `HTTPRoute`: where they attach and what their status says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gateway_api::apis::experimental::httproutes::{HttpRoute as Object, HttpRouteParentRefs as ParentRef};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ pub(super) fn attach(inputs: &Inputs<'_>, gateways: &mut BTreeMap<Key, Gateway<'
         if ours.peek().is_none() {
             continue;
         }
-        let route = Route::read(inputs, &reference, object);
+        let mut route = Route::read(inputs, &reference, object);
         let mut statuses: Vec<Value> = Vec::new();
         for parent in object.spec.parent_refs.iter().flatten() {
             let Some(gateway) = attachment::gateway(gateways, parent, namespace) else { continue };
@@ -59,6 +59,8 @@ struct Route<'s> {
     /// Indices of rules that cannot be accepted.
     unaccepted: Vec<usize>,
     metadata: BTreeMap<String, String>,
+    /// Names of the listeners that have it already: two parentRefs may lead to the same one.
+    attached: BTreeSet<String>,
 }
 
 /// Annotations below this prefix go into Envoy's metadata.
@@ -87,11 +89,19 @@ impl<'s> Route<'s> {
         let annotations = object.metadata.annotations.iter().flatten();
         let metadata = annotations
             .filter_map(|(key, value)| key.strip_prefix(ANNOTATION_PREFIX).map(|key| (key.to_owned(), value.clone())));
-        Self { reference, hostnames, rules, faults, unaccepted, metadata: metadata.collect() }
+        Self {
+            reference,
+            hostnames,
+            rules,
+            faults,
+            unaccepted,
+            metadata: metadata.collect(),
+            attached: BTreeSet::new(),
+        }
     }
 
     /// Attaches to the listeners that `parent` names; the conditions are those of this parent.
-    fn attach(&self, inputs: &Inputs<'_>, gateway: &mut Gateway<'_>, parent: &ParentRef) -> Conditions {
+    fn attach(&mut self, inputs: &Inputs<'_>, gateway: &mut Gateway<'_>, parent: &ParentRef) -> Conditions {
         let mut conditions = Conditions::default();
         let kind = self.reference.kind;
         let refused = match attachment::listeners(inputs, gateway, parent, kind, &self.reference.namespace) {
@@ -131,11 +141,14 @@ impl<'s> Route<'s> {
     }
 
     /// Adds the routes for every host that it shares with a listener; whether there is any such host.
-    fn attach_to(&self, gateway: &mut Gateway<'_>, index: usize) -> bool {
+    fn attach_to(&mut self, gateway: &mut Gateway<'_>, index: usize) -> bool {
         let Some(listener) = gateway.listeners.get(index) else { return false };
         let hosts = hostname::meet(&self.hostnames, listener.hostname(), &gateway.neighbours(index));
         if hosts.is_empty() {
             return false;
+        }
+        if !self.attached.insert(format!("{}/{}", gateway.proxy.key, listener.spec.name)) {
+            return true;
         }
         let http = listener.http;
         if let Some(listener) = gateway.listeners.get_mut(index) {
@@ -153,10 +166,6 @@ impl<'s> Route<'s> {
         for rule in &self.rules {
             for (index, matches) in &rule.matches {
                 let name = name::route(&rule.destination, *index, host);
-                // Two parentRefs may lead to the same listener.
-                if listener.routes.iter().rev().any(|known| known.name == name) {
-                    continue;
-                }
                 listener.routes.push(HttpRoute {
                     name,
                     route: self.reference.clone(),
