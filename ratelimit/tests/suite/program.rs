@@ -51,7 +51,7 @@ impl Program {
                 return program;
             }
         }
-        panic!("the program does not start; its last line is on stderr");
+        panic!("the program does not start");
     }
 
     fn spawn(arguments: &[&str]) -> Self {
@@ -67,6 +67,7 @@ impl Program {
             .args(["--prometheus-addr", &format!("127.0.0.1:{metrics}"), "--log-level", "error", "--runtime-root"])
             .arg(dir.path())
             .args(arguments)
+            .stderr(fs::File::create(dir.path().join("log")).unwrap())
             .spawn()
             .unwrap();
         Self { process, dir, grpc, http, debug, metrics }
@@ -181,6 +182,20 @@ async fn starts_without_a_configuration_and_takes_it_up() {
     fs::rename(program.dir.path().join("config"), program.dir.path().join("later")).unwrap();
     until("the configuration", || !fetch(program.debug, "GET", "/rlconfig", "").1.is_empty());
     assert!(ask(&mut client, "joe").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_file_is_reported_and_changes_nothing() {
+    let program = Program::start(&[]);
+    let rules = || fetch(program.debug, "GET", "/rlconfig", "").1;
+    let before = rules();
+    fs::write(program.dir.path().join("config/bad.yaml"), "domain: bad\nnonsense: 1\n").unwrap();
+    let errors = || fetch(program.metrics, "GET", "/metrics", "").1.contains("ratelimit_service_config_load_error 1");
+    until("the error's count", errors);
+    let log = || fs::read_to_string(program.dir.path().join("log")).unwrap();
+    until("the error's line", || log().contains("bad.yaml:2:1: unknown field `nonsense`"));
+    assert_eq!(rules(), before);
+    assert!(ask(&mut program.client().await, "joe").await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
