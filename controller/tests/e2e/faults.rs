@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use tokio::{io::AsyncWriteExt, net::TcpListener};
+
 use crate::redis::Redis;
 use crate::standalone::{Manifests, Standalone};
 use crate::tool::{self, eventually};
@@ -17,6 +19,32 @@ async fn an_envoy_that_is_killed_is_started_again() {
     gateway.answers(WWW, "/", 200).await;
     assert_eq!(gateway.envoy(), Some(second));
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_controller_that_is_killed_leaves_no_envoy_behind() {
+    let gateway = Standalone::start(Manifests::of("quickstart")).await;
+    gateway.answers(WWW, "/", 200).await;
+    gateway.kill().await;
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_answered_when_the_controller_ends() {
+    let manifests = Manifests::of("quickstart");
+    let backend = TcpListener::bind((manifests.address(), 0)).await.unwrap();
+    let port = backend.local_addr().unwrap().port();
+    manifests.replace("backend.yaml", "port: 3000\n    protocol", &format!("port: {port}\n    protocol"));
+    let gateway = Standalone::start(manifests).await;
+    let end_before_the_answer = async {
+        let (mut connection, _) = backend.accept().await.unwrap();
+        connection.readable().await.unwrap();
+        gateway.terminate();
+        gateway.logs(&["draining"]).await;
+        connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate").await.unwrap();
+        connection
+    };
+    let (answer, _connection) = tokio::join!(gateway.get(WWW, "/", &[]), end_before_the_answer);
+    assert_eq!((answer.status, answer.body.as_str()), (200, "late"));
 }
 
 #[tokio::test]

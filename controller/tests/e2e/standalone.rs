@@ -173,6 +173,23 @@ impl Standalone {
         .await
     }
 
+    /// SIGTERM, and no waiting.
+    pub(crate) fn terminate(&self) {
+        assert!(tool::signal("TERM", self.controller.id()));
+    }
+
+    /// SIGKILL; the Envoys must go with it.
+    pub(crate) async fn kill(mut self) {
+        let envoys: Vec<u32> = self.envoy().into_iter().collect();
+        assert!(!envoys.is_empty());
+        assert!(tool::signal("KILL", self.controller.id()));
+        self.controller.wait().unwrap();
+        eventually("the Envoys have ended", async || {
+            envoys.iter().all(|envoy| !tool::is_running(*envoy)).then_some(())
+        })
+        .await;
+    }
+
     /// SIGTERM; whether it ended with status 0 and took its Envoy along.
     pub(crate) async fn stop(mut self) {
         let envoys: Vec<u32> = self.envoy().into_iter().collect();

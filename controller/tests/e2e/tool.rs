@@ -29,6 +29,12 @@ pub(crate) fn signal(name: &str, pid: u32) -> bool {
     Command::new("sh").args(["-c", &kill]).status().unwrap().success()
 }
 
+/// There is such a process, and it is more than an exit status that nobody has asked for.
+pub(crate) fn is_running(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
 /// Tries until `attempt` yields something; fails with `what` when it takes too long.
 pub(crate) async fn eventually<T>(what: &str, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
