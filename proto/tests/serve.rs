@@ -18,6 +18,7 @@ use proto::drain::{self, Signal, Trigger};
 use proto::readiness::Readiness;
 use proto::serve::{Address, Error, Grpc, Limits, Listener};
 use proto::{health, reflection};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::runtime;
 use tokio::sync::Semaphore;
@@ -231,6 +232,53 @@ async fn headers_beyond_the_limit_are_refused_and_the_connection_lives() {
     assert_eq!(response.await.map_or(431, |response| response.status().as_u16()), 431);
     connection = connection.ready().await.unwrap();
     assert_eq!(call(&mut connection, "").0.await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_flood_of_resets_leaves_other_connections_alone() {
+    let server = Server::start(|grpc| grpc, gated(Gate::open()));
+    let flood = tokio::spawn({
+        let address = server.address;
+        async move {
+            let mut connection = connect(address).await;
+            for _ in 0..5000 {
+                let Ok(ready) = connection.ready().await else { return };
+                connection = ready;
+                let (_, mut stream) = call(&mut connection, "");
+                stream.send_reset(h2::Reason::CANCEL);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let mut innocent = connect(server.address).await;
+    while !flood.is_finished() {
+        assert_eq!(call(&mut innocent, "").0.await.unwrap().status(), 200);
+    }
+    flood.await.unwrap();
+}
+
+#[tokio::test]
+async fn headers_without_end_close_the_connection() {
+    const HEADERS: u8 = 1;
+    const CONTINUATION: u8 = 9;
+    let server = Server::start(|grpc| grpc, gated(Gate::open()));
+    let mut socket = TcpStream::connect(server.address).await.unwrap();
+    let frame = |kind: u8, stream: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, 0, 0, 0, 0, stream], payload].concat()
+    };
+    // The preface, empty settings, and a request that never says END_HEADERS.
+    socket.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    socket.write_all(&frame(4, 0, &[])).await.unwrap();
+    socket.write_all(&frame(HEADERS, 1, &[])).await.unwrap();
+    // `a: b`, as a literal that is not indexed (RFC 7541, section 6.2.2).
+    let more = frame(CONTINUATION, 1, &b"\x00\x01a\x01b".repeat(3200));
+    for _ in 0..1000 {
+        if socket.write_all(&more).await.is_err() {
+            return;
+        }
+    }
+    panic!("16 MB of headers were taken");
 }
 
 /// Stalls the server, sends 200 requests and resets them all, and one more that must be answered.
