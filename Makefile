@@ -17,7 +17,7 @@ demo: cargo ## The quickstart on a real Envoy, told in a dozen requests; stays u
 	@deploy/dev/envoy.sh
 	@echo '==> building the controller (release mode)' >&2
 	@cargo build --release --locked --package controller
-	@exec python3 deploy/dev/demo.py $(abspath $(target))/release/controller $(DEMO)
+	@ENVOY=$(CURDIR)/.tools/envoy exec python3 deploy/dev/demo.py $(abspath $(target))/release/controller $(DEMO)
 
 test: cargo ## Formatting, lints and all tests, with a real Envoy and a real Redis
 	@deploy/dev/envoy.sh
@@ -27,7 +27,7 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy and a real Red
 	@echo '==> lints' >&2
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo '==> tests' >&2
-	@cargo test --workspace --locked --no-fail-fast
+	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server cargo test --workspace --locked --no-fail-fast
 
 fmt: ## Formats the code
 	@cargo fmt --all
