@@ -452,3 +452,68 @@ proptest! {
         prop_assert_eq!(&winner.policy.name, expected.0);
     }
 }
+
+#[test]
+fn a_shared_limit_is_counted_once_however_many_gateways_carry_it() {
+    let spec = "rateLimit: {global: {rules: [{limit: {requests: 7, unit: Hour}, shared: true}, \
+                {limit: {requests: 1, unit: Hour}}]}}";
+    let translation = translated([traffic("limits", &format!("{}, {spec}", target("HTTPRoute", "app", "one")))]);
+    let domains: Vec<_> = translation.rate_limits.iter().map(|config| config.domain.as_str()).collect();
+    assert_eq!(domains, ["default/gw/a", "default/gw/b", "default/limits", "default/other/a"]);
+    let shared = translation.rate_limits.iter().find(|config| config.domain == "default/limits").unwrap();
+    let [rule] = shared.descriptors.as_slice() else { panic!("one rule") };
+    assert_eq!(rule.key, "default/limits/rule/0");
+    assert_eq!(rule.descriptors[0].rate_limit.as_ref().unwrap().requests_per_unit, 7);
+}
+
+#[test]
+fn two_limits_on_the_same_addresses_both_hold() {
+    let rule = |requests| {
+        format!(
+            "{{clientSelectors: [{{sourceCIDR: {{value: 10.0.0.0/8}}}}], limit: {{requests: {requests}, unit: Hour}}}}"
+        )
+    };
+    let spec = format!("rateLimit: {{global: {{rules: [{}, {}]}}}}", rule(5), rule(9));
+    let translation = translated([traffic("limits", &format!("{}, {spec}", target("HTTPRoute", "plain", "")))]);
+    let limits: Vec<_> = translation.rate_limits[0].descriptors[0]
+        .descriptors
+        .iter()
+        .map(|limit| (limit.key.as_str(), limit.rate_limit.as_ref().unwrap().requests_per_unit))
+        .collect();
+    assert_eq!(limits, [("masked_remote_address", 5), ("rule-1-masked_remote_address", 9)]);
+}
+
+#[test]
+fn settings_of_a_merge_come_from_whoever_made_them() {
+    let other_namespace = |mut policy: Value| {
+        policy["metadata"]["namespace"] = json!("infra");
+        policy
+    };
+    let gateway = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+        "metadata": {"name": "gw", "namespace": "infra"},
+        "spec": {"gatewayClassName": "eg", "listeners": [{"name": "a", "port": 80, "protocol": "HTTP",
+            "allowedRoutes": {"namespaces": {"from": "All"}}}]}});
+    let route_object = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+        "metadata": {"name": "merged", "namespace": "default"},
+        "spec": {"parentRefs": [{"name": "gw", "namespace": "infra"}],
+            "rules": [{"backendRefs": [{"name": "svc", "port": 80}]}]}});
+    let keys = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "infra"},
+        "stringData": {"bob": "secret-of-bob"}});
+    let parent = "apiKeyAuth: {credentialRefs: [{name: keys}], extractFrom: [{headers: [x-api-key]}]}";
+    let translation = translated([
+        gateway,
+        route_object,
+        keys,
+        other_namespace(security("parent", &format!("{}, {parent}", target("Gateway", "gw", "")))),
+        security(
+            "child",
+            &format!("{}, mergeType: StrategicMerge, cors: {{allowOrigins: ['*']}}", target("HTTPRoute", "merged", "")),
+        ),
+    ]);
+    let merged = route(&translation, "infra/gw/a", "httproute/default/merged").security.clone().unwrap();
+    assert_eq!(merged.policy.name, "child");
+    assert!(merged.spec.cors.is_some());
+    assert_eq!(merged.auth_policy.as_deref(), Some("securitypolicy/infra/parent"));
+    let clients = serde_json::to_value(&translation.auth_policies).unwrap();
+    assert_eq!(clients[0]["methods"][0]["apiKey"]["keys"][0]["client"], "bob", "the Secret beside the parent");
+}

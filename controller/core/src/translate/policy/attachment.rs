@@ -297,7 +297,8 @@ impl<K: Kind> Attachment<'_, '_, K> {
 
     /// The sections of `object`, as far as they exist, that have a policy of their own.
     fn sections_held(&self, object: &ObjectRef) -> BTreeSet<String> {
-        let held = self.holders.keys().filter(|target| target.object == *object && target.section.is_some());
+        let whole = Target { object: object.clone(), section: None };
+        let held = self.holders.range(whole..).map(|(target, _)| target).take_while(|target| target.object == *object);
         let known = held.filter(|target| self.topology.check_section(target).is_ok());
         known.filter_map(|target| target.section.clone()).collect()
     }

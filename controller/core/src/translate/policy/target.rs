@@ -1,6 +1,6 @@
 //! What a policy applies to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use controller_api::policy::{
     LabelSelectorRequirement, NamespacesFrom, PolicyTargets, TargetNamespaces, TargetSelector,
@@ -87,13 +87,8 @@ pub(super) fn expand(inputs: &Inputs<'_>, policy: &ObjectRef, targets: &PolicyTa
         let object = ObjectRef { kind, namespace: policy.namespace.clone(), name: target.name.clone() };
         Some(Target { object, section })
     });
-    let mut all: Vec<Target> = Vec::new();
-    for target in found.into_iter().map(|(_, target)| target).chain(named) {
-        if !all.contains(&target) {
-            all.push(target);
-        }
-    }
-    all
+    let mut seen = BTreeSet::new();
+    found.into_iter().map(|(_, target)| target).chain(named).filter(|target| seen.insert(target.clone())).collect()
 }
 
 fn select(inputs: &Inputs<'_>, policy: &ObjectRef, selector: &TargetSelector) -> Vec<(Option<Time>, Target)> {

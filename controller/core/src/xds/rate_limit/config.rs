@@ -12,39 +12,47 @@ use crate::ir::Proxy;
 
 /// One for each domain. A shared rule is there once, however many Gateways carry it.
 pub(crate) fn configs(proxies: &[Proxy]) -> Vec<RateLimitConfig> {
-    let mut domains: BTreeMap<String, Vec<RateLimitDescriptor>> = BTreeMap::new();
+    let mut domains: BTreeMap<String, BTreeMap<String, RateLimitDescriptor>> = BTreeMap::new();
     let listeners = proxies.iter().flat_map(|proxy| &proxy.http);
     for (listener, route) in listeners.flat_map(|listener| listener.routes.iter().map(move |route| (listener, route))) {
         for limit in global(listener, route) {
-            insert(domains.entry(limit.domain.clone()).or_default(), &limit);
+            let roots = domains.entry(limit.domain.clone()).or_default();
+            let root = roots.entry(limit.root.clone()).or_insert_with(|| descriptor(&limit.root, &limit.root));
+            insert(&mut root.descriptors, &limit);
         }
     }
-    let config = |(domain, descriptors): (String, _)| RateLimitConfig { name: domain.clone(), domain, descriptors };
+    let config = |(domain, roots): (String, BTreeMap<_, _>)| RateLimitConfig {
+        name: domain.clone(),
+        domain,
+        descriptors: roots.into_values().collect(),
+    };
     domains.into_iter().map(config).collect()
 }
 
 fn insert(mut level: &mut Vec<RateLimitDescriptor>, limit: &Limit<'_>) {
-    let root = (limit.root.as_str(), limit.root.as_str());
-    level = &mut descend(level, root).descriptors;
     let Some((leaf, links)) = limit.links.split_last() else { return };
     let shadow_mode = limit.rule.shadow_mode == Some(true);
     for link in links {
-        let descriptor = descend(level, (&link.key, link.value.as_deref().unwrap_or_default()));
-        descriptor.shadow_mode = shadow_mode;
-        level = &mut descriptor.descriptors;
+        let inner = descend(level, (&link.key, link.value.as_deref().unwrap_or_default()));
+        inner.shadow_mode = shadow_mode;
+        level = &mut inner.descriptors;
     }
-    let descriptor = descend(level, (&leaf.key, leaf.value.as_deref().unwrap_or_default()));
-    descriptor.shadow_mode = shadow_mode;
-    descriptor.rate_limit = Some(policy(limit.rule));
+    let leaf = descend(level, (&leaf.key, leaf.value.as_deref().unwrap_or_default()));
+    leaf.shadow_mode = shadow_mode;
+    leaf.rate_limit = Some(policy(limit.rule));
 }
 
 /// The descriptor with this key and value, which is added where there is none.
 fn descend<'d>(level: &'d mut Vec<RateLimitDescriptor>, (key, value): (&str, &str)) -> &'d mut RateLimitDescriptor {
     let index = level.iter().position(|known| known.key == key && known.value == value).unwrap_or_else(|| {
-        level.push(RateLimitDescriptor { key: key.to_owned(), value: value.to_owned(), ..Default::default() });
+        level.push(descriptor(key, value));
         level.len() - 1
     });
     &mut level[index]
+}
+
+fn descriptor(key: &str, value: &str) -> RateLimitDescriptor {
+    RateLimitDescriptor { key: key.to_owned(), value: value.to_owned(), ..Default::default() }
 }
 
 fn policy(rule: &RateLimitRule) -> RateLimitPolicy {
