@@ -27,7 +27,11 @@ macro_rules! lenient_spec {
     ($spec:ident) => {
         impl<'de> serde::Deserialize<'de> for $spec {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let value = serde_json::Value::deserialize(deserializer)?;
+                let mut value = serde_json::Value::deserialize(deserializer)?;
+                if let Some(fields) = value.as_object_mut() {
+                    // A field without a value is one that is not there, as it is for the API server.
+                    fields.retain(|_, field| !field.is_null());
+                }
                 match $crate::lenient::read(&value, |deserializer| Self::deserialize(deserializer)) {
                     Ok(spec) => Ok(spec),
                     Err(malformed) => Ok(Self {

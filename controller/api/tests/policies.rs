@@ -89,6 +89,12 @@ fn a_field_that_cannot_be_read_leaves_a_policy_with_targets() {
 }
 
 #[test]
+fn a_field_without_a_value_is_not_there() {
+    let policy = security_policy("  targetRefs: []\n  oidc:\n  cors: ~\n");
+    assert!(policy.spec.unsupported.is_empty() && policy.spec.malformed.is_none());
+}
+
+#[test]
 fn a_policy_without_readable_targets_is_no_policy() {
     let text =
         "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: SecurityPolicy\nmetadata: {name: a}\nspec: {targetRefs: 7}";

@@ -367,6 +367,24 @@ fn two_clients_cannot_share_a_key() {
 }
 
 #[test]
+fn what_no_header_can_carry_is_refused() {
+    for (auth, key, message) in [
+        ("forwardClientIDHeader: 'x client'", "a", "forwardClientIDHeader \"x client\" is no header"),
+        ("forwardClientIDHeader: Host", "a", "forwardClientIDHeader \"Host\" is no header"),
+        ("sanitize: true", "two words", "a key for client bob that no request can carry"),
+        ("sanitize: true", "", "a key for client bob that no request can carry"),
+    ] {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "default"},
+            "stringData": {"bob": key}});
+        let spec =
+            format!("apiKeyAuth: {{credentialRefs: [{{name: keys}}], extractFrom: [{{headers: [x-key]}}], {auth}}}");
+        let translation = translated([secret, security("keys", &format!("{}, {spec}", target("Gateway", "gw", "")))]);
+        let condition = &conditions(&translation, "keys")[0];
+        assert!(condition.contains("Accepted=False/Invalid") && condition.contains(message), "{condition}");
+    }
+}
+
+#[test]
 fn limits_that_make_no_sense_are_refused() {
     for (rules, message) in [
         (

@@ -31,6 +31,11 @@ const TIER: &str = "tollgate.dev/tier";
 const LABEL: &str = "tollgate.dev/label.";
 /// Tells the upstream the client's tier.
 const TIER_HEADER: &str = "x-client-tier";
+/// Longest key that `extauth` looks at, in bytes.
+const LONGEST_KEY: usize = 512;
+/// Headers that `extauth` neither sets nor reads keys from.
+const RESERVED: [&str; 8] =
+    ["connection", "content-length", "cookie", "host", "te", "trailer", "transfer-encoding", "upgrade"];
 /// Tells the upstream one of the client's labels.
 const LABEL_HEADER: &str = "x-client-label-";
 
@@ -50,6 +55,10 @@ fn build(auth: &ApiKeyAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<P
     if from.is_empty() {
         return Err("spec.apiKeyAuth.extractFrom must not be empty".into());
     }
+    let client_header = auth.forward_client_id_header.clone().filter(|header| !header.is_empty());
+    if let Some(header) = client_header.as_ref().filter(|header| !is_header(header)) {
+        return Err(format!("spec.apiKeyAuth.forwardClientIDHeader {header:?} is no header that can be set"));
+    }
     let owner = layers.owner(|spec| api_key_auth(spec).is_some_and(|auth| !auth.credential_refs.is_empty()));
     let mut keys = Keys::default();
     for (index, reference) in auth.credential_refs.iter().enumerate() {
@@ -63,7 +72,7 @@ fn build(auth: &ApiKeyAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<P
     let method = ApiKey {
         from,
         forward: auth.sanitize != Some(true),
-        client_header: auth.forward_client_id_header.clone().filter(|header| !header.is_empty()),
+        client_header,
         // Named even when no key has a tier, for extauth removes what clients send under this name.
         tier_header: Some(TIER_HEADER.into()),
         label_headers,
@@ -78,13 +87,16 @@ fn api_key_auth(spec: &SecurityPolicySpec) -> Option<&ApiKeyAuth> {
     spec.api_key_auth.as_ref()
 }
 
-fn sources(extract: &ApiKeyExtractFrom) -> Result<Vec<Source>, &'static str> {
+fn sources(extract: &ApiKeyExtractFrom) -> Result<Vec<Source>, String> {
     let ApiKeyExtractFrom { headers, params, cookies } = extract;
     if [headers, params, cookies].iter().filter(|names| !names.is_empty()).count() != 1 {
-        return Err("must have exactly one of headers, params and cookies");
+        return Err("must have exactly one of headers, params and cookies".into());
     }
     if headers.iter().chain(params).chain(cookies).any(String::is_empty) {
-        return Err("must not have empty names");
+        return Err("must not have empty names".into());
+    }
+    if let Some(name) = headers.iter().find(|name| !is_header(name)) {
+        return Err(format!("has {name:?}, which is no header that can hold a key"));
     }
     let header = |name: &String| {
         let prefix = if name.eq_ignore_ascii_case("authorization") { "Bearer " } else { "" };
@@ -130,6 +142,10 @@ impl Keys {
         if let Some(label) = labels.keys().find(|label| !is_token(label)) {
             return Err(format!("has the annotation {LABEL}{label}, whose name cannot be part of a header"));
         }
+        let tier = annotations.get(TIER).cloned();
+        if labels.values().chain(&tier).any(|value| value.trim() != value || value.chars().any(char::is_control)) {
+            return Err("has a tier or label that no header can carry".into());
+        }
         let data = secret.data.iter().flatten().map(|(client, key)| (client, key.0.as_slice()));
         let text = secret.string_data.iter().flatten().map(|(client, key)| (client, key.as_bytes()));
         for (client, key) in text.chain(data) {
@@ -138,15 +154,20 @@ impl Keys {
             }
             // A line feed at the end is what `echo` left there: no header can carry it.
             let key = key.trim_ascii_end();
-            if key.is_empty() {
-                return Err(format!("has an empty key for client {client}"));
+            if key.is_empty()
+                || key.len() > LONGEST_KEY
+                || key.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b',')
+            {
+                return Err(format!(
+                    "has a key for client {client} that no request can carry: it must be 1 to {LONGEST_KEY} visible \
+                     ASCII characters without a comma"
+                ));
             }
             let hash = hash(key);
             if let Some(other) = self.owners.insert(hash.clone(), client.clone()) {
                 return Err(format!("has a duplicated API key: clients {other} and {client} share it"));
             }
-            let tier = annotations.get(TIER).cloned();
-            self.all.push(Key { hash, client: client.clone(), tier, labels: labels.clone() });
+            self.all.push(Key { hash, client: client.clone(), tier: tier.clone(), labels: labels.clone() });
         }
         Ok(())
     }
@@ -161,6 +182,12 @@ fn hash(key: &[u8]) -> String {
     text
 }
 
+/// A token of RFC 9110, section 5.6.2.
 fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// A header that neither frames nor routes a message.
+fn is_header(name: &str) -> bool {
+    is_token(name) && !RESERVED.contains(&name.to_ascii_lowercase().as_str())
 }
