@@ -190,7 +190,7 @@ fn path(path: &PathMatch) -> Predicate {
 /// The pattern with whatever may follow a path. A `$` at the end would otherwise make `/admin?` pass a rule on `/admin$`.
 fn with_query(pattern: &str) -> String {
     let open = pattern.strip_suffix('$').filter(|open| !open.ends_with('\\')).unwrap_or(pattern);
-    format!(r"(?:{open})(\?.*|#.*)?")
+    format!(r"(?:{open})(\?.*|#.*|;.*)?")
 }
 
 fn anything() -> Predicate {
