@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 bound=1.2
-grpc=18081 floor=18085
+grpc=28081 floor=28082
 
 (($(nproc) >= 2)) || { echo "rls.sh: needs two cores, one for the server and one for the load" >&2; exit 1; }
 cargo build --release --package ratelimit --package loadtest
@@ -32,8 +32,8 @@ descriptors:
 YAML
 
 taskset --cpu-list 0 "$bin/ratelimit" --backend-type memory --runtime-root "$dir" --log-level warn \
-    --grpc-host 127.0.0.1 --grpc-port $grpc --host 127.0.0.1 --port 18082 \
-    --debug-host 127.0.0.1 --debug-port 18083 --prometheus-addr 127.0.0.1:18084 &
+    --grpc-host 127.0.0.1 --grpc-port $grpc --host 127.0.0.1 --port 0 \
+    --debug-host 127.0.0.1 --debug-port 0 --prometheus-addr 127.0.0.1:0 &
 servers+=($!)
 taskset --cpu-list 0 "$bin/loadtest" floor --kind tonic --listen 127.0.0.1:$floor &
 servers+=($!)

@@ -12,8 +12,8 @@ use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::{
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use http::{HeaderMap, HeaderValue, Response, header};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 /// Which floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -63,7 +63,7 @@ impl Kind {
         match self {
             Self::Tonic | Self::TonicCurrentThread => {
                 let service = RateLimitServiceServer::new(AlwaysOk);
-                let incoming = TcpListenerStream::new(listener);
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
                 Ok(Server::builder().add_service(service).serve_with_incoming(incoming).await?)
             }
             Self::H2 => serve_h2(listener).await,
