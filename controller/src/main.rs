@@ -23,10 +23,10 @@ struct Cli {
 #[derive(Debug, Args)]
 struct Logs {
     /// trace, debug, info, warn or error, or directives such as info,h2=debug
-    #[arg(long, env, global = true, default_value = "info")]
+    #[arg(long, env, global = true, help_heading = "Logs", default_value = "info")]
     log_level: String,
     /// text or json
-    #[arg(long, env, global = true, default_value = "text")]
+    #[arg(long, env, global = true, help_heading = "Logs", default_value = "text")]
     log_format: Format,
 }
 
