@@ -300,7 +300,7 @@ pub struct Security {
 }
 
 /// The resolved backend of `extAuth`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct ExtAuth {
     /// Its cluster.
     pub destination: Destination,
@@ -308,4 +308,15 @@ pub struct ExtAuth {
     pub authority: String,
     /// `contextExtensions` with their references read.
     pub context_extensions: BTreeMap<String, String>,
+}
+
+/// Names the context extensions only: their values may come from Secrets.
+impl fmt::Debug for ExtAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExtAuth")
+            .field("destination", &self.destination)
+            .field("authority", &self.authority)
+            .field("context_extensions", &self.context_extensions.keys())
+            .finish()
+    }
 }
