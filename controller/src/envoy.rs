@@ -89,7 +89,8 @@ impl Launch {
         command.arg("--config-path").arg(&self.bootstrap);
         command.args(["--service-cluster", &self.key, "--service-node", &self.node]);
         command.args(["--log-level", "warn", "--disable-hot-restart"]);
-        command.stdin(Stdio::null());
+        // Ctrl-C in a terminal is meant for the controller, which lets Envoy finish its requests first.
+        command.process_group(0).stdin(Stdio::null());
         command.stdout(output().map_err(error)?).stderr(output().map_err(error)?);
         command.kill_on_drop(true).spawn().map_err(error)
     }

@@ -20,7 +20,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Logs what is new and what is over.
+    /// Logs what is new and what is over, and counts what stands in the gauge `controller_problems`.
     pub(crate) fn update(&mut self, manifests: &Manifests, statuses: &[ObjectStatus]) {
         let ignored: BTreeSet<String> = manifests.ignored.iter().map(ToString::to_string).collect();
         for line in ignored.difference(&self.ignored) {
@@ -36,6 +36,7 @@ impl Log {
         for line in self.standing.difference(&now) {
             tracing::info!("no longer: {line}");
         }
+        metrics::gauge!("controller_problems").set(u32::try_from(now.len()).unwrap_or(u32::MAX));
         self.standing = now;
     }
 }

@@ -57,7 +57,7 @@ impl Session {
         }
         // A type that this server has no resources of is never answered.
         let Some(kind) = Type::from_url(&request.type_url) else { return Ok(()) };
-        let error = request.error_detail.as_ref().map(|status| status.message.as_str());
+        let error = request.error_detail.as_ref().map(|status| status.message.trim());
         match self.subscriptions.get_mut(&kind) {
             None => {
                 self.subscriptions.insert(kind, Subscription::new(kind, request));

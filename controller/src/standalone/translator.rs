@@ -1,6 +1,6 @@
 //! From manifests to everything that follows from them, again and again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use controller_core::{RateLimitService, ServiceAddress, Settings, translate};
 use tokio::sync::watch;
@@ -63,7 +63,9 @@ impl Translator {
     async fn apply(&mut self, manifests: &Arc<Manifests>) {
         self.settings.addresses = self.addresses.assign(&manifests.snapshot, &self.settings);
         let (input, settings) = (Arc::clone(manifests), self.settings.clone());
+        let start = Instant::now();
         let translation = tokio::task::spawn_blocking(move || translate(&input.snapshot, &settings)).await;
+        metrics::histogram!("controller_translation_seconds").record(start.elapsed());
         let translation = match translation {
             Ok(translation) => translation,
             Err(panic) => {
