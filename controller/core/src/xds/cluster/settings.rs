@@ -49,7 +49,8 @@ impl<'a> Settings<'a> {
     /// Writes them into `cluster`, whose hosts speak HTTP/2 in clear text or whatever Envoy's default is.
     pub(super) fn apply(&self, cluster: &mut Cluster, h2c: bool) {
         let timeout = self.timeout.and_then(|timeout| timeout.tcp.as_ref()).and_then(|tcp| tcp.connect_timeout);
-        if let Some(timeout) = timeout {
+        // Envoy refuses to wait for no time at all.
+        if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) {
             cluster.connect_timeout = Some(duration(timeout));
         }
         if let Some(breaker) = self.circuit_breaker {

@@ -128,7 +128,7 @@ fn config(security: &Security, ext_auth: &ExtAuth) -> Config {
         services: Some(Services::GrpcService(service)),
         failure_mode_allow: spec.fail_open.unwrap_or(false),
         clear_route_cache: spec.recompute_route.unwrap_or(false),
-        status_on_error: spec.status_on_error.map(|status| HttpStatus { code: status.into() }),
+        status_on_error: spec.status_on_error.and_then(status_on_error),
         route_metadata_context_namespaces: route_metadata.into_iter().collect(),
         with_request_body: spec
             .body_to_ext_auth
@@ -136,6 +136,12 @@ fn config(security: &Security, ext_auth: &ExtAuth) -> Config {
         allowed_headers: spec.headers_to_ext_auth.map(|headers| allowed(&headers)),
         ..Default::default()
     }
+}
+
+/// Envoy knows only the statuses of its own list and refuses the others; 403 stands for them.
+fn status_on_error(status: u16) -> Option<HttpStatus> {
+    let code = StatusCode::try_from(i32::from(status)).ok()?;
+    Some(HttpStatus { code: code.into() })
 }
 
 fn backend_settings(security: &Security) -> Option<&ClusterSettings> {

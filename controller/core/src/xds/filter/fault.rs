@@ -43,7 +43,8 @@ fn injection(route: &HttpRoute) -> Option<&FaultInjection> {
 
 fn fault(injection: &FaultInjection) -> HttpFault {
     HttpFault {
-        delay: injection.delay.as_ref().map(delay),
+        // Envoy refuses a delay of nothing.
+        delay: injection.delay.as_ref().filter(|delay| !delay.fixed_delay.is_zero()).map(delay),
         abort: injection.abort.as_ref().and_then(abort),
         ..Default::default()
     }
