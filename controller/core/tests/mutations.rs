@@ -8,6 +8,9 @@ use controller_core::{Settings, Snapshot, translate};
 use proptest::{prelude::*, sample::Index, test_runner::RngSeed};
 use serde_json::{Value, json};
 
+#[path = "support/envoy.rs"]
+mod envoy;
+
 /// The objects of each golden case.
 static CASES: LazyLock<Vec<Vec<Value>>> = LazyLock::new(|| {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -53,6 +56,10 @@ fn changes() -> impl Strategy<Value = Change> {
         json!([]),
         json!({}),
         json!("1h"),
+        json!("0s"),
+        json!("["),
+        json!("/a?b"),
+        json!(418),
         json!("a".repeat(300)),
     ];
     prop_oneof![
@@ -92,16 +99,10 @@ fn apply(object: &mut Value, place: Index, change: Change) {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 512, failure_persistence: None, rng_seed: RngSeed::Fixed(3), ..ProptestConfig::default()
-    })]
-
-    #[test]
-    fn nothing_makes_it_panic(
-        case in any::<Index>(),
-        mutations in prop::collection::vec((any::<Index>(), any::<Index>(), changes()), 1..6),
-    ) {
+/// A golden case with some places of it changed.
+fn snapshots() -> impl Strategy<Value = Snapshot> {
+    let mutations = prop::collection::vec((any::<Index>(), any::<Index>(), changes()), 1..6);
+    (any::<Index>(), mutations).prop_map(|(case, mutations)| {
         let mut objects = case.get(&CASES).clone();
         for (object, place, change) in mutations {
             let index = object.index(objects.len());
@@ -112,8 +113,36 @@ proptest! {
             // An object that cannot be read is left out, as the controller does.
             drop(snapshot.insert(object));
         }
-        let settings = Settings { running_on_host: true, ..Settings::default() };
+        snapshot
+    })
+}
+
+fn settings() -> Settings {
+    Settings { running_on_host: true, ..Settings::default() }
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(3), ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(512))]
+
+    #[test]
+    fn nothing_makes_it_panic(snapshot in snapshots()) {
+        let settings = settings();
         let once = translate(&snapshot, &settings);
         prop_assert_eq!(once.statuses, translate(&snapshot, &settings).statuses);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(48))]
+
+    #[test]
+    fn nothing_makes_envoy_refuse_it(snapshot in snapshots()) {
+        for proxy in translate(&snapshot, &settings()).proxies.values() {
+            envoy::validate(&proxy.resources);
+        }
     }
 }
