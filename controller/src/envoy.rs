@@ -18,6 +18,8 @@ use crate::error::chain;
 pub mod child;
 mod drain;
 
+/// This program, even when its file has been replaced since it started.
+const SELF: &str = "/proc/self/exe";
 /// Where `make` puts Envoy, below the working directory.
 const TOOLS: &str = ".tools/envoy";
 /// Pause before an Envoy that died is started again; doubled each time it dies soon.
@@ -84,7 +86,7 @@ impl Launch {
             Some(log) => Ok(Stdio::from(log.try_clone()?)),
             None => Ok(Stdio::from(io::stderr())),
         };
-        let mut command = Command::new(env::current_exe().map_err(error)?);
+        let mut command = Command::new(SELF);
         command.arg(child::COMMAND).arg(std::process::id().to_string()).arg(&self.program);
         command.arg("--config-path").arg(&self.bootstrap);
         command.args(["--service-cluster", &self.key, "--service-node", &self.node]);
