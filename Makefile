@@ -27,7 +27,7 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy and a real Red
 	@echo '==> lints' >&2
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo '==> tests' >&2
-	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server cargo test --workspace --locked --no-fail-fast
+	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server cargo test --workspace --all-targets --locked --no-fail-fast
 
 fmt: ## Formats the code
 	@cargo fmt --all
