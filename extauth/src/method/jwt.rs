@@ -10,7 +10,10 @@ use std::sync::Arc;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use http::{HeaderName, StatusCode};
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, Validation};
 use proto::extauth::{ClaimToHeader, Source};
+use serde::de::IgnoredAny;
 
 pub use self::cache::Cache;
 use self::cache::Provider;
@@ -19,7 +22,7 @@ use self::token::Token;
 use crate::check::Check;
 use crate::credential::{self, Places};
 use crate::header;
-use crate::jwks::{Algorithm, KeySet};
+use crate::jwks::{self, KeySet};
 use crate::method::{Invalid, unauthorized};
 use crate::verdict::{Denial, Grant, Removal};
 
@@ -95,13 +98,32 @@ pub enum Error {
     Claim,
 }
 
+impl From<jsonwebtoken::errors::Error> for Error {
+    fn from(error: jsonwebtoken::errors::Error) -> Self {
+        match error.kind() {
+            ErrorKind::InvalidAudience => Self::Audience,
+            ErrorKind::InvalidIssuer => Self::Issuer,
+            ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
+                "iss" => Self::Issuer,
+                "exp" => Self::NoExpiration,
+                _ => Self::Audience,
+            },
+            // Header and payload were decoded before, and read as JSON: what is left is the signature, and members of the
+            // header that are of the wrong type.
+            ErrorKind::Base64(_) => Self::SignatureEncoding,
+            ErrorKind::Json(_) => Self::HeaderSyntax,
+            _ => Self::Signature,
+        }
+    }
+}
+
 /// Tokens of one issuer.
 #[derive(Debug)]
 pub struct Jwt {
     provider: Provider,
     name: String,
     issuer: String,
-    audiences: Vec<String>,
+    validation: Validation,
     keys: KeySet,
     leeway: u64,
     places: Places,
@@ -140,7 +162,7 @@ impl Jwt {
             provider: Provider::of(config),
             name: config.name.clone(),
             issuer: config.issuer.clone(),
-            audiences: config.audiences.clone(),
+            validation: validation(config),
             keys: KeySet::parse(jwks, &algorithms(&config.algorithms)?).map_err(|e| Invalid::new("jwks", &e))?,
             leeway: config.leeway_seconds,
             places: Places::compile(from).map_err(|(index, e)| Invalid::new(format!("from[{index}]"), &e))?,
@@ -183,20 +205,26 @@ impl Jwt {
         claims::issuer(&token.claims, &self.issuer)?;
         let lifetime = Lifetime::of(&token.claims, self.leeway)?;
         lifetime.check(now)?;
-        claims::audience(&token.claims, &self.audiences)?;
-        let kid = token.kid.as_deref();
-        if !self.keys.has(token.algorithm, kid) {
-            return Err(Error::NoKey);
-        }
-        if !self.keys.verify(token.algorithm, kid, token.signed, &token.signature) {
-            return Err(Error::Signature);
-        }
+        self.vouch(text, &token)?;
         let mut headers = Vec::new();
         for (claim, header) in &self.claims_to_headers {
             headers.extend(claims::header(&token.claims, claim)?.map(|value| (header.clone(), value)));
         }
         let fields = token.claims.into_iter().map(|(name, value)| (name, json::value(value))).collect();
         Ok(Verified { lifetime, headers, claims: Value { kind: Some(Kind::StructValue(Struct { fields })) } })
+    }
+
+    /// Checks the signature, and what the claims say of issuer and audience.
+    fn vouch(&self, text: &str, token: &Token) -> Result<(), Error> {
+        let validation = Validation { algorithms: vec![token.algorithm], ..self.validation.clone() };
+        let mut outcome = Err(Error::NoKey);
+        for key in self.keys.candidates(token.algorithm, token.kid.as_deref()) {
+            outcome = jsonwebtoken::decode::<IgnoredAny>(text, key, &validation).map(drop).map_err(Error::from);
+            if outcome != Err(Error::Signature) {
+                break;
+            }
+        }
+        outcome
     }
 
     fn remember(&self, token: &str, verified: Verified) -> Arc<Verified> {
@@ -228,14 +256,27 @@ pub fn denial(error: &Error, check: &Check<'_>) -> Denial {
     }
 }
 
+/// What the library checks of the claims. The times are left to [`Lifetime`], which judges by the clock of the request and
+/// judges a cached token as well.
+fn validation(config: &proto::extauth::Jwt) -> Validation {
+    let mut validation = Validation::default();
+    validation.set_required_spec_claims(&["exp", "iss", "aud"]);
+    validation.set_issuer(&[&config.issuer]);
+    validation.set_audience(&config.audiences);
+    validation.validate_exp = false;
+    // Each token adds its own, so that none is accepted by default.
+    validation.algorithms.clear();
+    validation
+}
+
 fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, Invalid> {
     if names.is_empty() {
-        return Ok(Algorithm::ALL.iter().map(|(_, algorithm)| *algorithm).collect());
+        return Ok(jwks::ALGORITHMS.into());
     }
-    let known = || Algorithm::ALL.map(|(name, _)| name).join(", ");
+    let known = || jwks::ALGORITHMS.map(|algorithm| format!("{algorithm:?}")).join(", ");
     let algorithms = names.iter().enumerate().map(|(index, name)| {
         let problem = || format!("`{name}` is none of {}", known());
-        Algorithm::named(name).ok_or_else(|| Invalid::new(format!("algorithms[{index}]"), &problem()))
+        jwks::algorithm(name).ok_or_else(|| Invalid::new(format!("algorithms[{index}]"), &problem()))
     });
     algorithms.collect()
 }

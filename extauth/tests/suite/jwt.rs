@@ -9,7 +9,8 @@ use crate::support::{AUDIENCE, Issuer, NOW, Service, bearer, header, request, re
 
 #[test]
 fn every_asymmetric_algorithm_verifies() {
-    for alg in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"] {
+    // It also shows that the JOSE library finds its one cryptography by itself: with two, or none, it would panic.
+    for alg in ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"] {
         let issuer = Issuer::new(alg);
         let service = issuer.service();
         let token = issuer.token(json!({}));
@@ -133,6 +134,30 @@ fn keys_of_other_uses_are_passed_over() {
 }
 
 #[test]
+fn a_key_that_cannot_be_used_does_not_spoil_the_others() {
+    let issuer = Issuer::new("ES256");
+    let weak = json!({"kty": "RSA", "n": crate::support::encode(&[0xC5; 128]), "e": "AQAB"});
+    let mut off_curve = Issuer::new("ES256").jwk();
+    off_curve["y"] = off_curve["x"].clone();
+    for unusable in [weak, off_curve, json!({"kty": "EC", "crv": "P-256", "x": "AA"}), json!({"kid": 1}), json!("key")]
+    {
+        let keys = json!({"keys": [unusable, issuer.jwk()]}).to_string();
+        let service = Service::new(vec![Method::Jwt(Jwt { jwks: Some(keys), ..issuer.provider() })]);
+        assert_eq!(service.ask(&bearer(&issuer.token(json!({})))).status, 200, "{unusable}");
+    }
+}
+
+#[test]
+fn keys_that_share_an_id_are_all_tried() {
+    let (old, new) = (Issuer::new("EdDSA"), Issuer::new("EdDSA"));
+    let keys = json!({"keys": [old.jwk(), new.jwk()]}).to_string();
+    let service = Service::new(vec![Method::Jwt(Jwt { jwks: Some(keys), ..new.provider() })]);
+    for issuer in [&old, &new] {
+        assert_eq!(service.ask(&bearer(&issuer.token(json!({})))).status, 200);
+    }
+}
+
+#[test]
 fn two_providers_share_a_place() {
     let (one, two) = (Issuer::new("EdDSA"), Issuer::new("ES256"));
     let second = Jwt { name: "second".into(), issuer: "https://two.example.com".into(), ..two.provider() };
@@ -168,6 +193,7 @@ fn a_provider_that_could_not_protect_is_refused() {
         (with_keys(json!([{"kty": "EC", "crv": "P-256", "x": "AA"}])), "keys[0]: `y` is missing"),
         (with_keys(json!([{"kty": "OKP", "crv": "Ed25519", "x": "=="}])), "keys[0]: `x` is not base64url"),
         (Jwt { algorithms: vec!["HS256".into()], ..good() }, "jwt.algorithms[0]: `HS256` is none of RS256"),
+        (Jwt { algorithms: vec!["ES512".into()], ..good() }, "jwt.algorithms[0]: `ES512` is none of RS256"),
         (Jwt { algorithms: vec!["none".into()], ..good() }, "jwt.algorithms[0]: `none` is none of RS256"),
         (Jwt { algorithms: vec!["RS256".into()], ..good() }, "holds no key that verifies"),
         (Jwt { issuer: String::new(), ..good() }, "jwt.issuer: is empty"),

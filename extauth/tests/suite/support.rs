@@ -10,9 +10,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair,
-    EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512,
-    RSA_PSS_SHA256, RSA_PSS_SHA384, RSA_PSS_SHA512, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+    Ed25519KeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384,
+    RSA_PSS_SHA512, RsaKeyPair,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -189,7 +189,6 @@ impl Issuer {
         let signer = match alg {
             "ES256" => curve(&ECDSA_P256_SHA256_FIXED_SIGNING),
             "ES384" => curve(&ECDSA_P384_SHA384_FIXED_SIGNING),
-            "ES512" => curve(&ECDSA_P521_SHA512_FIXED_SIGNING),
             "EdDSA" => Signer::Ed(Ed25519KeyPair::generate().unwrap()),
             _ => Signer::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()),
         };
@@ -207,7 +206,7 @@ impl Issuer {
             Signer::Ecdsa(pair) => {
                 let point = &pair.public_key().as_ref()[1..];
                 let (x, y) = point.split_at(point.len() / 2);
-                let crv = self.alg.replace("ES256", "P-256").replace("ES384", "P-384").replace("ES512", "P-521");
+                let crv = self.alg.replace("ES256", "P-256").replace("ES384", "P-384");
                 json!({"kty": "EC", "crv": crv, "x": encode(x), "y": encode(y)})
             }
             Signer::Ed(pair) => json!({"kty": "OKP", "crv": "Ed25519", "x": encode(pair.public_key().as_ref())}),
