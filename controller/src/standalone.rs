@@ -33,6 +33,7 @@ use crate::{
 mod address;
 mod admin;
 mod fleet;
+mod pods;
 mod ready;
 mod servers;
 mod services;
@@ -51,7 +52,8 @@ pub struct Options {
     /// Address of /ready, /status, /config_dump, /healthz and /metrics; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:19000")]
     pub admin: SocketAddr,
-    /// Address of a backend that answers with the request it got, or `none`
+    /// Address of a backend that answers with the request it got, also for Services whose pods a cluster would run, or
+    /// `none`
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
     pub echo: OrNone,
     /// Count rate limits in this Redis instead of in memory
@@ -150,7 +152,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let base = Report { admin, echo, ..Report::default() };
     let admin = Admin { cache: cache.clone(), states: state.clone(), reports: report.clone() };
     let mut running = servers.start(options, cache.clone(), &services, admin, &ending);
-    let translator = Translator::new(options, &sockets, cache.clone(), services, states);
+    let translator = Translator::new(options, &sockets, echo, cache.clone(), services, states);
     let mut followers = JoinSet::new();
     followers.spawn(translator.follow(manifests));
     followers.spawn(ready::follow(base, cache, state.clone(), pid, reports));

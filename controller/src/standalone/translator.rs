@@ -1,6 +1,6 @@
 //! From manifests to everything that follows from them, again and again.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use controller_core::{RateLimitService, ServiceAddress, Settings, translate};
 use tokio::sync::watch;
@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::{
     Options,
     address::Addresses,
+    pods::Pods,
     servers::Sockets,
     services::{RPC_TIMEOUT, Services},
     state::State,
@@ -19,6 +20,8 @@ use crate::{ads, source::Manifests, status::Log};
 pub(super) struct Translator {
     settings: Settings,
     addresses: Addresses,
+    /// `None` without an echo backend.
+    pods: Option<Pods>,
     log: Log,
     cache: ads::Cache,
     services: Services,
@@ -29,6 +32,7 @@ impl Translator {
     pub(super) fn new(
         options: &Options,
         sockets: &Sockets,
+        echo: Option<SocketAddr>,
         cache: ads::Cache,
         services: Services,
         states: watch::Sender<Arc<State>>,
@@ -46,7 +50,8 @@ impl Translator {
             ..Settings::default()
         };
         let addresses = Addresses::new(options.address);
-        Self { settings, addresses, log: Log::default(), cache, services, states }
+        let pods = echo.map(Pods::new);
+        Self { settings, addresses, pods, log: Log::default(), cache, services, states }
     }
 
     /// Follows the manifests until their source ends.
@@ -62,9 +67,13 @@ impl Translator {
 
     async fn apply(&mut self, manifests: &Arc<Manifests>) {
         self.settings.addresses = self.addresses.assign(&manifests.snapshot, &self.settings);
-        let (input, settings) = (Arc::clone(manifests), self.settings.clone());
+        let snapshot = match &mut self.pods {
+            Some(pods) => pods.stand_in(&manifests.snapshot),
+            None => manifests.snapshot.clone(),
+        };
+        let settings = self.settings.clone();
         let start = Instant::now();
-        let translation = tokio::task::spawn_blocking(move || translate(&input.snapshot, &settings)).await;
+        let translation = tokio::task::spawn_blocking(move || translate(&snapshot, &settings)).await;
         metrics::histogram!("controller_translation_seconds").record(start.elapsed());
         let translation = match translation {
             Ok(translation) => translation,
