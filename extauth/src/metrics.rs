@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use metrics::{SharedString, counter, gauge};
+use metrics::{Counter, SharedString, counter, gauge};
+
+use crate::verdict::Verdict;
 
 /// Answers by policy, deciding method and verdict (`allow` or `deny`).
 pub const CHECKS: &str = "extauth_checks_total";
@@ -13,11 +15,39 @@ pub const POLICIES: &str = "extauth_policies";
 
 /// Label value where there is no policy or method to name.
 pub const NONE: &str = "none";
+/// Label value, and method in the metadata, of requests without a credential that may pass.
+pub const ANONYMOUS: &str = "anonymous";
 
-/// Counts an answer.
-pub(crate) fn checked(policy: Option<&Arc<str>>, method: &'static str, verdict: &'static str) {
-    let policy = policy.map_or(SharedString::const_str(NONE), |name| SharedString::from_shared(Arc::clone(name)));
-    counter!(CHECKS, "policy" => policy, "method" => method, "verdict" => verdict).increment(1);
+/// The counters of one policy's answers, looked up when it is compiled and not at each check.
+#[derive(Debug)]
+pub(crate) struct Answers(Vec<Deciding>);
+
+#[derive(Debug)]
+struct Deciding {
+    method: &'static str,
+    allowed: Counter,
+    denied: Counter,
+}
+
+impl Answers {
+    /// Starts to count for a policy; `methods` are all that may decide besides [`NONE`].
+    pub(crate) fn new(policy: &Arc<str>, methods: impl IntoIterator<Item = &'static str>) -> Self {
+        let counter = |method, verdict| {
+            let policy = SharedString::from_shared(Arc::clone(policy));
+            counter!(CHECKS, "policy" => policy, "method" => method, "verdict" => verdict)
+        };
+        let deciding = |method| Deciding { method, allowed: counter(method, "allow"), denied: counter(method, "deny") };
+        Self(methods.into_iter().chain([NONE]).map(deciding).collect())
+    }
+
+    /// Counts an answer that `method` decided.
+    pub(crate) fn count(&self, method: &str, verdict: &Verdict) {
+        let Some(deciding) = self.0.iter().find(|deciding| deciding.method == method) else { return };
+        match verdict {
+            Verdict::Allow(_) => deciding.allowed.increment(1),
+            Verdict::Deny(_) => deciding.denied.increment(1),
+        }
+    }
 }
 
 /// Counts an attempt to load a configuration.

@@ -8,7 +8,7 @@ use http::{HeaderName, StatusCode};
 
 use crate::check::Check;
 use crate::method::{Invalid, Method, jwt};
-use crate::metrics;
+use crate::metrics::{self, Answers};
 use crate::verdict::{Denial, Grant, Verdict, text};
 
 /// A policy that cannot be enforced as it is written.
@@ -24,13 +24,18 @@ pub struct Error {
 }
 
 /// All policies in force, by name.
-#[derive(Debug, Default)]
-pub struct Policies(HashMap<Arc<str>, Policy, ahash::RandomState>);
+#[derive(Debug)]
+pub struct Policies {
+    by_name: HashMap<Arc<str>, Policy, ahash::RandomState>,
+    /// Answers to routes that name none of them.
+    unknown: Answers,
+}
 
 #[derive(Debug)]
 struct Policy {
     name: Arc<str>,
     rule: Rule,
+    answers: Answers,
 }
 
 #[derive(Debug)]
@@ -39,6 +44,12 @@ enum Rule {
     Methods { methods: Vec<Method>, optional: bool, identity: Vec<HeaderName> },
     /// It did not compile: nothing passes until it does.
     Broken(String),
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self { by_name: HashMap::default(), unknown: Answers::new(&metrics::NONE.into(), []) }
+    }
 }
 
 impl Policies {
@@ -71,34 +82,30 @@ impl Policies {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.by_name.len()
     }
 
     /// Whether there is none, so that everything is denied.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_name.is_empty()
     }
 
     /// Answers one question. What no policy allows is denied.
     pub fn check(&self, check: &Check<'_>) -> Verdict {
-        let policy = check.policy().and_then(|name| self.0.get(name));
+        let policy = check.policy().and_then(|name| self.by_name.get(name));
         let (method, verdict) = match policy {
             Some(policy) => policy.check(check),
             None => (metrics::NONE, Verdict::Deny(forbidden("the route names no known policy"))),
         };
-        let name = policy.map(|policy| &policy.name);
-        match &verdict {
-            Verdict::Allow(_) => metrics::checked(name, method, "allow"),
-            Verdict::Deny(denial) => {
-                metrics::checked(name, method, "deny");
-                tracing::debug!(
-                    policy = name.map(AsRef::as_ref),
-                    method,
-                    status = denial.status.as_u16(),
-                    reason = denial.reason,
-                    "denied"
-                );
-            }
+        policy.map_or(&self.unknown, |policy| &policy.answers).count(method, &verdict);
+        if let Verdict::Deny(denial) = &verdict {
+            tracing::debug!(
+                policy = policy.map(|policy| &*policy.name),
+                method,
+                status = denial.status.as_u16(),
+                reason = denial.reason,
+                "denied"
+            );
         }
         verdict
     }
@@ -107,7 +114,7 @@ impl Policies {
         if policy.name.is_empty() {
             return Err(Invalid::new("name", "is empty"));
         }
-        if self.0.contains_key(policy.name.as_str()) {
+        if self.by_name.contains_key(policy.name.as_str()) {
             return Err(Invalid::new("name", "another policy has the same name"));
         }
         if policy.methods.is_empty() {
@@ -130,7 +137,21 @@ impl Policies {
 
     fn insert(&mut self, name: &str, rule: Rule) {
         let name: Arc<str> = name.into();
-        self.0.insert(Arc::clone(&name), Policy { name, rule });
+        let answers = Answers::new(&name, rule.deciding());
+        self.by_name.insert(Arc::clone(&name), Policy { name, rule, answers });
+    }
+}
+
+impl Rule {
+    /// Names of all that may decide.
+    fn deciding(&self) -> Vec<&'static str> {
+        match self {
+            Self::Methods { methods, optional, .. } => {
+                let anonymous = optional.then_some(metrics::ANONYMOUS);
+                methods.iter().map(Method::name).chain(anonymous).collect()
+            }
+            Self::Broken(_) => Vec::new(),
+        }
     }
 }
 
@@ -178,7 +199,7 @@ fn decide(
     }
     match left {
         Some(denial) => Err(denial),
-        None if optional => Ok(("anonymous", Grant::default())),
+        None if optional => Ok((metrics::ANONYMOUS, Grant::default())),
         None => Err((metrics::NONE, missing(methods, check))),
     }
 }

@@ -28,6 +28,8 @@ pub struct Authorizer {
 impl Authorizer {
     /// Starts without policies, and with room for `token_cache` bytes of verified tokens.
     pub fn new(token_cache: u64) -> Self {
+        // Policies keep their counters, and must not get them before somebody counts.
+        proto::metrics::install();
         Self { policies: Arc::default(), tokens: jwt::Cache::new(token_cache) }
     }
 
