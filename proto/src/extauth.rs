@@ -118,7 +118,7 @@ pub struct Jwt {
     /// Key set in a file beside the policy's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_file: Option<String>,
-    /// JOSE names of the signature algorithms to accept; all asymmetric ones by default.
+    /// JOSE names of the signature algorithms to accept; by default all asymmetric ones except ES512, which is not known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub algorithms: Vec<String>,
     /// How far `exp` and `nbf` may be off, in seconds.
