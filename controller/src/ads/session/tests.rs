@@ -109,8 +109,12 @@ impl Client {
             return;
         }
         let held = self.held.entry(kind).or_default();
+        let by_name = matches!(kind, Type::ClusterLoadAssignment | Type::RouteConfiguration);
         for resource in response.resources {
-            held.insert(resource.name.clone(), resource);
+            // What it gave up while this response was on its way has nobody to take it.
+            if !by_name || self.asked.entry(kind).or_default().contains(&resource.name) {
+                held.insert(resource.name.clone(), resource);
+            }
         }
         for name in &response.removed_resources {
             held.remove(name);
