@@ -6,4 +6,4 @@ mod watch;
 
 pub use files::{Files, Manifests};
 pub use manifest::Problem;
-pub use watch::{WatchError, watch};
+pub use watch::watch;

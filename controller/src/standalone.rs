@@ -99,9 +99,6 @@ pub enum Error {
     /// Envoy is missing.
     #[error(transparent)]
     Envoy(#[from] envoy::Error),
-    /// The directory cannot be watched.
-    #[error(transparent)]
-    Watch(#[from] source::WatchError),
     /// The system refuses something that every program needs.
     #[error("{attempt}")]
     System {
@@ -139,7 +136,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let run_dir = run_dir.map_err(|source| Error::System { attempt: "making a temporary folder", source })?;
     let sockets = Sockets::below(run_dir.path());
     let servers = Servers::bind(options, &sockets)?;
-    let manifests = source::watch(Files::new(&options.directory))?;
+    let manifests = source::watch(Files::new(&options.directory));
 
     let cache = ads::Cache::default();
     let services = Services::default();

@@ -1,6 +1,8 @@
-//! What Tollgate's services share: messages that `envoy-types` lacks, JSON for protobuf, and the server shell.
+//! What Tollgate's services share: messages that `envoy-types` lacks, JSON for protobuf, directories that are
+//! followed, and the server shell.
 
 pub mod descriptors;
+pub mod directory;
 pub mod drain;
 pub mod extauth;
 pub mod health;

@@ -2,24 +2,15 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use proto::directory::Changes;
 use proto::readiness::Block;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use crate::config::{self, Config, Files};
 use crate::method::jwt;
 use crate::metrics;
 use crate::policy::Policies;
 use crate::service::Authorizer;
-
-/// A burst of changes is over when nothing has happened for this long.
-const QUIET: Duration = Duration::from_millis(100);
-
-/// How often the files are compared although no change was reported: some file systems report none.
-const RECHECK: Duration = Duration::from_secs(5);
 
 /// Why the files of a directory are not in force.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -82,13 +73,9 @@ impl Dir {
 
     /// Loads whenever the files change, for as long as it is polled; errors are logged.
     pub async fn follow(mut self) {
-        let (notifier, mut changes) = mpsc::channel(1);
+        let mut changes = Changes::of(&self.path);
         loop {
-            // Swapping a symbolic link leaves a watch on the old directory, so every round begins with a new one.
-            let watcher = watch(&self.path, notifier.clone());
-            if let Err(error) = &watcher {
-                tracing::debug!(%error, "cannot watch the policies, comparing them every {RECHECK:?}");
-            }
+            changes.watch();
             let loading = tokio::task::spawn_blocking(move || {
                 if let Err(error) = self.load() {
                     tracing::error!(%error, "policies not loaded; the last good ones stay in force");
@@ -99,9 +86,7 @@ impl Dir {
                 Ok(dir) => self = dir,
                 Err(error) => return tracing::error!(%error, "the policies are followed no longer"),
             }
-            if timeout(RECHECK, changes.recv()).await.is_ok() {
-                while timeout(QUIET, changes.recv()).await.is_ok() {}
-            }
+            changes.wait().await;
         }
     }
 }
@@ -128,19 +113,4 @@ fn read(dir: &Path) -> Result<Files, Error> {
         }
     }
     Ok(files)
-}
-
-/// Watches the directory, and its parent, where a link to it may be swapped.
-fn watch(dir: &Path, notifier: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            // When the channel is full, a change is waiting in it already.
-            let _ = notifier.try_send(());
-        }
-    })?;
-    watcher.watch(dir, RecursiveMode::NonRecursive)?;
-    if let Some(parent) = dir.parent().filter(|parent| parent.is_dir()) {
-        watcher.watch(parent, RecursiveMode::NonRecursive)?;
-    }
-    Ok(watcher)
 }

@@ -152,8 +152,8 @@ fn a_directory_that_is_gone_takes_nothing_with_it() {
     assert_eq!(manifests.problems.len(), 1);
 }
 
-#[test]
-fn changes_are_followed_through_symlinks() {
+#[tokio::test]
+async fn changes_are_followed_through_symlinks() {
     let directory = TempDir::new().unwrap();
     let version = |name: &str, port: &str| {
         fs::create_dir(directory.path().join(name)).unwrap();
@@ -168,11 +168,10 @@ fn changes_are_followed_through_symlinks() {
     version("..2", "82");
     swap("..1");
     symlink("..data/a.yaml", directory.path().join("a.yaml")).unwrap();
-    let mut receiver = crate::source::watch(Files::new(directory.path())).unwrap();
+    let mut receiver = crate::source::watch(Files::new(directory.path()));
     assert_eq!(port(&receiver.borrow_and_update(), "a"), Some(81));
     swap("..2");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let changed = async { tokio::time::timeout(std::time::Duration::from_secs(20), receiver.changed()).await };
-    runtime.block_on(changed).expect("the swap is noticed").unwrap();
+    let changed = tokio::time::timeout(std::time::Duration::from_secs(20), receiver.changed()).await;
+    changed.expect("the swap is noticed").unwrap();
     assert_eq!(port(&receiver.borrow(), "a"), Some(82));
 }
