@@ -11,6 +11,7 @@ pub use self::{
 };
 
 mod document;
+mod metadata;
 mod tree;
 mod unit;
 mod wildcard;

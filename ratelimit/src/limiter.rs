@@ -16,6 +16,7 @@ use crate::{
 };
 
 mod headers;
+mod metadata;
 mod quota;
 
 /// More descriptors than this in one request are refused.
@@ -50,31 +51,45 @@ pub struct Options {
     pub near_limit_ratio: f32,
     /// Answer OK whatever the counters say; the statuses still tell.
     pub shadow_mode: bool,
+    /// Treat every limit as one in quota mode: deny only when all limits of a request are over.
+    pub quota_mode: bool,
+    /// Tell Envoy the request and the metadata of its rules in the answer's `dynamic_metadata`.
+    pub dynamic_metadata: bool,
+    /// Most series of metrics with values of requests, see `detailed_metric`; further values share one.
+    pub max_value_series: usize,
     /// Headers for the client about the descriptor that is closest to its limit.
     pub headers: Option<Headers>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { near_limit_ratio: 0.8, shadow_mode: false, headers: None }
+        Self {
+            near_limit_ratio: 0.8,
+            shadow_mode: false,
+            quota_mode: false,
+            dynamic_metadata: false,
+            max_value_series: 1000,
+            headers: None,
+        }
     }
 }
 
 /// Which limits a request falls under and what it costs, before any counter is touched.
 #[derive(Debug)]
-pub struct Plan<'c> {
+pub struct Plan<'p> {
+    request: &'p RateLimitRequest,
     knows_domain: bool,
     /// One for each descriptor.
-    checks: Vec<Check<'c>>,
+    checks: Vec<Check<'p>>,
     /// One for each [`Check::Counted`], in order.
     charges: Vec<Charge>,
 }
 
 #[derive(Debug)]
-enum Check<'c> {
+enum Check<'p> {
     Unmatched,
-    Unlimited,
-    Counted(Quota<'c>),
+    Unlimited(&'p Rule),
+    Counted(Quota<'p>),
 }
 
 /// What becomes of a request.
@@ -87,7 +102,7 @@ pub struct Decision {
 }
 
 /// Finds the limits of a request's descriptors.
-pub fn plan<'c>(config: &'c Config, request: &RateLimitRequest) -> Result<Plan<'c>, RequestError> {
+pub fn plan<'p>(config: &'p Config, request: &'p RateLimitRequest) -> Result<Plan<'p>, RequestError> {
     if request.domain.is_empty() {
         return Err(RequestError::EmptyDomain);
     }
@@ -116,28 +131,29 @@ pub fn plan<'c>(config: &'c Config, request: &RateLimitRequest) -> Result<Plan<'
             charges.push(quota.charge(request, descriptor));
         }
     }
-    Ok(Plan { knows_domain: domain.is_some(), checks, charges })
+    Ok(Plan { request, knows_domain: domain.is_some(), checks, charges })
 }
 
 /// The limit of one descriptor, and the rule it comes from if it comes from the configuration.
-fn check<'c>(
-    domain: &'c Domain,
-    descriptor: &RateLimitDescriptor,
+fn check<'p>(
+    domain: &'p Domain,
+    descriptor: &'p RateLimitDescriptor,
     position: usize,
-) -> Result<(Check<'c>, Option<&'c Rule>), RequestError> {
+) -> Result<(Check<'p>, Option<&'p Rule>), RequestError> {
+    let entries = &descriptor.entries;
     if let Some(limit) = &descriptor.limit {
         let Some(unit) = Unit::from_number(limit.unit) else {
             return Err(RequestError::OverrideUnit { descriptor: position, unit: limit.unit });
         };
         let requests_per_unit = limit.requests_per_unit;
-        let quota = Quota { requests_per_unit, unit, rule: None, metrics: &domain.overrides };
+        let quota = Quota { requests_per_unit, unit, entries, rule: None, metrics: &domain.overrides };
         return Ok((Check::Counted(quota), None));
     }
-    let Some(rule) = domain.rule(&descriptor.entries) else { return Ok((Check::Unmatched, None)) };
+    let Some(rule) = domain.rule(entries) else { return Ok((Check::Unmatched, None)) };
     let check = match rule.limit {
-        Limit::Unlimited => Check::Unlimited,
+        Limit::Unlimited => Check::Unlimited(rule),
         Limit::PerUnit { requests_per_unit, unit } => {
-            Check::Counted(Quota { requests_per_unit, unit, rule: Some(rule), metrics: &rule.metrics })
+            Check::Counted(Quota { requests_per_unit, unit, entries, rule: Some(rule), metrics: &rule.metrics })
         }
     };
     Ok((check, Some(rule)))
@@ -157,7 +173,7 @@ impl Plan<'_> {
     /// Adds the outcomes to the rules' metrics.
     pub fn count(&self, outcomes: &[Outcome], options: &Options) {
         for ((quota, charge), outcome) in self.quotas().zip(&self.charges).zip(outcomes) {
-            quota.count(charge, *outcome, options.near_limit_ratio);
+            quota.count(charge, *outcome, options);
         }
     }
 
@@ -170,12 +186,12 @@ impl Plan<'_> {
         for check in &self.checks {
             statuses.push(match check {
                 Check::Unmatched => DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() },
-                Check::Unlimited => {
+                Check::Unlimited(_) => {
                     DescriptorStatus { code: Code::Ok.into(), limit_remaining: u32::MAX, ..DescriptorStatus::default() }
                 }
                 Check::Counted(quota) => {
                     let status = quota.status(outcomes.next().unwrap_or(Outcome { count: u64::MAX, seconds_left: 0 }));
-                    denial.add(quota.rule.is_some_and(|rule| rule.quota_mode), status.code());
+                    denial.add(options.quota_mode || quota.rule.is_some_and(|rule| rule.quota_mode), status.code());
                     status
                 }
             });
@@ -184,10 +200,22 @@ impl Plan<'_> {
         let response = RateLimitResponse {
             overall_code: if over && !options.shadow_mode { Code::OverLimit } else { Code::Ok }.into(),
             response_headers_to_add: options.headers.as_ref().map(|names| names.of(&statuses)).unwrap_or_default(),
+            dynamic_metadata: options.dynamic_metadata.then(|| metadata::of(self.request, self.passed(&statuses))),
             statuses,
             ..RateLimitResponse::default()
         };
         Decision { response, shadowed: over && options.shadow_mode }
+    }
+
+    /// The rules that let their descriptor pass.
+    fn passed<'s>(&'s self, statuses: &'s [DescriptorStatus]) -> impl Iterator<Item = &'s Rule> {
+        self.checks.iter().zip(statuses).filter(|(_, status)| status.code() == Code::Ok).filter_map(|(check, _)| {
+            match check {
+                Check::Unmatched => None,
+                Check::Unlimited(rule) => Some(*rule),
+                Check::Counted(quota) => quota.rule,
+            }
+        })
     }
 
     fn quotas(&self) -> impl Iterator<Item = &Quota<'_>> {

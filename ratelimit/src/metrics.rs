@@ -1,7 +1,11 @@
-//! The names that dashboards of envoyproxy/ratelimit know. Label values come from the configuration only, never from
-//! requests, and every handle is resolved before the first request.
+//! The names that dashboards of envoyproxy/ratelimit know. Label values come from the configuration, and every handle is
+//! resolved before the first request; only [`ByValue`] takes values of requests, up to a bound.
 
 use metrics::{Counter, Histogram, Label, counter, histogram};
+
+pub(crate) use self::by_value::ByValue;
+
+mod by_value;
 
 /// Counters of one rule.
 #[derive(Clone, Debug)]

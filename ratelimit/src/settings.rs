@@ -92,6 +92,15 @@ pub struct Settings {
     /// Answer OK to everything, while statuses and metrics tell what would have been denied
     #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
     pub shadow_mode: bool,
+    /// Deny only when all limits of a request are over
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
+    pub quota_mode: bool,
+    /// Tell Envoy the request and the metadata of its rules in dynamic_metadata
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
+    pub response_dynamic_metadata: bool,
+    /// Series of metrics with values of requests, as detailed_metric and value_to_metric ask for; further values share one
+    #[arg(long, env, default_value_t = 1000)]
+    pub metrics_max_value_series: usize,
     /// Tell clients about their limit in response headers
     #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
     pub limit_response_headers_enabled: bool,
@@ -139,6 +148,9 @@ impl Settings {
         Options {
             near_limit_ratio: self.near_limit_ratio,
             shadow_mode: self.shadow_mode,
+            quota_mode: self.quota_mode,
+            dynamic_metadata: self.response_dynamic_metadata,
+            max_value_series: self.metrics_max_value_series,
             headers: self.limit_response_headers_enabled.then_some(headers),
         }
     }

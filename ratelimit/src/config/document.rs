@@ -1,9 +1,10 @@
 //! A domain as it is written, before anything is checked that a parser cannot know.
 
+use envoy_types::pb::google::protobuf::Struct;
 use serde::{Deserialize, Deserializer, de};
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Spanned;
 
-use super::unit::Unit;
+use super::{metadata, unit::Unit};
 
 /// One file or one `RateLimitConfig`.
 #[derive(Debug, Deserialize)]
@@ -14,6 +15,7 @@ pub(super) struct Document {
     pub(super) descriptors: Vec<Spanned<Descriptor>>,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "the fields are those of the file")]
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Descriptor {
@@ -25,10 +27,10 @@ pub(super) struct Descriptor {
     pub(super) shadow_mode: bool,
     pub(super) quota_mode: bool,
     pub(super) share_threshold: bool,
-    /// Not supported, as the two below; read so that the error can say so.
-    pub(super) detailed_metric: Option<Spanned<bool>>,
-    pub(super) value_to_metric: Option<Spanned<bool>>,
-    pub(super) metadata: Option<Spanned<de::IgnoredAny>>,
+    pub(super) detailed_metric: bool,
+    pub(super) value_to_metric: bool,
+    #[serde(deserialize_with = "metadata::deserialize")]
+    pub(super) metadata: Option<Struct>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -52,15 +54,6 @@ impl Descriptor {
     /// How upstream names one level: the key, and the value behind an underscore if there is one.
     pub(super) fn composite(&self) -> String {
         if self.value.is_empty() { self.key.clone() } else { format!("{}_{}", self.key, self.value) }
-    }
-
-    /// Place and name of a field that upstream knows and we do not.
-    pub(super) fn unsupported(&self) -> Option<(Location, &'static str)> {
-        let set =
-            |field: &Option<Spanned<bool>>, name| Some((field.as_ref().filter(|field| field.value)?.referenced, name));
-        set(&self.detailed_metric, "detailed_metric")
-            .or_else(|| set(&self.value_to_metric, "value_to_metric"))
-            .or_else(|| Some((self.metadata.as_ref()?.referenced, "metadata")))
     }
 }
 

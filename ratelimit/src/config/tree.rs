@@ -3,7 +3,9 @@
 use std::fmt;
 
 use ahash::HashMap;
-use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use envoy_types::pb::{
+    envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry, google::protobuf::Struct,
+};
 use serde_saphyr::{Location, Spanned};
 
 use super::{
@@ -39,7 +41,11 @@ pub struct Rule {
     pub quota_mode: bool,
     /// For each level, the wildcard text that stands for the value in the counter's key (`share_threshold`).
     pub(crate) shared: Vec<Option<String>>,
+    /// Told to Envoy about requests that the rule lets pass.
+    pub(crate) metadata: Option<Struct>,
     pub(crate) metrics: metrics::Rule,
+    /// Counts instead of `metrics` where the rule asks for the values of requests.
+    pub(crate) by_value: Option<metrics::ByValue>,
 }
 
 /// How much a rule allows.
@@ -85,7 +91,7 @@ impl Domain {
         if name.is_empty() {
             return Err(Problem { at: document.domain.referenced, message: "domain must not be empty".into() });
         }
-        let roots = Level::build(document.descriptors, &Path { domain: &name, levels: vec![], shared: vec![] })?;
+        let roots = Level::build(document.descriptors, &Path { domain: &name, steps: vec![] })?;
         Ok(Self { roots, overrides: metrics::Rule::new(&name, &[]), name })
     }
 
@@ -128,9 +134,6 @@ impl Level {
             if descriptor.key.is_empty() {
                 return Err(problem("descriptor has an empty key"));
             }
-            if let Some((at, field)) = descriptor.unsupported() {
-                return Err(path.problem(at, &format!("{field} is not supported; remove it")));
-            }
             let wildcard = Wildcard::new(&text);
             if descriptor.share_threshold && wildcard.is_none() {
                 return Err(problem("share_threshold needs a value with *"));
@@ -142,9 +145,9 @@ impl Level {
                 ));
             }
             level.wildcards.extend(wildcard.map(|wildcard| (wildcard, index)));
-            let (shadow_mode, quota_mode) = (descriptor.shadow_mode, descriptor.quota_mode);
-            let rule = descriptor.rate_limit.map(|limit| Rule::build(limit, &path)).transpose()?;
-            let rule = rule.map(|rule| Rule { shadow_mode, quota_mode, ..rule });
+            let Descriptor { shadow_mode, quota_mode, detailed_metric, metadata, .. } = descriptor;
+            let rule = descriptor.rate_limit.map(|limit| Rule::build(limit, detailed_metric, &path)).transpose()?;
+            let rule = rule.map(|rule| Rule { shadow_mode, quota_mode, metadata, ..rule });
             let children = Self::build(descriptor.descriptors, &path)?;
             level.nodes.push(Node { rule, children });
         }
@@ -166,7 +169,7 @@ impl Level {
 }
 
 impl Rule {
-    fn build(limit: Spanned<RateLimit>, path: &Path<'_>) -> Result<Self, Problem> {
+    fn build(limit: Spanned<RateLimit>, detailed_metric: bool, path: &Path<'_>) -> Result<Self, Problem> {
         let Spanned { value: limit, referenced: at, .. } = limit;
         let problem = |at, message: &str| Err(path.problem(at, message));
         let RateLimit { unit, requests_per_unit, unlimited, name, replaces } = limit;
@@ -186,6 +189,12 @@ impl Rule {
                 return problem(replace.referenced, "replaces names its own rate_limit");
             }
         }
+        let steps = &path.steps;
+        let texts: Vec<_> = steps.iter().map(|step| step.text.clone()).collect();
+        let by_value: Vec<_> =
+            steps.iter().map(|step| step.open && (detailed_metric || step.value_to_metric)).collect();
+        let shared = steps.iter().any(|step| step.share_threshold);
+        let shared_text = |step: &Step| step.share_threshold.then(|| step.text.clone());
         Ok(Self {
             full_key: path.full_key(),
             limit,
@@ -193,8 +202,10 @@ impl Rule {
             replaces: replaces.into_iter().map(|replace| replace.value.name).collect(),
             shadow_mode: false,
             quota_mode: false,
-            shared: if path.shared.iter().any(Option::is_some) { path.shared.clone() } else { vec![] },
-            metrics: metrics::Rule::new(path.domain, &path.levels),
+            shared: if shared { steps.iter().map(shared_text).collect() } else { vec![] },
+            metadata: None,
+            metrics: metrics::Rule::new(path.domain, &texts),
+            by_value: metrics::ByValue::new(path.domain, &texts, &by_value),
         })
     }
 }
@@ -215,21 +226,32 @@ impl fmt::Display for Rule {
 /// Where in the tree a descriptor stands.
 struct Path<'p> {
     domain: &'p str,
-    levels: Vec<String>,
-    shared: Vec<Option<String>>,
+    steps: Vec<Step>,
+}
+
+/// One level of a [`Path`].
+#[derive(Clone)]
+struct Step {
+    text: String,
+    /// Requests with different values come here.
+    open: bool,
+    value_to_metric: bool,
+    share_threshold: bool,
 }
 
 impl Path<'_> {
     fn below(&self, descriptor: &Descriptor, text: &str) -> Self {
-        let Self { domain, mut levels, mut shared } =
-            Self { levels: self.levels.clone(), shared: self.shared.clone(), ..*self };
-        levels.push(text.to_owned());
-        shared.push(descriptor.share_threshold.then(|| text.to_owned()));
-        Self { domain, levels, shared }
+        let step = Step {
+            text: text.to_owned(),
+            open: descriptor.value.is_empty() || text.contains('*'),
+            value_to_metric: descriptor.value_to_metric,
+            share_threshold: descriptor.share_threshold,
+        };
+        Self { domain: self.domain, steps: self.steps.iter().cloned().chain([step]).collect() }
     }
 
     fn full_key(&self) -> String {
-        format!("{}.{}", self.domain, self.levels.join("."))
+        self.steps.iter().fold(self.domain.to_owned(), |key, step| key + "." + &step.text)
     }
 
     fn problem(&self, at: Location, message: &str) -> Problem {

@@ -1,7 +1,6 @@
 //! Reads one `RateLimitConfig` message, as Envoy Gateway sends them and as our controller makes them.
 
 use envoy_types::pb::ratelimit::config::ratelimit::v3::{RateLimitDescriptor, RateLimitPolicy};
-use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
 
 pub(super) use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
@@ -27,11 +26,11 @@ fn descriptor(message: &RateLimitDescriptor) -> Spanned<Descriptor> {
         descriptors: message.descriptors.iter().map(descriptor).collect(),
         shadow_mode: message.shadow_mode,
         quota_mode: message.quota_mode,
-        detailed_metric: Some(nowhere(message.detailed_metric)),
-        metadata: message.metadata.as_ref().map(|_| nowhere(IgnoredAny)),
+        detailed_metric: message.detailed_metric,
+        metadata: message.metadata.clone(),
         // Not in the message.
         share_threshold: false,
-        value_to_metric: None,
+        value_to_metric: false,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use envoy_types::pb::{
     envoy::{
-        extensions::common::ratelimit::v3::RateLimitDescriptor,
+        extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
         service::ratelimit::v3::{
             RateLimitRequest,
             rate_limit_response::{Code, DescriptorStatus, RateLimit},
@@ -11,6 +11,7 @@ use envoy_types::pb::{
     google::protobuf::Duration,
 };
 
+use super::Options;
 use crate::{
     config::{Rule, Unit},
     key::Key,
@@ -23,6 +24,8 @@ use crate::{
 pub(super) struct Quota<'c> {
     pub(super) requests_per_unit: u32,
     pub(super) unit: Unit,
+    /// Of the descriptor.
+    pub(super) entries: &'c [Entry],
     /// `None` when the descriptor brought its own limit.
     pub(super) rule: Option<&'c Rule>,
     pub(super) metrics: &'c metrics::Rule,
@@ -43,11 +46,7 @@ impl Quota<'_> {
             None => request.hits_addend.max(1),
         };
         let hits = if descriptor.is_negative_hits { -i64::from(hits) } else { i64::from(hits) };
-        Charge {
-            key: Key::new(&request.domain, self.unit, &descriptor.entries, shared),
-            hits,
-            window: self.unit.seconds(),
-        }
+        Charge { key: Key::new(&request.domain, self.unit, self.entries, shared), hits, window: self.unit.seconds() }
     }
 
     fn is_over(&self, outcome: Outcome) -> bool {
@@ -72,23 +71,26 @@ impl Quota<'_> {
     }
 
     /// Splits a charge's hits into those within, near and over the limit, as upstream's statistics do.
-    pub(super) fn count(&self, charge: &Charge, outcome: Outcome, near_limit_ratio: f32) {
+    pub(super) fn count(&self, charge: &Charge, outcome: Outcome, options: &Options) {
+        let by_value = self.rule.and_then(|rule| rule.by_value.as_ref());
+        let by_value = by_value.map(|counters| counters.rule(self.entries, options.max_value_series));
+        let metrics = by_value.as_ref().unwrap_or(self.metrics);
         let hits = u64::try_from(charge.hits).unwrap_or_default();
         let (limit, after) = (u64::from(self.requests_per_unit), outcome.count);
         let before = after.saturating_sub(hits);
-        let near = near_threshold(self.requests_per_unit, near_limit_ratio);
-        self.metrics.total_hits.increment(hits);
+        let near = near_threshold(self.requests_per_unit, options.near_limit_ratio);
+        metrics.total_hits.increment(hits);
         if after <= limit {
-            self.metrics.within_limit.increment(hits);
-            self.metrics.near_limit.increment(hits.min(after.saturating_sub(near)));
+            metrics.within_limit.increment(hits);
+            metrics.near_limit.increment(hits.min(after.saturating_sub(near)));
             return;
         }
         let over = hits.min(after - limit);
-        self.metrics.over_limit.increment(over);
-        self.metrics.within_limit.increment(hits - over);
-        self.metrics.near_limit.increment(limit.saturating_sub(near.max(before)));
+        metrics.over_limit.increment(over);
+        metrics.within_limit.increment(hits - over);
+        metrics.near_limit.increment(limit.saturating_sub(near.max(before)));
         if self.rule.is_some_and(|rule| rule.shadow_mode) {
-            self.metrics.shadow_mode.increment(hits);
+            metrics.shadow_mode.increment(hits);
         }
     }
 }

@@ -108,11 +108,6 @@ fn xds_errors_name_message_and_descriptor() {
         error(&[message("d", vec![below(no_unit)])]),
         r#"RateLimitConfig "d-config": d.a_b.c: rate_limit needs a unit: second, minute, hour, day, week, month or year"#
     );
-    let detailed = RateLimitDescriptor { key: "c".into(), detailed_metric: true, ..RateLimitDescriptor::default() };
-    assert_eq!(
-        error(&[message("d", vec![below(detailed)])]),
-        r#"RateLimitConfig "d-config": d.a_b.c: detailed_metric is not supported; remove it"#
-    );
     assert_eq!(
         error(&[message("d", vec![]), message("d", vec![])]),
         r#"domain "d" is defined by d-config and again by d-config; each domain has one file"#

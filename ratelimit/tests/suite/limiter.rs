@@ -10,7 +10,8 @@ use envoy_types::pb::{
         },
         service::ratelimit::v3::{RateLimitRequest, RateLimitResponse, rate_limit_response::Code},
     },
-    google::protobuf::UInt64Value,
+    google::protobuf::{Struct, UInt64Value, Value, value::Kind},
+    ratelimit::config::ratelimit::v3::{self as config, RateLimitConfig, RateLimitPolicy},
 };
 use proptest::{collection::vec, option, prelude::*};
 use ratelimit::{
@@ -54,6 +55,14 @@ descriptors:
     value: two
     quota_mode: true
     rate_limit: { unit: minute, requests_per_unit: 1 }
+  - key: told
+    detailed_metric: true
+    metadata: { tier: gold, nested: { list: [1, text, null, true] } }
+    rate_limit: { unit: minute, requests_per_unit: 1 }
+  - key: told
+    value: too
+    metadata: { tier: silver }
+    rate_limit: { unlimited: true }
   - key: shared
     value: a*
     share_threshold: true
@@ -67,8 +76,8 @@ fn rules() -> &'static Config {
 
 /// Decides a request of domain `d` whose counters then stand at `counts`.
 fn decide(descriptors: Vec<RateLimitDescriptor>, counts: &[u64], options: &Options) -> Decision {
-    let config = rules();
-    let plan = limiter::plan(config, &request("d", descriptors)).unwrap();
+    let request = request("d", descriptors);
+    let plan = limiter::plan(rules(), &request).unwrap();
     assert_eq!(plan.charges().len(), counts.len());
     let outcomes: Vec<_> = counts.iter().map(|&count| Outcome { count, seconds_left: 7 }).collect();
     plan.decide(&outcomes, options)
@@ -80,8 +89,8 @@ fn answer(descriptors: Vec<RateLimitDescriptor>, counts: &[u64]) -> RateLimitRes
 
 /// Name of the rule that a single descriptor falls under.
 fn matched(entries: &[(&str, &str)]) -> Option<String> {
-    let config = rules();
-    let plan = limiter::plan(config, &request("d", vec![descriptor(entries)])).unwrap();
+    let request = request("d", vec![descriptor(entries)]);
+    let plan = limiter::plan(rules(), &request).unwrap();
     let outcomes = vec![Outcome { count: 1, seconds_left: 1 }; plan.charges().len()];
     let status = plan.decide(&outcomes, &Options::default()).response.statuses.remove(0);
     status.current_limit.map(|limit| limit.name)
@@ -194,8 +203,8 @@ fn requests_out_of_bounds_are_errors() {
 
 #[test]
 fn an_unknown_domain_is_ok() {
-    let config = rules();
-    let plan = limiter::plan(config, &request("other", vec![limit(descriptor(&[("ip", "x")]), 0, 1)])).unwrap();
+    let request = request("other", vec![limit(descriptor(&[("ip", "x")]), 0, 1)]);
+    let plan = limiter::plan(rules(), &request).unwrap();
     assert!(!plan.knows_domain());
     assert_eq!(plan.decide(&[], &Options::default()).response.overall_code(), Code::Ok);
 }
@@ -224,6 +233,70 @@ fn quota_rules_deny_only_together() {
     assert_eq!(answer(both(), &[2, 2]).overall_code(), Code::OverLimit);
     let with_ip = vec![descriptor(&[("quota", "one")]), descriptor(&[("ip", "x")])];
     assert_eq!(answer(with_ip, &[1, 4]).overall_code(), Code::OverLimit);
+}
+
+#[test]
+fn global_quota_mode_makes_every_rule_a_quota() {
+    let options = Options { quota_mode: true, ..Options::default() };
+    let overall = |counts: &[u64]| {
+        let descriptors = vec![descriptor(&[("ip", "x")]), limit(descriptor(&[("own", "x")]), 2, 1)];
+        decide(descriptors, counts, &options).response.overall_code()
+    };
+    assert_eq!(overall(&[4, 1]), Code::Ok);
+    assert_eq!(overall(&[3, 3]), Code::Ok);
+    assert_eq!(overall(&[4, 3]), Code::OverLimit);
+}
+
+/// The answer's `dynamic_metadata` as JSON.
+fn told(request: &RateLimitRequest, count: u64) -> serde_json::Value {
+    let options = Options { dynamic_metadata: true, ..Options::default() };
+    let plan = limiter::plan(rules(), request).unwrap();
+    let outcomes = vec![Outcome { count, seconds_left: 7 }; plan.charges().len()];
+    proto::json::to_json(&plan.decide(&outcomes, &options).response.dynamic_metadata.unwrap()).unwrap()
+}
+
+#[test]
+fn dynamic_metadata_tells_the_request() {
+    let own_limit = hits(limit(descriptor(&[("a", "b"), ("c", "")]), 42, 2), 0);
+    let request = RateLimitRequest { hits_addend: 3, ..request("d", vec![own_limit, descriptor(&[("ip", "x")])]) };
+    let expected = serde_json::json!({
+        "domain": "d",
+        "descriptors": [
+            { "entries": ["a=b", "c="], "limit": "requests_per_unit:42 unit:MINUTE", "hitsAddend": 0.0 },
+            { "entries": ["ip=x"] },
+        ],
+        "hitsAddend": 3.0,
+    });
+    assert_eq!(told(&request, 1), expected);
+    assert_eq!(decide(vec![descriptor(&[("free", "x")])], &[], &Options::default()).response.dynamic_metadata, None);
+}
+
+#[test]
+fn dynamic_metadata_carries_that_of_the_rules_which_let_pass() {
+    let request = request("d", vec![descriptor(&[("told", "x")]), descriptor(&[("told", "too")])]);
+    let expected = serde_json::json!({ "tier": "silver", "nested": { "list": [1.0, "text", null, true] } });
+    assert_eq!(told(&request, 1)["metadata"], expected, "also of a rule with metrics by value");
+    assert_eq!(told(&request, 2)["metadata"], serde_json::json!({ "tier": "silver" }));
+}
+
+#[test]
+fn metadata_from_xds_is_told_too() {
+    let metadata: Struct = proto::json::from_json(serde_json::json!({ "tier": "gold", "weight": 1.5 })).unwrap();
+    let free = RateLimitPolicy { unlimited: true, ..RateLimitPolicy::default() };
+    let told = config::RateLimitDescriptor {
+        key: "told".into(),
+        detailed_metric: true,
+        rate_limit: Some(free),
+        metadata: Some(metadata.clone()),
+        ..config::RateLimitDescriptor::default()
+    };
+    let message = RateLimitConfig { name: "d".into(), domain: "d".into(), descriptors: vec![told] };
+    let config = Config::from_xds(&[message]).unwrap();
+    let request = request("d", vec![descriptor(&[("told", "x")])]);
+    let options = Options { dynamic_metadata: true, ..Options::default() };
+    let response = limiter::plan(&config, &request).unwrap().decide(&[], &options).response;
+    let expected = Value { kind: Some(Kind::StructValue(metadata)) };
+    assert_eq!(response.dynamic_metadata.unwrap().fields["metadata"], expected);
 }
 
 #[test]

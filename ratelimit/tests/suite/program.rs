@@ -159,6 +159,24 @@ async fn answers_grpc_and_http_and_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn values_of_requests_are_labels_where_the_rule_asks_and_under_a_cap() {
+    let program = Program::start(&["--metrics-max-value-series", "2"]);
+    let rules = RULES.replace("key: user", "key: user\n    detailed_metric: true");
+    fs::write(program.dir.path().join("config/rules.yaml"), rules).unwrap();
+    until("the load", || fetch(program.metrics, "GET", "/metrics", "").1.contains("config_load_success 2"));
+    let mut client = program.client().await;
+    for user in ["ann", "bob", "cid", "dan", "ann"] {
+        ask(&mut client, user).await.unwrap();
+    }
+    let (_, metrics) = fetch(program.metrics, "GET", "/metrics", "");
+    for (key, hits) in [("user_ann", 2), ("user_bob", 1), ("other", 2)] {
+        let line = format!(r#"ratelimit_service_rate_limit_total_hits{{domain="d",key1="{key}"}} {hits}"#);
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
+    assert!(!metrics.contains("cid"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_decided_is_unknown() {
     let program = Program::start(&[]);
     let mut client = program.client().await;
