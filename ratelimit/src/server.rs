@@ -19,8 +19,11 @@ use tonic::service::RoutesBuilder;
 use crate::{
     http,
     service::{CurrentConfig, Service},
-    settings::{BackendType, Settings},
-    source::dir::Dir,
+    settings::{BackendType, ConfigType, Settings},
+    source::{
+        dir::Dir,
+        xds::{self, Xds},
+    },
     store::{self, Memory, Redis, StoreError},
 };
 
@@ -38,6 +41,9 @@ pub enum Error {
     /// The store cannot be used as it is set.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The xDS server cannot be used as it is set.
+    #[error("CONFIG_TYPE is GRPC_XDS_SOTW: {0}")]
+    Xds(#[from] xds::Error),
     /// Reflection does not know our service.
     #[error("offering reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -50,11 +56,6 @@ pub enum Error {
 pub fn run(settings: &Settings) -> Result<(), Error> {
     let metrics = proto::metrics::install();
     let cores = settings.cores.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into)).max(1);
-    let grpc = Listener::bind_per_core(&settings.grpc_address(), cores)?;
-    let public = Listener::bind(&Address::Tcp((settings.host, settings.port).into()))?;
-    let debug = Listener::bind(&Address::Tcp((settings.debug_host, settings.debug_port).into()))?;
-    let prometheus = Listener::bind(&Address::Tcp(settings.prometheus_addr))?;
-
     let (trigger, signal) = drain::new();
     let trigger = Arc::new(trigger);
     let readiness = Readiness::new();
@@ -66,7 +67,20 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let background =
         runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::Background)?;
     background.spawn(drain_on_sigterm(Arc::clone(&trigger)));
-    follow_config(settings, &config, &readiness, &background);
+    let configured = follow_config(settings, &config, &readiness, &background)?;
+    background.block_on(async {
+        tokio::select! {
+            () = configured.wait() => {}
+            () = signal.clone().wait() => {}
+        }
+    });
+    if signal.is_draining() {
+        return Ok(());
+    }
+    let grpc = Listener::bind_per_core(&settings.grpc_address(), cores)?;
+    let public = Listener::bind(&Address::Tcp((settings.host, settings.port).into()))?;
+    let debug = Listener::bind(&Address::Tcp((settings.debug_host, settings.debug_port).into()))?;
+    let prometheus = Listener::bind(&Address::Tcp(settings.prometheus_addr))?;
     await_store(settings, &readiness, &background)?;
     let on_background = background.enter();
     let endpoints = [
@@ -90,16 +104,31 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     ended
 }
 
-/// Loads before the first request is taken, then follows.
-fn follow_config(settings: &Settings, config: &CurrentConfig, readiness: &Readiness, background: &Runtime) {
-    let mut dir = Dir::new(settings.config_dir(), config.clone());
-    if let Err(error) = dir.load() {
-        tracing::error!(%error, "configuration not loaded; requests get errors until it is");
+/// Follows the configuration. What this returns is ready when listeners may open.
+fn follow_config(
+    settings: &Settings,
+    config: &CurrentConfig,
+    readiness: &Readiness,
+    background: &Runtime,
+) -> Result<Readiness, Error> {
+    let configured = Readiness::new();
+    match settings.config_type {
+        ConfigType::File => {
+            let mut dir = Dir::new(settings.config_dir(), config.clone());
+            if let Err(error) = dir.load() {
+                tracing::error!(%error, "configuration not loaded; requests get errors until it is");
+            }
+            background.spawn(dir.follow());
+        }
+        ConfigType::GrpcXdsSotw => {
+            let xds = Xds::new(settings.xds.clone(), config.clone(), configured.block("configuration"))?;
+            background.spawn(xds.follow());
+        }
     }
-    background.spawn(dir.follow());
     if settings.healthy_with_at_least_one_config_loaded {
         background.spawn(await_config(config.clone(), readiness.block("config")));
     }
+    Ok(if settings.force_start_without_initial_config { Readiness::new() } else { configured })
 }
 
 /// Not ready before Redis has answered once.

@@ -12,6 +12,7 @@ use proto::{serve::Address, telemetry::Format};
 
 use crate::{
     limiter::{Headers, Options},
+    source::xds,
     store::redis,
 };
 
@@ -54,6 +55,15 @@ pub struct Settings {
     #[arg(long, env, default_value = "text")]
     pub log_format: Format,
 
+    /// Where the configuration comes from
+    #[arg(long, env, value_enum, default_value = "FILE")]
+    pub config_type: ConfigType,
+    #[expect(missing_docs, reason = "a comment would become the text of --help")]
+    #[command(flatten)]
+    pub xds: xds::Options,
+    /// With GRPC_XDS_SOTW, listen before the server has sent a configuration
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
+    pub force_start_without_initial_config: bool,
     /// The configuration is in RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY/*.yaml
     #[arg(long, env, default_value = "/srv/runtime_data/current")]
     pub runtime_root: PathBuf,
@@ -115,6 +125,17 @@ pub struct Settings {
     pub limit_reset_header: String,
 }
 
+/// The kinds of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConfigType {
+    /// YAML files in a directory.
+    #[value(name = "FILE")]
+    File,
+    /// An xDS server, state of the world.
+    #[value(name = "GRPC_XDS_SOTW")]
+    GrpcXdsSotw,
+}
+
 /// The kinds of store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BackendType {
@@ -163,7 +184,7 @@ impl Settings {
 }
 
 /// Booleans as upstream takes them.
-fn go_bool(text: &str) -> Result<bool, String> {
+pub(crate) fn go_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -172,7 +193,7 @@ fn go_bool(text: &str) -> Result<bool, String> {
 }
 
 /// One number with its unit, as in `150us` or `1.5s`.
-fn go_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn go_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len()));
     let seconds = match unit {
         "us" => 1e-6,

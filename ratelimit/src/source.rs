@@ -1,3 +1,4 @@
 //! Where configurations come from.
 
 pub mod dir;
+pub mod xds;

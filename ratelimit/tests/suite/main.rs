@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod certificates;
 mod config;
 mod dir;
 mod limiter;
@@ -9,3 +10,5 @@ mod program;
 mod redis_server;
 mod requests;
 mod stores;
+mod xds;
+mod xds_server;

@@ -17,6 +17,7 @@ use tonic::{Status, transport::Channel};
 use crate::{
     redis_server::RedisServer,
     requests::{descriptor, limit, request},
+    xds_server::XdsServer,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -200,6 +201,28 @@ async fn starts_without_a_configuration_and_takes_it_up() {
     fs::rename(program.dir.path().join("config"), program.dir.path().join("later")).unwrap();
     until("the configuration", || !fetch(program.debug, "GET", "/rlconfig", "").1.is_empty());
     assert!(ask(&mut client, "joe").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listens_when_the_xds_server_has_spoken_or_at_once_when_forced() {
+    let mut server = XdsServer::start("127.0.0.1:0".parse().unwrap(), None).await;
+    let url = server.address.to_string();
+    let xds = ["--config-type", "GRPC_XDS_SOTW", "--config-grpc-xds-server-url", &url];
+    let forced = Program::start(&[&xds[..], &["--force-start-without-initial-config", "true"]].concat());
+    let mut client = forced.client().await;
+    let error = ask(&mut client, "joe").await.unwrap_err();
+    assert_eq!((error.code(), error.message()), (tonic::Code::Unknown, "no rate limit configuration loaded"));
+
+    let waiting = Program::spawn(&xds);
+    for _ in 0..2 {
+        server.request().await;
+    }
+    assert_eq!(fetch(waiting.http, "GET", "/healthcheck", "").0, 0);
+    server.send("1", &["d"], 1);
+    until("health", || fetch(waiting.http, "GET", "/healthcheck", "").0 == 200);
+    let mut client = waiting.client().await;
+    assert_eq!(ask(&mut client, "joe").await.unwrap().overall_code(), Code::Ok);
+    assert_eq!(ask(&mut client, "joe").await.unwrap().overall_code(), Code::OverLimit);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,49 @@
+//! Certificates that live as long as a test.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+/// A certificate authority.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, as PEM.
+pub(crate) struct Pair {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// For servers and clients called `name`.
+    pub(crate) fn issue(&self, name: &str) -> Pair {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.0).unwrap().pem();
+        Pair { cert, key: key.serialize_pem() }
+    }
+}
+
+impl Pair {
+    /// Writes `tls.crt`, `tls.key` and the authority's `ca.crt`, as a secret has them, and returns their paths.
+    pub(crate) fn write(&self, dir: &Path, authority: &Authority) -> [PathBuf; 3] {
+        let files = [("tls.crt", &self.cert), ("tls.key", &self.key), ("ca.crt", &authority.pem())];
+        files.map(|(name, pem)| {
+            fs::write(dir.join(name), pem).unwrap();
+            dir.join(name)
+        })
+    }
+}
