@@ -1,5 +1,7 @@
 //! The algorithm: from a request to the counters it touches, and from their values to the answer. No IO, no clock.
 
+use std::iter;
+
 use envoy_types::pb::envoy::{
     extensions::common::ratelimit::v3::RateLimitDescriptor,
     service::ratelimit::v3::{
@@ -12,13 +14,15 @@ pub use self::headers::Headers;
 use self::quota::Quota;
 use crate::{
     config::{Config, Domain, Limit, Rule, Unit},
-    store::{Charge, Outcome},
+    store::{self, Charge, Outcome},
 };
 
 mod headers;
 mod metadata;
 mod quota;
 
+/// Stands for an outcome that a store left out.
+const MISSING: Outcome = Outcome { count: u64::MAX, charged: false, seconds_left: 0 };
 /// More descriptors than this in one request are refused.
 pub const MAX_DESCRIPTORS: usize = 32;
 
@@ -44,6 +48,7 @@ pub enum RequestError {
     },
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 /// What an operator decides about answers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
@@ -51,6 +56,9 @@ pub struct Options {
     pub near_limit_ratio: f32,
     /// Answer OK whatever the counters say; the statuses still tell.
     pub shadow_mode: bool,
+    /// A denied request costs nothing of any limit. A descriptor that states its own hits and is over its limit keeps them,
+    /// since they may be the cost of a response that is gone.
+    pub all_or_nothing: bool,
     /// Treat every limit as one in quota mode: deny only when all limits of a request are over.
     pub quota_mode: bool,
     /// Tell Envoy the request and the metadata of its rules in the answer's `dynamic_metadata`.
@@ -66,6 +74,7 @@ impl Default for Options {
         Self {
             near_limit_ratio: 0.8,
             shadow_mode: false,
+            all_or_nothing: true,
             quota_mode: false,
             dynamic_metadata: false,
             max_value_series: 1000,
@@ -102,7 +111,11 @@ pub struct Decision {
 }
 
 /// Finds the limits of a request's descriptors.
-pub fn plan<'p>(config: &'p Config, request: &'p RateLimitRequest) -> Result<Plan<'p>, RequestError> {
+pub fn plan<'p>(
+    config: &'p Config,
+    request: &'p RateLimitRequest,
+    options: &Options,
+) -> Result<Plan<'p>, RequestError> {
     if request.domain.is_empty() {
         return Err(RequestError::EmptyDomain);
     }
@@ -128,7 +141,7 @@ pub fn plan<'p>(config: &'p Config, request: &'p RateLimitRequest) -> Result<Pla
         if quota.name().is_some_and(|name| replaced.contains(&name)) {
             *check = Check::Unmatched;
         } else {
-            charges.push(quota.charge(request, descriptor));
+            charges.push(quota.charge(request, descriptor, options));
         }
     }
     Ok(Plan { request, knows_domain: domain.is_some(), checks, charges })
@@ -180,8 +193,8 @@ impl Plan<'_> {
     /// The answer: one status for each descriptor, and over limit if any limit denies. A charge that the store gave no
     /// outcome for counts as over its limit.
     pub fn decide(&self, outcomes: &[Outcome], options: &Options) -> Decision {
-        let mut outcomes = outcomes.iter().copied();
-        let mut denial = Denial::default();
+        let mut outcomes = outcomes.iter().copied().chain(iter::repeat(MISSING)).take(self.charges.len());
+        let over = store::is_denied(&self.charges, &outcomes.clone().map(|outcome| outcome.count).collect::<Vec<_>>());
         let mut statuses = Vec::with_capacity(self.checks.len());
         for check in &self.checks {
             statuses.push(match check {
@@ -189,14 +202,9 @@ impl Plan<'_> {
                 Check::Unlimited(_) => {
                     DescriptorStatus { code: Code::Ok.into(), limit_remaining: u32::MAX, ..DescriptorStatus::default() }
                 }
-                Check::Counted(quota) => {
-                    let status = quota.status(outcomes.next().unwrap_or(Outcome { count: u64::MAX, seconds_left: 0 }));
-                    denial.add(options.quota_mode || quota.rule.is_some_and(|rule| rule.quota_mode), status.code());
-                    status
-                }
+                Check::Counted(quota) => quota.status(outcomes.next().unwrap_or(MISSING)),
             });
         }
-        let over = denial.denies();
         let response = RateLimitResponse {
             overall_code: if over && !options.shadow_mode { Code::OverLimit } else { Code::Ok }.into(),
             response_headers_to_add: options.headers.as_ref().map(|names| names.of(&statuses)).unwrap_or_default(),
@@ -220,29 +228,5 @@ impl Plan<'_> {
 
     fn quotas(&self) -> impl Iterator<Item = &Quota<'_>> {
         self.checks.iter().filter_map(|check| if let Check::Counted(quota) = check { Some(quota) } else { None })
-    }
-}
-
-/// Whether the statuses seen so far deny the request.
-#[derive(Default)]
-struct Denial {
-    over: bool,
-    quotas: u32,
-    quotas_over: u32,
-}
-
-impl Denial {
-    fn add(&mut self, quota_mode: bool, code: Code) {
-        let over = code == Code::OverLimit;
-        if quota_mode {
-            self.quotas += 1;
-            self.quotas_over += u32::from(over);
-        } else {
-            self.over |= over;
-        }
-    }
-
-    fn denies(&self) -> bool {
-        self.over || (self.quotas > 0 && self.quotas == self.quotas_over)
     }
 }

@@ -88,7 +88,7 @@ impl<S: CounterStore> Service<S> {
 
     async fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Error> {
         let config = self.config.load();
-        let plan = limiter::plan(config.as_deref().ok_or(Error::NoConfig)?, request)?;
+        let plan = limiter::plan(config.as_deref().ok_or(Error::NoConfig)?, request, &self.options)?;
         let outcomes = match plan.charges() {
             [] => vec![],
             charges => self.watched(self.store.charge(charges).await)?,

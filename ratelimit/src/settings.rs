@@ -102,6 +102,9 @@ pub struct Settings {
     /// Answer OK to everything, while statuses and metrics tell what would have been denied
     #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
     pub shadow_mode: bool,
+    /// A denied request costs nothing of any limit; false counts it in all of them
+    #[arg(long, env, default_value = "true", action = Set, value_parser = go_bool)]
+    pub stop_cache_key_increment_when_overlimit: bool,
     /// Deny only when all limits of a request are over
     #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
     pub quota_mode: bool,
@@ -169,6 +172,7 @@ impl Settings {
         Options {
             near_limit_ratio: self.near_limit_ratio,
             shadow_mode: self.shadow_mode,
+            all_or_nothing: self.stop_cache_key_increment_when_overlimit,
             quota_mode: self.quota_mode,
             dynamic_metadata: self.response_dynamic_metadata,
             max_value_series: self.metrics_max_value_series,

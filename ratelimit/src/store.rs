@@ -15,15 +15,46 @@ pub struct Charge {
     pub key: Key,
     /// Added to the counter. Zero only reads it; a negative number gives hits back, and the counter stops at zero.
     pub hits: i64,
+    /// Counts above it are over the limit.
+    pub limit: u32,
+    /// What being over the limit means for the request.
+    pub denies: Denies,
+    /// When the charge is taken back.
+    pub undo: Undo,
     /// Length of the counter's fixed window in seconds, aligned to the Unix epoch by the store's clock; at least one.
     pub window: u32,
+}
+
+/// What a charge that goes over its limit means for the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denies {
+    /// It passes nevertheless.
+    Nothing = 0,
+    /// It is denied.
+    Alone = 1,
+    /// It is denied when all charges of this kind in it are over.
+    Together = 2,
+}
+
+/// Whether a charge is taken back when its request is denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undo {
+    /// It stays.
+    Never = 0,
+    /// It is taken back.
+    Denied = 1,
+    /// It is taken back if others deny the request. It stays if it is over its own limit, for what has cost more than was
+    /// left has cost all that was left.
+    DeniedByOthers = 2,
 }
 
 /// A counter after its charge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Hits in this window, the charge's own included.
+    /// Hits in this window: with the charge's own if they stay or are too many, else without.
     pub count: u64,
+    /// The hits stay; false for those that a denied request gave back.
+    pub charged: bool,
     /// Whole seconds until the window ends, at least one.
     pub seconds_left: u32,
 }
@@ -51,9 +82,38 @@ pub enum StoreError {
 /// Counts hits in fixed windows. Windows are aligned to the epoch by the store's own clock, so all replicas that share
 /// a store share its windows.
 pub trait CounterStore: Send + Sync + 'static {
-    /// Applies all charges in order, each of them atomically, and returns one outcome for each. After an error any part
-    /// of them may have been applied: errors can deny too early, never admit too much.
+    /// Applies all charges in order, or what their [`Undo`] leaves of them if they deny the request, as one atomic step.
+    /// Returns one outcome for each. After an error any part of them may have been applied: errors can deny too early,
+    /// never admit too much.
     fn charge(&self, charges: &[Charge]) -> impl Future<Output = Result<Vec<Outcome>, StoreError>> + Send;
+}
+
+impl Charge {
+    fn is_over(&self, count: u64) -> bool {
+        count > u64::from(self.limit)
+    }
+
+    /// What is told about a charge that led to `count`.
+    fn outcome(&self, count: u64, denied: bool, seconds_left: u32) -> Outcome {
+        let charged = !denied
+            || match self.undo {
+                Undo::Never => true,
+                Undo::Denied => false,
+                Undo::DeniedByOthers => self.is_over(count),
+            };
+        let told = if charged || self.is_over(count) { count } else { count.saturating_add_signed(-self.hits) };
+        Outcome { count: told, charged, seconds_left }
+    }
+}
+
+/// Whether charges that led to these counts deny their request.
+pub(crate) fn is_denied(charges: &[Charge], counts: &[u64]) -> bool {
+    let over = |denies| {
+        let of_kind = charges.iter().zip(counts).filter(move |(charge, _)| charge.denies == denies);
+        of_kind.map(|(charge, count)| charge.is_over(*count))
+    };
+    over(Denies::Alone).any(|over| over)
+        || (over(Denies::Together).next().is_some() && over(Denies::Together).all(|over| over))
 }
 
 /// The stores to choose from.

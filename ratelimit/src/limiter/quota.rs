@@ -16,7 +16,7 @@ use crate::{
     config::{Rule, Unit},
     key::Key,
     metrics,
-    store::{Charge, Outcome},
+    store::{Charge, Denies, Outcome, Undo},
 };
 
 /// A limit that applies to a descriptor.
@@ -38,7 +38,12 @@ impl Quota<'_> {
     }
 
     /// What the descriptor costs.
-    pub(super) fn charge(&self, request: &RateLimitRequest, descriptor: &RateLimitDescriptor) -> Charge {
+    pub(super) fn charge(
+        &self,
+        request: &RateLimitRequest,
+        descriptor: &RateLimitDescriptor,
+        options: &Options,
+    ) -> Charge {
         let shared = self.rule.map_or(&[][..], |rule| &rule.shared);
         // A limit is 32 bits wide, so more hits than that at once deny just the same.
         let hits = match &descriptor.hits_addend {
@@ -46,7 +51,23 @@ impl Quota<'_> {
             None => request.hits_addend.max(1),
         };
         let hits = if descriptor.is_negative_hits { -i64::from(hits) } else { i64::from(hits) };
-        Charge { key: Key::new(&request.domain, self.unit, self.entries, shared), hits, window: self.unit.seconds() }
+        Charge {
+            key: Key::new(&request.domain, self.unit, self.entries, shared),
+            hits,
+            limit: self.requests_per_unit,
+            denies: match self.rule {
+                Some(rule) if rule.shadow_mode => Denies::Nothing,
+                Some(rule) if rule.quota_mode => Denies::Together,
+                _ if options.quota_mode => Denies::Together,
+                _ => Denies::Alone,
+            },
+            undo: match descriptor.hits_addend {
+                _ if !options.all_or_nothing || options.shadow_mode || hits < 0 => Undo::Never,
+                Some(_) => Undo::DeniedByOthers,
+                None => Undo::Denied,
+            },
+            window: self.unit.seconds(),
+        }
     }
 
     fn is_over(&self, outcome: Outcome) -> bool {
@@ -77,6 +98,11 @@ impl Quota<'_> {
         let metrics = by_value.as_ref().unwrap_or(self.metrics);
         let hits = u64::try_from(charge.hits).unwrap_or_default();
         let (limit, after) = (u64::from(self.requests_per_unit), outcome.count);
+        if !outcome.charged {
+            metrics.total_hits.increment(hits);
+            metrics.over_limit.increment(if after > limit { hits } else { 0 });
+            return;
+        }
         let before = after.saturating_sub(hits);
         let near = near_threshold(self.requests_per_unit, options.near_limit_ratio);
         metrics.total_hits.increment(hits);

@@ -6,9 +6,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::{Charge, CounterStore, Outcome, StoreError};
+use super::{Charge, CounterStore, Outcome, StoreError, is_denied};
 use crate::key::Key;
 
 const SHARDS: usize = 64;
@@ -43,22 +43,45 @@ impl Memory {
 
     /// Counts as of `now`, in seconds since the epoch.
     fn charge_at(&self, charges: &[Charge], now: u64) -> Result<Vec<Outcome>, StoreError> {
-        charges.iter().map(|charge| self.charge_one(charge, now)).collect()
+        let mut shards = self.lock(charges);
+        let mut apply = |charge: &Charge| {
+            let found = shards.binary_search_by_key(&shard_of(charge.key), |(index, _)| *index);
+            let (_, shard) = found.ok().and_then(|at| shards.get_mut(at))?;
+            shard.charge(charge, window_end(charge, now), now, self.max_counters / SHARDS)
+        };
+        let counts = charges.iter().map(&mut apply).collect::<Option<Vec<_>>>();
+        let counts = counts.ok_or(StoreError::Full(self.max_counters))?;
+        let denied = is_denied(charges, &counts);
+        let outcomes = charges.iter().zip(counts).map(|(charge, count)| {
+            let seconds_left = u32::try_from(window_end(charge, now) - now).unwrap_or(u32::MAX);
+            charge.outcome(count, denied, seconds_left)
+        });
+        let outcomes: Vec<_> = outcomes.collect();
+        for (charge, _) in charges.iter().zip(&outcomes).filter(|(charge, outcome)| !outcome.charged && charge.hits > 0)
+        {
+            apply(&Charge { hits: -charge.hits, ..*charge });
+        }
+        Ok(outcomes)
     }
 
-    fn charge_one(&self, charge: &Charge, now: u64) -> Result<Outcome, StoreError> {
-        let window = u64::from(charge.window.max(1));
-        let end = now - now % window + window;
-        let count = self.shard(charge.key).lock().charge(charge, end, now, self.max_counters / SHARDS);
-        let count = count.ok_or(StoreError::Full(self.max_counters))?;
-        Ok(Outcome { count, seconds_left: u32::try_from(end - now).unwrap_or(u32::MAX) })
+    /// The shards of all charges, by index. Everybody locks them in this order, so nobody waits in a circle.
+    fn lock(&self, charges: &[Charge]) -> Vec<(usize, MutexGuard<'_, Shard>)> {
+        let mut indices: Vec<_> = charges.iter().map(|charge| shard_of(charge.key)).collect();
+        indices.sort_unstable();
+        indices.dedup();
+        indices.into_iter().filter_map(|index| Some((index, self.shards.get(index)?.lock()))).collect()
     }
+}
 
-    /// The low bits choose the shard; the map uses the others.
-    #[expect(clippy::indexing_slicing, reason = "there are SHARDS shards")]
-    fn shard(&self, key: Key) -> &Mutex<Shard> {
-        &self.shards[(key.0 % SHARDS as u128) as usize]
-    }
+/// The low bits choose the shard; the map uses the others.
+fn shard_of(key: Key) -> usize {
+    (key.0 % SHARDS as u128) as usize
+}
+
+/// End of the charge's window in seconds since the epoch.
+fn window_end(charge: &Charge, now: u64) -> u64 {
+    let window = u64::from(charge.window.max(1));
+    now - now % window + window
 }
 
 impl CounterStore for Memory {
@@ -135,9 +158,10 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
+    use crate::store::{Denies, Undo};
 
     fn charge(key: u128, hits: i64, window: u32) -> Charge {
-        Charge { key: Key(key << 64), hits, window }
+        Charge { key: Key(key << 64), hits, window, limit: 0, denies: Denies::Nothing, undo: Undo::Never }
     }
 
     fn count(store: &Memory, charge: Charge, now: u64) -> u64 {
@@ -152,9 +176,9 @@ mod tests {
     fn windows_are_aligned_to_the_epoch() {
         let store = Memory::new(1000);
         let outcome = store.charge_at(&[charge(1, 1, 60)], 119).unwrap();
-        assert_eq!(outcome, [Outcome { count: 1, seconds_left: 1 }]);
+        assert_eq!(outcome, [Outcome { count: 1, charged: true, seconds_left: 1 }]);
         let outcome = store.charge_at(&[charge(1, 1, 60)], 120).unwrap();
-        assert_eq!(outcome, [Outcome { count: 1, seconds_left: 60 }]);
+        assert_eq!(outcome, [Outcome { count: 1, charged: true, seconds_left: 60 }]);
     }
 
     #[test]

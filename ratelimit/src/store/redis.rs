@@ -97,14 +97,15 @@ impl CounterStore for Redis {
         for charge in charges {
             // The braces make a cluster place all windows of a counter on one node.
             call.key(format!("{}{{{}}}", self.options.key_prefix, charge.key)).arg(charge.hits).arg(charge.window);
+            call.arg(charge.limit).arg(charge.denies as u8).arg(charge.undo as u8);
         }
         let mut connection = self.connection.clone();
         let reply: Vec<u64> = self.within_deadline(call.invoke_async(&mut connection)).await?;
-        match reply.split_first() {
-            Some((now, counts)) if counts.len() == charges.len() => Ok(charges
+        match reply.as_slice() {
+            [now, denied, counts @ ..] if counts.len() == charges.len() => Ok(charges
                 .iter()
                 .zip(counts)
-                .map(|(charge, &count)| Outcome { count, seconds_left: seconds_left(charge.window, *now) })
+                .map(|(charge, &count)| charge.outcome(count, *denied == 1, seconds_left(charge.window, *now)))
                 .collect()),
             _ => Err(StoreError::Reply),
         }

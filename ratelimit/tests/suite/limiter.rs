@@ -17,7 +17,7 @@ use proptest::{collection::vec, option, prelude::*};
 use ratelimit::{
     config::Config,
     limiter::{self, Decision, Headers, MAX_DESCRIPTORS, Options, RequestError},
-    store::Outcome,
+    store::{Denies, Outcome, Undo},
 };
 
 use crate::requests::{descriptor, hits, limit, request};
@@ -77,9 +77,9 @@ fn rules() -> &'static Config {
 /// Decides a request of domain `d` whose counters then stand at `counts`.
 fn decide(descriptors: Vec<RateLimitDescriptor>, counts: &[u64], options: &Options) -> Decision {
     let request = request("d", descriptors);
-    let plan = limiter::plan(rules(), &request).unwrap();
+    let plan = limiter::plan(rules(), &request, options).unwrap();
     assert_eq!(plan.charges().len(), counts.len());
-    let outcomes: Vec<_> = counts.iter().map(|&count| Outcome { count, seconds_left: 7 }).collect();
+    let outcomes: Vec<_> = counts.iter().map(|&count| Outcome { count, charged: true, seconds_left: 7 }).collect();
     plan.decide(&outcomes, options)
 }
 
@@ -90,8 +90,8 @@ fn answer(descriptors: Vec<RateLimitDescriptor>, counts: &[u64]) -> RateLimitRes
 /// Name of the rule that a single descriptor falls under.
 fn matched(entries: &[(&str, &str)]) -> Option<String> {
     let request = request("d", vec![descriptor(entries)]);
-    let plan = limiter::plan(rules(), &request).unwrap();
-    let outcomes = vec![Outcome { count: 1, seconds_left: 1 }; plan.charges().len()];
+    let plan = limiter::plan(rules(), &request, &Options::default()).unwrap();
+    let outcomes = vec![Outcome { count: 1, charged: true, seconds_left: 1 }; plan.charges().len()];
     let status = plan.decide(&outcomes, &Options::default()).response.statuses.remove(0);
     status.current_limit.map(|limit| limit.name)
 }
@@ -155,7 +155,7 @@ fn hits_are_the_descriptors_or_the_requests_or_one() {
     let ip = || descriptor(&[("ip", "x")]);
     let charged = |hits_addend, descriptor| {
         let request = RateLimitRequest { hits_addend, ..request("d", vec![descriptor]) };
-        limiter::plan(config, &request).unwrap().charges()[0].hits
+        limiter::plan(config, &request, &Options::default()).unwrap().charges()[0].hits
     };
     assert_eq!(charged(0, ip()), 1);
     assert_eq!(charged(5, ip()), 5);
@@ -163,6 +163,29 @@ fn hits_are_the_descriptors_or_the_requests_or_one() {
     assert_eq!(charged(5, hits(ip(), 0)), 0, "a descriptor may look without counting");
     assert_eq!(charged(0, hits(ip(), u64::MAX)), i64::from(u32::MAX));
     assert_eq!(charged(0, RateLimitDescriptor { is_negative_hits: true, ..hits(ip(), 2) }), -2);
+}
+
+#[test]
+fn charges_say_what_they_deny_and_when_they_are_taken_back() {
+    let charge = |descriptor: RateLimitDescriptor, options: &Options| {
+        let request = request("d", vec![descriptor]);
+        let plan = limiter::plan(rules(), &request, options).unwrap();
+        let charge = plan.charges()[0];
+        (charge.denies, charge.undo)
+    };
+    let normal = Options::default();
+    let ip = || descriptor(&[("ip", "x")]);
+    assert_eq!(charge(ip(), &normal), (Denies::Alone, Undo::Denied));
+    assert_eq!(charge(hits(ip(), 5), &normal), (Denies::Alone, Undo::DeniedByOthers));
+    let back = RateLimitDescriptor { is_negative_hits: true, ..hits(ip(), 2) };
+    assert_eq!(charge(back, &normal), (Denies::Alone, Undo::Never));
+    assert_eq!(charge(descriptor(&[("shadow", "x")]), &normal), (Denies::Nothing, Undo::Denied));
+    assert_eq!(charge(descriptor(&[("quota", "one")]), &normal), (Denies::Together, Undo::Denied));
+    let quota = Options { quota_mode: true, ..Options::default() };
+    assert_eq!(charge(ip(), &quota), (Denies::Together, Undo::Denied));
+    for options in [Options { shadow_mode: true, ..normal.clone() }, Options { all_or_nothing: false, ..normal }] {
+        assert_eq!(charge(ip(), &options).1, Undo::Never);
+    }
 }
 
 #[test]
@@ -186,7 +209,9 @@ fn a_requests_own_limit_wins() {
 fn a_limit_without_a_unit_is_an_error() {
     let config = rules();
     for unit in [0, 8, -1, i32::MAX] {
-        let error = limiter::plan(config, &request("d", vec![limit(descriptor(&[("ip", "x")]), 1, unit)])).unwrap_err();
+        let error =
+            limiter::plan(config, &request("d", vec![limit(descriptor(&[("ip", "x")]), 1, unit)]), &Options::default())
+                .unwrap_err();
         assert_eq!(error, RequestError::OverrideUnit { descriptor: 0, unit });
     }
 }
@@ -194,7 +219,7 @@ fn a_limit_without_a_unit_is_an_error() {
 #[test]
 fn requests_out_of_bounds_are_errors() {
     let config = rules();
-    let error = |request| limiter::plan(config, &request).unwrap_err().to_string();
+    let error = |request| limiter::plan(config, &request, &Options::default()).unwrap_err().to_string();
     assert_eq!(error(request("", vec![descriptor(&[])])), "rate limit domain must not be empty");
     assert_eq!(error(request("d", vec![])), "rate limit descriptor list must not be empty");
     let many = vec![descriptor(&[("ip", "x")]); MAX_DESCRIPTORS + 1];
@@ -204,7 +229,7 @@ fn requests_out_of_bounds_are_errors() {
 #[test]
 fn an_unknown_domain_is_ok() {
     let request = request("other", vec![limit(descriptor(&[("ip", "x")]), 0, 1)]);
-    let plan = limiter::plan(rules(), &request).unwrap();
+    let plan = limiter::plan(rules(), &request, &Options::default()).unwrap();
     assert!(!plan.knows_domain());
     assert_eq!(plan.decide(&[], &Options::default()).response.overall_code(), Code::Ok);
 }
@@ -250,8 +275,8 @@ fn global_quota_mode_makes_every_rule_a_quota() {
 /// The answer's `dynamic_metadata` as JSON.
 fn told(request: &RateLimitRequest, count: u64) -> serde_json::Value {
     let options = Options { dynamic_metadata: true, ..Options::default() };
-    let plan = limiter::plan(rules(), request).unwrap();
-    let outcomes = vec![Outcome { count, seconds_left: 7 }; plan.charges().len()];
+    let plan = limiter::plan(rules(), request, &options).unwrap();
+    let outcomes = vec![Outcome { count, charged: true, seconds_left: 7 }; plan.charges().len()];
     proto::json::to_json(&plan.decide(&outcomes, &options).response.dynamic_metadata.unwrap()).unwrap()
 }
 
@@ -294,7 +319,7 @@ fn metadata_from_xds_is_told_too() {
     let config = Config::from_xds(&[message]).unwrap();
     let request = request("d", vec![descriptor(&[("told", "x")])]);
     let options = Options { dynamic_metadata: true, ..Options::default() };
-    let response = limiter::plan(&config, &request).unwrap().decide(&[], &options).response;
+    let response = limiter::plan(&config, &request, &options).unwrap().decide(&[], &options).response;
     let expected = Value { kind: Some(Kind::StructValue(metadata)) };
     assert_eq!(response.dynamic_metadata.unwrap().fields["metadata"], expected);
 }
@@ -302,8 +327,11 @@ fn metadata_from_xds_is_told_too() {
 #[test]
 fn values_count_apart_unless_they_share_a_threshold() {
     let config = rules();
-    let key =
-        |key, value| limiter::plan(config, &request("d", vec![descriptor(&[(key, value)])])).unwrap().charges()[0].key;
+    let key = |key, value| {
+        limiter::plan(config, &request("d", vec![descriptor(&[(key, value)])]), &Options::default()).unwrap().charges()
+            [0]
+        .key
+    };
     assert_ne!(key("ip", "1"), key("ip", "2"));
     assert_eq!(key("shared", "a1"), key("shared", "a2"));
 }
@@ -351,9 +379,9 @@ proptest! {
         let request = RateLimitRequest { domain, descriptors, hits_addend };
         let names = Headers { limit: "l".into(), remaining: "r".into(), reset: "s".into() };
         let options = Options { headers: headers.then_some(names), ..Options::default() };
-        if let Ok(plan) = limiter::plan(config, &request) {
+        if let Ok(plan) = limiter::plan(config, &request, &options) {
             // Also with fewer or more outcomes than charges, which no store gives.
-            let outcomes: Vec<_> = counts.iter().map(|&(count, seconds_left)| Outcome { count, seconds_left }).collect();
+            let outcomes: Vec<_> = counts.iter().map(|&(count, seconds_left)| Outcome { count, charged: true, seconds_left }).collect();
             plan.count(&outcomes, &options);
             let response = plan.decide(&outcomes, &options).response;
             prop_assert_eq!(response.statuses.len(), count);

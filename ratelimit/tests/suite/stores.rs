@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use ratelimit::{
     config::Unit,
     key::Key,
-    store::{Any, Charge, CounterStore, Memory, Outcome, Redis, StoreError},
+    store::{Any, Charge, CounterStore, Denies, Memory, Outcome, Redis, StoreError, Undo},
 };
 use tokio::time::{Instant, sleep};
 
@@ -17,7 +17,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const HOUR: u32 = 3600;
 
 fn charge(name: &str, hits: i64, window: u32) -> Charge {
-    Charge { key: Key::new("test", Unit::Hour, &descriptor(&[("name", name)]).entries, &[]), hits, window }
+    let key = Key::new("test", Unit::Hour, &descriptor(&[("name", name)]).entries, &[]);
+    Charge { key, hits, limit: 0, denies: Denies::Nothing, undo: Undo::Never, window }
+}
+
+/// A hit in an hour that denies the request above `limit`, and is taken back if it is denied.
+fn strict(name: &str, limit: u32) -> Charge {
+    Charge { limit, denies: Denies::Alone, undo: Undo::Denied, ..charge(name, 1, HOUR) }
+}
+
+/// Counts of an hour without changing them.
+async fn look(store: &Any, names: &[&str]) -> Vec<u64> {
+    counts(store, &names.iter().map(|name| charge(name, 0, HOUR)).collect::<Vec<_>>()).await
 }
 
 async fn counts(store: &Any, charges: &[Charge]) -> Vec<u64> {
@@ -58,7 +69,7 @@ async fn counts_do_not_overflow(store: Any) {
 async fn windows_end_with_the_clock(store: Any) {
     let Outcome { seconds_left, .. } = store.charge(&[charge("a", 1, HOUR)]).await.unwrap()[0];
     assert!((1..=HOUR).contains(&seconds_left));
-    let Outcome { count, seconds_left } = store.charge(&[charge("b", 7, 1)]).await.unwrap()[0];
+    let Outcome { count, seconds_left, .. } = store.charge(&[charge("b", 7, 1)]).await.unwrap()[0];
     assert_eq!((count, seconds_left), (7, 1));
     let deadline = Instant::now() + PATIENCE;
     while counts(&store, &[charge("b", 0, 1)]).await != [0] {
@@ -66,6 +77,76 @@ async fn windows_end_with_the_clock(store: Any) {
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(counts(&store, &[charge("b", 1, 1), charge("a", 0, HOUR)]).await, [1, 1]);
+}
+
+async fn a_denied_request_costs_nothing(store: Any) {
+    let both = [strict("wide", 9), strict("narrow", 1)];
+    assert_eq!(counts(&store, &both).await, [1, 1]);
+    let outcomes = store.charge(&both).await.unwrap();
+    let told: Vec<_> = outcomes.iter().map(|outcome| (outcome.count, outcome.charged)).collect();
+    assert_eq!(told, [(1, false), (2, false)], "what is over tells so, the others stand where they stood");
+    assert_eq!(look(&store, &["wide", "narrow"]).await, [1, 1]);
+
+    let shadow = Charge { denies: Denies::Nothing, ..strict("shadow", 0) };
+    assert_eq!(counts(&store, &[shadow]).await, [1], "it denies nothing");
+    assert_eq!(counts(&store, &[shadow, strict("narrow", 1)]).await, [2, 2]);
+    assert_eq!(look(&store, &["shadow", "narrow"]).await, [1, 1]);
+    assert!(!store.charge(&[strict("twice", 1); 2]).await.unwrap()[0].charged, "one counter, two hits");
+    assert_eq!(look(&store, &["twice"]).await, [0]);
+}
+
+async fn stated_hits_stay_where_they_are_over(store: Any) {
+    let stated = |name, limit| Charge { hits: 60, limit, undo: Undo::DeniedByOthers, ..strict(name, 0) };
+    assert_eq!(counts(&store, &[stated("tokens", 100), stated("other", 1000)]).await, [60, 60]);
+    assert_eq!(counts(&store, &[stated("tokens", 100), stated("other", 1000)]).await, [120, 60]);
+    assert_eq!(look(&store, &["tokens", "other"]).await, [120, 60]);
+}
+
+async fn what_is_never_taken_back_stays(store: Any) {
+    let lenient = |name, limit| Charge { undo: Undo::Never, ..strict(name, limit) };
+    assert_eq!(counts(&store, &[lenient("a", 9), lenient("b", 0)]).await, [1, 1]);
+    let back = Charge { hits: -1, ..lenient("a", 9) };
+    assert_eq!(counts(&store, &[back, strict("c", 0)]).await, [0, 1], "nor is giving back");
+    assert_eq!(look(&store, &["a", "b", "c"]).await, [0, 1, 0]);
+}
+
+async fn quotas_deny_together(store: Any) {
+    let quota = |name, limit| Charge { denies: Denies::Together, ..strict(name, limit) };
+    let both = [quota("one", 1), quota("two", 2)];
+    assert_eq!(counts(&store, &both).await, [1, 1]);
+    assert_eq!(counts(&store, &both).await, [2, 2]);
+    assert!(store.charge(&both).await.unwrap().iter().all(|outcome| !outcome.charged));
+    assert_eq!(look(&store, &["one", "two"]).await, [2, 2]);
+}
+
+/// Requests that overlap in their counters, at once: each counter holds what was admitted, and no more than its limit.
+async fn concurrent_requests_are_all_or_nothing(store: Any) {
+    const LIMITS: [(&str, u32); 4] = [("p", 40), ("q", 70), ("r", 110), ("s", 10_000)];
+    let requests = (0..600_usize).map(|number| {
+        let store = store.clone();
+        let touched = (number % 15) + 1;
+        tokio::spawn(async move {
+            let of_bit =
+                |(bit, &(name, limit)): (usize, &(&str, u32))| (touched >> bit & 1 == 1).then(|| strict(name, limit));
+            let mut charges: Vec<_> = LIMITS.iter().enumerate().filter_map(of_bit).collect();
+            charges.rotate_left(number % 2);
+            let outcomes = store.charge(&charges).await.unwrap();
+            let admitted = outcomes.iter().zip(&charges).all(|(outcome, charge)| outcome.count <= charge.limit.into());
+            assert!(outcomes.iter().all(|outcome| outcome.charged == admitted));
+            if admitted { touched } else { 0 }
+        })
+    });
+    let mut admitted = [0_u64; 4];
+    for request in requests.collect::<Vec<_>>() {
+        let touched = request.await.unwrap();
+        for (bit, count) in admitted.iter_mut().enumerate() {
+            *count += (touched >> bit & 1) as u64;
+        }
+    }
+    let names = LIMITS.map(|(name, _)| name);
+    assert_eq!(look(&store, &names).await, admitted);
+    assert!(admitted.iter().zip(LIMITS).all(|(count, (_, limit))| *count <= limit.into()), "{admitted:?}");
+    assert_eq!(admitted[0], 40, "the narrowest limit is used up");
 }
 
 async fn concurrent_charges_admit_exactly_the_limit(store: Any) {
@@ -121,6 +202,11 @@ suite![
     negative_hits_give_back_down_to_zero,
     counts_do_not_overflow,
     windows_end_with_the_clock,
+    a_denied_request_costs_nothing,
+    stated_hits_stay_where_they_are_over,
+    what_is_never_taken_back_stays,
+    quotas_deny_together,
+    concurrent_requests_are_all_or_nothing,
     concurrent_charges_admit_exactly_the_limit,
 ];
 
