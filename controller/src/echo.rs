@@ -1,6 +1,10 @@
 //! A backend that answers with the request it got, as JSON.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
     Json, Router,
@@ -13,6 +17,9 @@ use proto::{
     serve::{self, Listener},
 };
 use serde::Serialize;
+
+/// Where it listens unless told otherwise.
+pub const DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
 
 /// Request header that chooses the status of the answer.
 const STATUS: &str = "x-echo-status";

@@ -13,7 +13,7 @@ use controller_core::{
 };
 use serde::Serialize;
 
-use crate::{source::Files, status::problems};
+use crate::{echo, pods, source::Files, status::problems};
 
 mod limit;
 
@@ -86,7 +86,8 @@ struct Loser {
 pub fn run(options: &Options) -> Result<(), Error> {
     let (namespace, name) = options.route.split_once('/').unwrap_or(("default", &options.route));
     let route = ObjectRef { kind: "HTTPRoute", namespace: namespace.to_owned(), name: name.to_owned() };
-    let manifests = Files::new(&options.directory).load().unwrap_or_default();
+    let mut manifests = Files::new(&options.directory).load().unwrap_or_default();
+    pods::stand_in(&mut manifests.snapshot, echo::DEFAULT);
     let routes = &manifests.snapshot.http_routes;
     if !routes.contains_key(&(route.namespace.clone(), route.name.clone())) {
         let known: Vec<String> = routes.keys().map(|(namespace, name)| format!("{namespace}/{name}")).collect();

@@ -5,6 +5,7 @@ pub mod echo;
 pub mod envoy;
 pub mod error;
 pub mod explain;
+mod pods;
 pub mod source;
 pub mod standalone;
 mod status;

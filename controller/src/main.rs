@@ -39,7 +39,7 @@ enum Command {
     /// Answer every request with itself, as JSON
     Echo {
         /// Where to listen
-        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
+        #[arg(long, value_name = "ADDRESS", default_value_t = echo::DEFAULT)]
         listen: SocketAddr,
     },
     #[command(name = child::COMMAND, hide = true)]

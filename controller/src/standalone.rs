@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     pin::pin,
@@ -26,14 +26,13 @@ use self::{
     translator::Translator,
 };
 use crate::{
-    ads, envoy,
+    ads, echo, envoy,
     source::{self, Files},
 };
 
 mod address;
 mod admin;
 mod fleet;
-mod pods;
 mod ready;
 mod servers;
 mod services;
@@ -54,7 +53,7 @@ pub struct Options {
     pub admin: SocketAddr,
     /// Address of a backend that answers with the request it got, also for Services whose pods a cluster would run, or
     /// `none`
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
+    #[arg(long, value_name = "ADDRESS", default_value_t = OrNone(Some(echo::DEFAULT)))]
     pub echo: OrNone,
     /// Count rate limits in this Redis instead of in memory
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true, value_parser = redis_url)]
@@ -76,6 +75,15 @@ pub struct Options {
 /// An address, or `none`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrNone(pub Option<SocketAddr>);
+
+impl fmt::Display for OrNone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(address) => address.fmt(f),
+            None => f.write_str("none"),
+        }
+    }
+}
 
 impl FromStr for OrNone {
     type Err = std::net::AddrParseError;

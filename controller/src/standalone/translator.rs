@@ -1,27 +1,28 @@
 //! From manifests to everything that follows from them, again and again.
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Instant};
 
-use controller_core::{RateLimitService, ServiceAddress, Settings, translate};
+use controller_core::{RateLimitService, ServiceAddress, Settings, Snapshot, snapshot::Key, translate};
 use tokio::sync::watch;
 
 use super::{
     Options,
     address::Addresses,
-    pods::Pods,
     servers::Sockets,
     services::{RPC_TIMEOUT, Services},
     state::State,
 };
-use crate::{ads, source::Manifests, status::Log};
+use crate::{ads, pods, source::Manifests, status::Log};
 
 /// Translates, and hands out the results.
 #[derive(Debug)]
 pub(super) struct Translator {
     settings: Settings,
     addresses: Addresses,
-    /// `None` without an echo backend.
-    pods: Option<Pods>,
+    /// Stands in for pods; `None` without an echo backend.
+    echo: Option<SocketAddr>,
+    /// The Services without pods that were told of already.
+    without_pods: BTreeSet<Key>,
     log: Log,
     cache: ads::Cache,
     services: Services,
@@ -50,8 +51,8 @@ impl Translator {
             ..Settings::default()
         };
         let addresses = Addresses::new(options.address);
-        let pods = echo.map(Pods::new);
-        Self { settings, addresses, pods, log: Log::default(), cache, services, states }
+        let (log, without_pods) = (Log::default(), BTreeSet::new());
+        Self { settings, addresses, echo, without_pods, log, cache, services, states }
     }
 
     /// Follows the manifests until their source ends.
@@ -67,10 +68,7 @@ impl Translator {
 
     async fn apply(&mut self, manifests: &Arc<Manifests>) {
         self.settings.addresses = self.addresses.assign(&manifests.snapshot, &self.settings);
-        let snapshot = match &mut self.pods {
-            Some(pods) => pods.stand_in(&manifests.snapshot),
-            None => manifests.snapshot.clone(),
-        };
+        let snapshot = self.with_pods(manifests.snapshot.clone());
         let settings = self.settings.clone();
         let start = Instant::now();
         let translation = tokio::task::spawn_blocking(move || translate(&snapshot, &settings)).await;
@@ -89,5 +87,17 @@ impl Translator {
         let resources = translation.proxies.into_iter().map(|(key, proxy)| (key, proxy.resources));
         self.cache.publish(resources.collect());
         self.states.send_replace(Arc::new(state));
+    }
+    fn with_pods(&mut self, mut snapshot: Snapshot) -> Snapshot {
+        let Some(echo) = self.echo else { return snapshot };
+        let without_pods = pods::stand_in(&mut snapshot, echo);
+        for (namespace, name) in without_pods.difference(&self.without_pods) {
+            tracing::info!(
+                "Service {namespace}/{name} has no EndpointSlice, and there are no pods on this machine: the echo backend \
+                 on {echo} answers for it"
+            );
+        }
+        self.without_pods = without_pods;
+        snapshot
     }
 }
