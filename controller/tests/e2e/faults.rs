@@ -30,7 +30,7 @@ async fn a_controller_that_is_killed_leaves_no_envoy_behind() {
 
 #[tokio::test]
 async fn a_request_in_flight_is_answered_when_the_controller_ends() {
-    let manifests = Manifests::of("quickstart");
+    let manifests = Manifests::of("global-rate-limit");
     let backend = TcpListener::bind((manifests.address(), 0)).await.unwrap();
     let port = backend.local_addr().unwrap().port();
     manifests.replace("backend.yaml", "port: 3000\n    protocol", &format!("port: {port}\n    protocol"));
@@ -43,7 +43,7 @@ async fn a_request_in_flight_is_answered_when_the_controller_ends() {
         connection.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate").await.unwrap();
         connection
     };
-    let (answer, _connection) = tokio::join!(gateway.get(WWW, "/", &[]), end_before_the_answer);
+    let (answer, _connection) = tokio::join!(gateway.get("ratelimit.example", "/", &[]), end_before_the_answer);
     assert_eq!((answer.status, answer.body.as_str()), (200, "late"));
 }
 
