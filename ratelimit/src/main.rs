@@ -1,30 +1,41 @@
 //! The rate limit service as a program.
 
+use std::{path::Path, process::ExitCode};
+
 use clap::Parser;
-use miette::{IntoDiagnostic, Report};
+use miette::{IntoDiagnostic, Report, miette};
 use ratelimit::{
     server,
-    settings::Settings,
+    settings::{Command, Settings},
     source::dir::{self, Error},
 };
 
-fn main() -> miette::Result<()> {
+fn main() -> miette::Result<ExitCode> {
     let settings = Settings::parse();
     proto::telemetry::init(&settings.log_level, settings.log_format).into_diagnostic()?;
-    if settings.check {
-        return check(&settings);
+    if let Some(Command::Check { dir }) = &settings.command {
+        return Ok(check(dir));
     }
-    server::run(&settings).into_diagnostic()
+    server::run(&settings).into_diagnostic()?;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Shows the place in the file where a person must look.
-fn check(settings: &Settings) -> miette::Result<()> {
-    match dir::read_config(&settings.config_dir()) {
+/// Shows the place in each file where a person must look.
+fn check(dir: &Path) -> ExitCode {
+    match dir::check(dir) {
         Ok(config) => {
             print!("{}", config.dump());
-            Ok(())
+            ExitCode::SUCCESS
         }
-        Err(Error::Config(error)) => Err(Report::new(error)),
-        Err(error) => Err(error).into_diagnostic(),
+        Err(errors) => {
+            for error in errors {
+                let report = match error {
+                    Error::Config(error) => Report::new(error),
+                    error @ Error::Read { .. } => miette!("{error}"),
+                };
+                eprintln!("{report:?}");
+            }
+            ExitCode::FAILURE
+        }
     }
 }

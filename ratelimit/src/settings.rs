@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{ArgAction::Set, Parser, ValueEnum};
+use clap::{ArgAction::Set, Parser, Subcommand, ValueEnum};
 use proto::{serve::Address, telemetry::Format};
 
 use crate::{
@@ -21,6 +21,10 @@ use crate::{
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
 pub struct Settings {
+    #[expect(missing_docs, reason = "a comment would become the text of --help")]
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Address of /healthcheck and /json
     #[arg(long, env, default_value = "0.0.0.0")]
     pub host: IpAddr,
@@ -73,9 +77,6 @@ pub struct Settings {
     /// See RUNTIME_ROOT
     #[arg(long, env, default_value = "config")]
     pub runtime_appdirectory: String,
-    /// Read the configuration, say what is wrong with it and end
-    #[arg(long)]
-    pub check: bool,
     /// Do not be healthy before a configuration has been loaded
     #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
     pub healthy_with_at_least_one_config_loaded: bool,
@@ -126,6 +127,16 @@ pub struct Settings {
     /// Header with the seconds until it is whole again
     #[arg(long, env, default_value = "RateLimit-Reset")]
     pub limit_reset_header: String,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Read the *.yaml and *.yml files of a directory, print the rules or all files' errors, and end
+    Check {
+        /// The directory
+        dir: PathBuf,
+    },
 }
 
 /// The kinds of source.

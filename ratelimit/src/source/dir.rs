@@ -111,9 +111,12 @@ impl Dir {
     }
 }
 
-/// Reads a directory once.
-pub fn read_config(path: &Path) -> Result<Config, Error> {
-    parse(&read(path)?)
+/// Reads a directory once. The errors are the first of each bad file, or one about the files together.
+pub fn check(dir: &Path) -> Result<Config, Vec<Error>> {
+    let files = read(dir).map_err(|error| vec![error])?;
+    let alone = files.iter().map(|(name, text)| Config::from_yaml([(name.as_str(), text.as_str())]));
+    let errors: Vec<_> = alone.filter_map(Result::err).map(Error::Config).collect();
+    if errors.is_empty() { parse(&files).map_err(|error| vec![error]) } else { Err(errors) }
 }
 
 fn parse(files: &Files) -> Result<Config, Error> {

@@ -288,19 +288,34 @@ async fn sigterm_ends_it() {
 }
 
 #[test]
-fn check_shows_what_is_wrong() {
+fn check_shows_what_is_wrong_in_each_file() {
     let dir = tempfile::tempdir().unwrap();
-    fs::create_dir(dir.path().join("config")).unwrap();
     let check = || {
-        let output =
-            Command::new(env!("CARGO_BIN_EXE_ratelimit")).arg("--check").arg("--runtime-root").arg(dir.path()).output();
-        let output = output.unwrap();
-        (output.status.success(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        let output = Command::new(env!("CARGO_BIN_EXE_ratelimit")).arg("check").arg(dir.path()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
     };
-    fs::write(dir.path().join("config/a.yaml"), RULES).unwrap();
-    let (good, rules, _) = check();
-    assert!(good && rules.starts_with("d.user: "), "{rules}");
-    fs::write(dir.path().join("config/a.yaml"), "domain: d\nnonsense: 1\n").unwrap();
-    let (good, _, error) = check();
-    assert!(!good && error.contains("a.yaml:2:1"), "{error}");
+    let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+    write("a.yaml", RULES);
+    let (code, rules, _) = check();
+    assert_eq!(code, Some(0));
+    assert_eq!(rules, "d.user: unit=YEAR requests_per_unit=20, shadow_mode: false, quota_mode: false\n");
+
+    write("b.yaml", "domain: d\n");
+    let (code, rules, error) = check();
+    assert_eq!((code, rules.as_str()), (Some(1), ""));
+    // The report is wrapped at any blank, so only words are sure.
+    assert!(error.contains("a.yaml") && error.contains("b.yaml") && error.contains("again"), "{error}");
+
+    write("b.yaml", "domain: b\nnonsense: 1\n");
+    write("c.yml", "domain: c\ndescriptors:\n  - value: x\n");
+    let (code, _, error) = check();
+    assert_eq!(code, Some(1));
+    assert!(error.contains("b.yaml:2:1") && error.contains("c.yml:3:5"), "{error}");
+
+    fs::remove_dir_all(dir.path()).unwrap();
+    let (code, _, error) = check();
+    assert_eq!(code, Some(1));
+    assert!(error.contains("cannot") && error.contains("read"), "{error}");
+    fs::create_dir(dir.path()).unwrap();
 }
