@@ -2,6 +2,7 @@
 
 mod listener;
 mod per_core;
+pub mod tls;
 
 use std::future::IntoFuture;
 use std::io;
@@ -9,16 +10,22 @@ use std::time::Duration;
 
 use axum::Router;
 use futures::{Stream, stream};
+use tokio::task::JoinSet;
+use tokio_rustls::server::TlsStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::{Connected, Router as GrpcRouter};
 
 pub use listener::{Address, Listener};
 pub use per_core::per_core;
 
+use self::tls::Tls;
 use crate::drain::Signal;
 
 /// How long a drain may take unless told otherwise.
 pub const DRAIN: Duration = Duration::from_secs(5);
+/// TLS handshakes of one listener at a time; further connections wait in the kernel.
+const MAX_HANDSHAKES: usize = 1024;
 
 /// Why a server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -76,12 +83,13 @@ pub struct Grpc {
     listener: Listener,
     limits: Limits,
     drain: Duration,
+    tls: Option<Tls>,
 }
 
 impl Grpc {
     /// With [`Limits::default`] and [`DRAIN`].
     pub fn new(listener: Listener) -> Self {
-        Self { listener, limits: Limits::default(), drain: DRAIN }
+        Self { listener, limits: Limits::default(), drain: DRAIN, tls: None }
     }
 
     /// Other limits.
@@ -98,6 +106,13 @@ impl Grpc {
         self
     }
 
+    /// Only over TLS.
+    #[must_use]
+    pub fn tls(mut self, tls: Option<Tls>) -> Self {
+        self.tls = tls;
+        self
+    }
+
     /// Serves until `signal`; then takes no more connections, sends GOAWAY and ends when the last request has been answered.
     pub async fn serve(self, routes: Routes, signal: Signal) -> Result<(), Error> {
         let server = Server::builder()
@@ -106,23 +121,28 @@ impl Grpc {
             .http2_max_header_list_size(self.limits.max_header_list_size)
             .http2_keepalive_interval(Some(self.limits.keepalive))
             .add_routes(routes);
-        let drained = signal.clone().wait();
-        let bound = after(signal, self.drain);
+        let bound = after(signal.clone(), self.drain);
         tokio::select! {
             ended = async {
                 match self.listener {
-                    Listener::Tcp(listener) => {
-                        server.serve_with_incoming_shutdown(incoming(listener::tcp(listener)?), drained).await
-                    }
-                    Listener::Unix(listener) => {
-                        server.serve_with_incoming_shutdown(incoming(listener::unix(listener)?), drained).await
-                    }
+                    Listener::Tcp(listener) => accept(server, listener::tcp(listener)?, self.tls, signal).await,
+                    Listener::Unix(listener) => accept(server, listener::unix(listener)?, self.tls, signal).await,
                 }
-                .map_err(Error::Grpc)
             } => ended,
             () = bound => Ok(()),
         }
     }
+}
+
+async fn accept<L>(server: GrpcRouter, listener: L, tls: Option<Tls>, signal: Signal) -> Result<(), Error>
+where
+    L: axum::serve::Listener<Io: Connected>,
+{
+    let ended = match tls {
+        None => server.serve_with_incoming_shutdown(incoming(listener), signal.wait()).await,
+        Some(tls) => server.serve_with_incoming_shutdown(encrypted(listener, tls), signal.wait()).await,
+    };
+    ended.map_err(Error::Grpc)
 }
 
 /// Serves HTTP/1.1 and HTTP/2 until `signal`, then finishes what is in flight within [`DRAIN`].
@@ -156,5 +176,27 @@ fn incoming<L: axum::serve::Listener>(listener: L) -> impl Stream<Item = io::Res
     stream::unfold(listener, |mut listener| async move {
         let (io, _) = listener.accept().await;
         Some((Ok(io), listener))
+    })
+}
+
+/// Connections whose handshake is done. A slow one holds up no other.
+fn encrypted<L: axum::serve::Listener>(
+    listener: L,
+    tls: Tls,
+) -> impl Stream<Item = io::Result<TlsStream<L::Io>>> + Send {
+    stream::unfold((listener, tls, JoinSet::new()), |(mut listener, tls, mut handshakes)| async move {
+        loop {
+            tokio::select! {
+                (io, _) = listener.accept(), if handshakes.len() < MAX_HANDSHAKES => {
+                    let tls = tls.clone();
+                    handshakes.spawn(async move { tls.accept(io).await });
+                }
+                Some(handshake) = handshakes.join_next() => match handshake {
+                    Ok(Ok(io)) => return Some((Ok(io), (listener, tls, handshakes))),
+                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+                    Err(error) => tracing::error!(%error, "a TLS handshake ended early"),
+                },
+            }
+        }
     })
 }

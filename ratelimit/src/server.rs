@@ -8,7 +8,10 @@ use proto::{
     health,
     readiness::{Block, Readiness},
     reflection,
-    serve::{self, Address, Grpc, Listener},
+    serve::{
+        self, Address, Grpc, Listener,
+        tls::{self, Tls},
+    },
 };
 use tokio::{
     runtime::{self, Runtime},
@@ -44,6 +47,9 @@ pub enum Error {
     /// The xDS server cannot be used as it is set.
     #[error("CONFIG_TYPE is GRPC_XDS_SOTW: {0}")]
     Xds(#[from] xds::Error),
+    /// The certificates of the gRPC port cannot be used.
+    #[error("TLS on the gRPC port: {0}")]
+    Tls(#[from] tls::Error),
     /// Reflection does not know our service.
     #[error("offering reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -67,6 +73,10 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let background =
         runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::Background)?;
     background.spawn(drain_on_sigterm(Arc::clone(&trigger)));
+    let tls = settings.grpc_tls.files().map(Tls::load).transpose()?;
+    if let Some(tls) = &tls {
+        background.spawn(tls.clone().follow());
+    }
     let configured = follow_config(settings, &config, &readiness, &background)?;
     background.block_on(async {
         tokio::select! {
@@ -93,7 +103,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
 
     tracing::info!(address = %settings.grpc_address(), cores, store = ?settings.backend_type, "serving");
     let ended = serve::per_core(grpc, &trigger, async |_, listener| {
-        serve_core(listener, service()?, &readiness, signal.clone()).await
+        serve_core(Grpc::new(listener).tls(tls.clone()), service()?, &readiness, signal.clone()).await
     });
     for endpoint in endpoints {
         if let Ok(Err(error)) = background.block_on(endpoint) {
@@ -149,7 +159,7 @@ fn open(settings: &Settings, memory: &Arc<Memory>) -> Result<store::Any, StoreEr
 }
 
 async fn serve_core(
-    listener: Listener,
+    grpc: Grpc,
     service: Service<store::Any>,
     readiness: &Readiness,
     signal: Signal,
@@ -158,7 +168,7 @@ async fn serve_core(
     routes.add_service(service.into_server());
     routes.add_service(health::service(&[HEALTH_NAME], readiness, &signal).await);
     reflection::add(&mut routes, &[SERVICE_NAME])?;
-    Ok(Grpc::new(listener).serve(routes.routes(), signal).await?)
+    Ok(grpc.serve(routes.routes(), signal).await?)
 }
 
 async fn drain_on_sigterm(trigger: Arc<drain::Trigger>) {

@@ -16,6 +16,10 @@ use crate::{
     store::redis,
 };
 
+mod grpc_tls;
+
+pub use grpc_tls::GrpcTls;
+
 #[expect(clippy::struct_excessive_bools, clippy::doc_markdown, reason = "the fields are flags, the texts are --help")]
 /// Global rate limits for Envoy: RateLimitService v3 with counters in memory or Redis.
 #[derive(Clone, Debug, Parser)]
@@ -40,6 +44,9 @@ pub struct Settings {
     /// Path of a Unix socket for the gRPC service, instead of address and port
     #[arg(long, env, default_value = "")]
     pub grpc_uds: String,
+    #[expect(missing_docs, reason = "a comment would become the text of --help")]
+    #[command(flatten)]
+    pub grpc_tls: GrpcTls,
     /// Address of /rlconfig
     #[arg(long, env, default_value = "0.0.0.0")]
     pub debug_host: IpAddr,

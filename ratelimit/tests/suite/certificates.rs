@@ -29,7 +29,17 @@ impl Authority {
 
     /// For servers and clients called `name`.
     pub(crate) fn issue(&self, name: &str) -> Pair {
+        self.sign(CertificateParams::new(vec![name.to_owned()]).unwrap())
+    }
+
+    /// It ended some years ago.
+    pub(crate) fn issue_expired(&self, name: &str) -> Pair {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        self.sign(params)
+    }
+
+    fn sign(&self, mut params: CertificateParams) -> Pair {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
         let cert = params.signed_by(&key, &self.0).unwrap().pem();

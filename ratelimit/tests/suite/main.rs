@@ -10,5 +10,6 @@ mod program;
 mod redis_server;
 mod requests;
 mod stores;
+mod tls;
 mod xds;
 mod xds_server;

@@ -29,17 +29,17 @@ descriptors:
 ";
 
 /// A running `ratelimit`, killed when dropped.
-struct Program {
+pub(crate) struct Program {
     process: Child,
     dir: TempDir,
-    grpc: u16,
+    pub(crate) grpc: u16,
     http: u16,
     debug: u16,
     metrics: u16,
 }
 
 impl Program {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         // A free port may be taken by another test before the program binds it.
         for _ in 0..5 {
             let mut program = Self::spawn(arguments);
@@ -110,7 +110,7 @@ fn fetch(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
     (head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default(), body.to_owned())
 }
 
-async fn ask(client: &mut RateLimitServiceClient<Channel>, user: &str) -> Result<RateLimitResponse, Status> {
+pub(crate) async fn ask(client: &mut RateLimitServiceClient<Channel>, user: &str) -> Result<RateLimitResponse, Status> {
     let request = request("d", vec![descriptor(&[("user", user)])]);
     client.should_rate_limit(request).await.map(tonic::Response::into_inner)
 }

@@ -1,0 +1,45 @@
+//! TLS on the gRPC port.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction::Set, Args};
+use proto::serve::tls;
+
+use super::go_bool;
+
+#[expect(clippy::struct_field_names, reason = "the names are those of the settings")]
+/// Certificates of the gRPC port; they are followed while they change.
+#[derive(Args, Clone, Debug)]
+pub struct GrpcTls {
+    /// Serve gRPC over TLS
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
+    grpc_server_use_tls: bool,
+    /// PEM file with the server's certificate
+    #[arg(long, env, default_value = "")]
+    grpc_server_tls_cert: String,
+    /// PEM file with its private key
+    #[arg(long, env, default_value = "")]
+    grpc_server_tls_key: String,
+    /// PEM file with the certificate authorities of clients; with it, clients must have a certificate
+    #[arg(long, env, default_value = "")]
+    grpc_client_tls_cacert: String,
+    /// Name that a client's certificate must have
+    #[arg(long, env, default_value = "")]
+    grpc_client_tls_san: String,
+}
+
+impl GrpcTls {
+    /// The files to serve with; nothing without TLS.
+    pub fn files(&self) -> Option<tls::Files> {
+        self.grpc_server_use_tls.then(|| tls::Files {
+            cert: PathBuf::from(&self.grpc_server_tls_cert),
+            key: PathBuf::from(&self.grpc_server_tls_key),
+            client_ca: set(&self.grpc_client_tls_cacert).map(PathBuf::from),
+            client_san: set(&self.grpc_client_tls_san),
+        })
+    }
+}
+
+fn set(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
