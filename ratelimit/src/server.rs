@@ -17,7 +17,7 @@ use tokio::{
     runtime::{self, Runtime},
     time,
 };
-use tonic::service::RoutesBuilder;
+use tonic::service::{Routes, RoutesBuilder};
 
 use crate::{
     http,
@@ -64,6 +64,8 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let cores = settings.cores.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into)).max(1);
     let (trigger, signal) = drain::new();
     let trigger = Arc::new(trigger);
+    // Health fails at once; all else goes on until the drain.
+    let (leave, leaving) = drain::new();
     let readiness = Readiness::new();
     let config = CurrentConfig::default();
     let memory = Arc::new(Memory::new(settings.memory_max_counters));
@@ -72,7 +74,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     // Everything but decisions happens on this one thread, out of the way of the cores.
     let background =
         runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::Background)?;
-    background.spawn(drain_on_sigterm(Arc::clone(&trigger)));
+    background.spawn(drain_on_sigterm(leave, settings.drain_delay, Arc::clone(&trigger)));
     let tls = settings.grpc_tls.files().map(Tls::load).transpose()?;
     if let Some(tls) = &tls {
         background.spawn(tls.clone().follow());
@@ -81,10 +83,10 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     background.block_on(async {
         tokio::select! {
             () = configured.wait() => {}
-            () = signal.clone().wait() => {}
+            () = leaving.clone().wait() => {}
         }
     });
-    if signal.is_draining() {
+    if leaving.is_draining() {
         return Ok(());
     }
     let grpc = Listener::bind_per_core(&settings.grpc_address(), cores)?;
@@ -94,7 +96,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     await_store(settings, &readiness, &background)?;
     let on_background = background.enter();
     let endpoints = [
-        (public, http::router(service()?, readiness.clone(), signal.clone())),
+        (public, http::router(service()?, readiness.clone(), leaving.clone())),
         (debug, http::debug_router(config.clone())),
         (prometheus, proto::metrics::router(metrics)),
     ]
@@ -103,7 +105,8 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
 
     tracing::info!(address = %settings.grpc_address(), cores, store = ?settings.backend_type, "serving");
     let ended = serve::per_core(grpc, &trigger, async |_, listener| {
-        serve_core(Grpc::new(listener).tls(tls.clone()), service()?, &readiness, signal.clone()).await
+        let routes = routes(service()?, &readiness, &leaving).await?;
+        Ok(Grpc::new(listener).tls(tls.clone()).serve(routes, signal.clone()).await?)
     });
     for endpoint in endpoints {
         if let Ok(Err(error)) = background.block_on(endpoint) {
@@ -158,23 +161,18 @@ fn open(settings: &Settings, memory: &Arc<Memory>) -> Result<store::Any, StoreEr
     })
 }
 
-async fn serve_core(
-    grpc: Grpc,
-    service: Service<store::Any>,
-    readiness: &Readiness,
-    signal: Signal,
-) -> Result<(), Error> {
+async fn routes(service: Service<store::Any>, readiness: &Readiness, leaving: &Signal) -> Result<Routes, Error> {
     let mut routes = RoutesBuilder::default();
     routes.add_service(service.into_server());
-    routes.add_service(health::service(&[HEALTH_NAME], readiness, &signal).await);
+    routes.add_service(health::service(&[HEALTH_NAME], readiness, leaving).await);
     reflection::add(&mut routes, &[SERVICE_NAME])?;
-    Ok(grpc.serve(routes.routes(), signal).await?)
+    Ok(routes.routes())
 }
 
-async fn drain_on_sigterm(trigger: Arc<drain::Trigger>) {
-    let (sigterm, _) = drain::new();
-    if let Err(error) = drain::on_sigterm(sigterm).await {
-        return tracing::error!(%error, "cannot listen to signals; SIGTERM will end requests in flight");
+async fn drain_on_sigterm(leave: drain::Trigger, delay: Duration, trigger: Arc<drain::Trigger>) {
+    match drain::on_sigterm(leave).await {
+        Ok(()) => time::sleep(delay).await,
+        Err(error) => tracing::error!(%error, "ending, as without signals nobody could end this in good order"),
     }
     trigger.drain();
 }

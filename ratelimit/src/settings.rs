@@ -47,6 +47,9 @@ pub struct Settings {
     #[expect(missing_docs, reason = "a comment would become the text of --help")]
     #[command(flatten)]
     pub grpc_tls: GrpcTls,
+    /// How long to go on serving after SIGTERM, while health fails, before connections are drained
+    #[arg(long, env, default_value = "0s", value_parser = go_duration)]
+    pub drain_delay: Duration,
     /// Address of /rlconfig
     #[arg(long, env, default_value = "0.0.0.0")]
     pub debug_host: IpAddr,

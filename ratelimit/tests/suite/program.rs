@@ -287,6 +287,21 @@ async fn sigterm_ends_it() {
     assert!(status.success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_fails_health_first_and_drains_after_the_delay() {
+    let mut program = Program::start(&["--drain-delay", "2s"]);
+    let mut client = program.client().await;
+    let pid = program.process.id().to_string();
+    let asked = Instant::now();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    until("health to fail", || fetch(program.http, "GET", "/healthcheck", "").0 == 500);
+    assert!(asked.elapsed() < Duration::from_secs(2), "health fails only with the drain");
+    ask(&mut client, "joe").await.unwrap();
+    ask(&mut program.client().await, "joe").await.unwrap();
+    until("the end", || program.process.try_wait().unwrap().is_some());
+    assert!(asked.elapsed() >= Duration::from_secs(2));
+}
+
 #[test]
 fn check_shows_what_is_wrong_in_each_file() {
     let dir = tempfile::tempdir().unwrap();
