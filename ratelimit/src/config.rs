@@ -42,7 +42,9 @@ pub enum Error {
         message: String,
     },
     /// Two files or messages describe one domain.
-    #[error("domain {domain:?} is defined by {first} and again by {second}; each domain has one file")]
+    #[error(
+        "domain {domain:?} is defined by {first} and again by {second}; each domain has one file unless MERGE_DOMAIN_CONFIG is set"
+    )]
     DuplicateDomain {
         /// The domain.
         domain: String,
@@ -51,6 +53,27 @@ pub enum Error {
         /// Where it was seen again.
         second: String,
     },
+    /// Two files or messages of one domain begin with the same descriptor.
+    #[error("domain {domain:?}: descriptor {descriptor:?} is defined by {first} and again by {second}; remove one")]
+    DuplicateDescriptor {
+        /// The domain.
+        domain: String,
+        /// Key and value, joined by `_`.
+        descriptor: String,
+        /// Where it was seen first.
+        first: String,
+        /// Where it was seen again.
+        second: String,
+    },
+}
+
+/// What to do with several files or messages of one domain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Domains {
+    /// They are an error.
+    Distinct,
+    /// Their descriptors are those of the domain, in the order of the files.
+    Merged,
 }
 
 /// What is wrong in a YAML file, and where.
@@ -73,15 +96,18 @@ pub struct FileError {
 
 impl Config {
     /// Reads files of envoyproxy/ratelimit's grammar, given as name and text, one domain each.
-    pub fn from_yaml<'f>(files: impl IntoIterator<Item = (&'f str, &'f str)>) -> Result<Self, Error> {
-        let domains = files.into_iter().map(|(name, text)| Ok((name, yaml::parse(name, text)?)));
-        Self::collect(domains.collect::<Result<Vec<_>, _>>()?)
+    pub fn from_yaml<'f>(files: impl IntoIterator<Item = (&'f str, &'f str)>, domains: Domains) -> Result<Self, Error> {
+        let parsed = files.into_iter().map(|(name, text)| Ok((name, yaml::parse(name, text)?)));
+        Self::collect(parsed.collect::<Result<Vec<_>, _>>()?, domains)
     }
 
     /// Reads `ratelimit.config.ratelimit.v3.RateLimitConfig` messages, one domain each.
-    pub fn from_xds<'m>(messages: impl IntoIterator<Item = &'m xds::RateLimitConfig>) -> Result<Self, Error> {
-        let domains = messages.into_iter().map(|message| Ok((message.name.as_str(), xds::parse(message)?)));
-        Self::collect(domains.collect::<Result<Vec<_>, _>>()?)
+    pub fn from_xds<'m>(
+        messages: impl IntoIterator<Item = &'m xds::RateLimitConfig>,
+        domains: Domains,
+    ) -> Result<Self, Error> {
+        let parsed = messages.into_iter().map(|message| Ok((message.name.as_str(), xds::parse(message)?)));
+        Self::collect(parsed.collect::<Result<Vec<_>, _>>()?, domains)
     }
 
     /// The limits of one domain.
@@ -96,21 +122,27 @@ impl Config {
         domains.into_iter().flat_map(|(_, domain)| domain.rules()).map(|rule| rule.to_string() + "\n").collect()
     }
 
-    fn collect(domains: Vec<(&str, Domain)>) -> Result<Self, Error> {
-        let mut sources: HashMap<String, &str> = HashMap::default();
+    fn collect(parsed: Vec<(&str, Domain)>, domains: Domains) -> Result<Self, Error> {
         let mut config = Self::default();
-        for (source, domain) in domains {
-            match sources.entry(domain.name().to_owned()) {
-                Entry::Occupied(first) => {
-                    return Err(Error::DuplicateDomain {
-                        domain: domain.name().to_owned(),
-                        first: (*first.get()).to_owned(),
-                        second: source.to_owned(),
-                    });
+        // The parts of each domain with their descriptors, for errors that name both.
+        let mut seen: HashMap<String, Vec<(&str, Vec<String>)>> = HashMap::default();
+        for (source, domain) in parsed {
+            let parts = seen.entry(domain.name().to_owned()).or_default();
+            let descriptors = domain.root_texts();
+            for (first, known) in &*parts {
+                let (domain, first, second) = (domain.name().to_owned(), (*first).to_owned(), source.to_owned());
+                if domains == Domains::Distinct {
+                    return Err(Error::DuplicateDomain { domain, first, second });
                 }
-                Entry::Vacant(vacant) => vacant.insert(source),
-            };
-            config.domains.insert(domain.name().to_owned(), domain);
+                if let Some(descriptor) = descriptors.iter().find(|text| known.contains(text)).cloned() {
+                    return Err(Error::DuplicateDescriptor { domain, descriptor, first, second });
+                }
+            }
+            parts.push((source, descriptors));
+            match config.domains.entry(domain.name().to_owned()) {
+                Entry::Occupied(mut first) => first.get_mut().append(domain),
+                Entry::Vacant(vacant) => drop(vacant.insert(domain)),
+            }
         }
         Ok(config)
     }

@@ -5,6 +5,7 @@ use std::{path::Path, process::ExitCode};
 use clap::Parser;
 use miette::{IntoDiagnostic, Report, miette};
 use ratelimit::{
+    config::Domains,
     server,
     settings::{Command, Settings},
     source::dir::{self, Error},
@@ -13,16 +14,16 @@ use ratelimit::{
 fn main() -> miette::Result<ExitCode> {
     let settings = Settings::parse();
     proto::telemetry::init(&settings.log_level, settings.log_format).into_diagnostic()?;
-    if let Some(Command::Check { dir }) = &settings.command {
-        return Ok(check(dir));
+    if let Some(Command::Check { dir, merge_domain_configs }) = &settings.command {
+        return Ok(check(dir, if *merge_domain_configs { Domains::Merged } else { Domains::Distinct }));
     }
     server::run(&settings).into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Shows the place in each file where a person must look.
-fn check(dir: &Path) -> ExitCode {
-    match dir::check(dir) {
+fn check(dir: &Path, domains: Domains) -> ExitCode {
+    match dir::check(dir, domains) {
         Ok(config) => {
             print!("{}", config.dump());
             ExitCode::SUCCESS

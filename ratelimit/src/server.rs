@@ -127,14 +127,15 @@ fn follow_config(
     let configured = Readiness::new();
     match settings.config_type {
         ConfigType::File => {
-            let mut dir = Dir::new(settings.config_dir(), config.clone());
+            let mut dir = Dir::new(settings.config_dir(), settings.domains(), config.clone());
             if let Err(error) = dir.load() {
                 tracing::error!(%error, "configuration not loaded; requests get errors until it is");
             }
             background.spawn(dir.follow());
         }
         ConfigType::GrpcXdsSotw => {
-            let xds = Xds::new(settings.xds.clone(), config.clone(), configured.block("configuration"))?;
+            let xds =
+                Xds::new(settings.xds.clone(), settings.domains(), config.clone(), configured.block("configuration"))?;
             background.spawn(xds.follow());
         }
     }

@@ -11,6 +11,7 @@ use clap::{ArgAction::Set, Parser, Subcommand, ValueEnum};
 use proto::{serve::Address, telemetry::Format};
 
 use crate::{
+    config::Domains,
     limiter::{Headers, Options},
     source::xds,
     store::redis,
@@ -75,6 +76,9 @@ pub struct Settings {
     #[expect(missing_docs, reason = "a comment would become the text of --help")]
     #[command(flatten)]
     pub xds: xds::Options,
+    /// Let several files or resources share a domain, and merge their descriptors
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
+    pub merge_domain_config: bool,
     /// With GRPC_XDS_SOTW, listen before the server has sent a configuration
     #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
     pub force_start_without_initial_config: bool,
@@ -146,6 +150,9 @@ pub enum Command {
     Check {
         /// The directory
         dir: PathBuf,
+        /// Let several files share a domain, as with merge-domain-config
+        #[arg(long)]
+        merge_domain_configs: bool,
     },
 }
 
@@ -173,6 +180,11 @@ impl Settings {
     /// The directory with the YAML files.
     pub fn config_dir(&self) -> PathBuf {
         self.runtime_root.join(&self.runtime_subdirectory).join(&self.runtime_appdirectory)
+    }
+
+    /// Whether several files may share a domain.
+    pub fn domains(&self) -> Domains {
+        if self.merge_domain_config { Domains::Merged } else { Domains::Distinct }
     }
 
     /// Where gRPC is served.

@@ -9,7 +9,7 @@ use proto::{
     serve::{self, Grpc, Listener},
 };
 use ratelimit::{
-    config::Config,
+    config::{Config, Domains},
     limiter,
     service::{CurrentConfig, Service},
     store::{self, Memory, Redis, StoreError, redis},
@@ -52,7 +52,7 @@ impl Default for Services {
 impl Services {
     /// Puts the translation's limits and policies in force. Limits that make no sense leave those before.
     pub(super) fn apply(&self, translation: &Translation) {
-        match Config::from_xds(&translation.rate_limits) {
+        match Config::from_xds(&translation.rate_limits, Domains::Distinct) {
             Ok(config) => self.limits.store(Some(Arc::new(config))),
             Err(error) => tracing::error!("the rate limits stay as they were: {error}"),
         }

@@ -116,6 +116,22 @@ impl Domain {
         node.and_then(|node| node.rule.as_ref())
     }
 
+    /// `key` or `key_value` of each descriptor of the first level, in file order.
+    pub(super) fn root_texts(&self) -> Vec<String> {
+        let mut texts: Vec<_> = self.roots.by_text.iter().collect();
+        texts.sort_by_key(|(_, index)| **index);
+        texts.into_iter().map(|(text, _)| text.clone()).collect()
+    }
+
+    /// Puts another part of the domain behind this one. They must have no descriptor of the first level in common.
+    pub(super) fn append(&mut self, other: Self) {
+        let Level { nodes, by_text, wildcards } = other.roots;
+        let offset = self.roots.nodes.len();
+        self.roots.nodes.extend(nodes);
+        self.roots.by_text.extend(by_text.into_iter().map(|(text, index)| (text, offset + index)));
+        self.roots.wildcards.extend(wildcards.into_iter().map(|(wildcard, index)| (wildcard, offset + index)));
+    }
+
     /// All rules in file order.
     pub fn rules(&self) -> Vec<&Rule> {
         let mut rules = Vec::new();

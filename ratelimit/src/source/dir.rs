@@ -12,7 +12,7 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{sync::mpsc, time};
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Domains},
     metrics::ConfigLoad,
     service::CurrentConfig,
 };
@@ -49,6 +49,7 @@ type Files = BTreeMap<String, String>;
 #[derive(Debug)]
 pub struct Dir {
     path: PathBuf,
+    domains: Domains,
     current: CurrentConfig,
     /// What was read last, good or not, or why it could not be read; so that nothing is loaded or reported twice.
     seen: Option<Result<Files, String>>,
@@ -57,8 +58,8 @@ pub struct Dir {
 
 impl Dir {
     /// Nothing is read before [`Dir::load`] or [`Dir::follow`].
-    pub fn new(path: impl Into<PathBuf>, current: CurrentConfig) -> Self {
-        Self { path: path.into(), current, seen: None, metrics: ConfigLoad::new() }
+    pub fn new(path: impl Into<PathBuf>, domains: Domains, current: CurrentConfig) -> Self {
+        Self { path: path.into(), domains, current, seen: None, metrics: ConfigLoad::new() }
     }
 
     /// Reads the files and, if they differ from those read last, puts them in force. Blocks on the file system.
@@ -69,7 +70,7 @@ impl Dir {
             return Ok(());
         }
         self.seen = Some(seen);
-        let loaded = files.and_then(|files| Ok((files.len(), parse(&files)?)));
+        let loaded = files.and_then(|files| Ok((files.len(), parse(&files, self.domains)?)));
         match loaded {
             Ok((files, config)) => {
                 self.current.store(Some(Arc::new(config)));
@@ -112,15 +113,15 @@ impl Dir {
 }
 
 /// Reads a directory once. The errors are the first of each bad file, or one about the files together.
-pub fn check(dir: &Path) -> Result<Config, Vec<Error>> {
+pub fn check(dir: &Path, domains: Domains) -> Result<Config, Vec<Error>> {
     let files = read(dir).map_err(|error| vec![error])?;
-    let alone = files.iter().map(|(name, text)| Config::from_yaml([(name.as_str(), text.as_str())]));
+    let alone = files.iter().map(|(name, text)| Config::from_yaml([(name.as_str(), text.as_str())], domains));
     let errors: Vec<_> = alone.filter_map(Result::err).map(Error::Config).collect();
-    if errors.is_empty() { parse(&files).map_err(|error| vec![error]) } else { Err(errors) }
+    if errors.is_empty() { parse(&files, domains).map_err(|error| vec![error]) } else { Err(errors) }
 }
 
-fn parse(files: &Files) -> Result<Config, Error> {
-    Ok(Config::from_yaml(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))?)
+fn parse(files: &Files, domains: Domains) -> Result<Config, Error> {
+    Ok(Config::from_yaml(files.iter().map(|(name, text)| (name.as_str(), text.as_str())), domains)?)
 }
 
 fn read(dir: &Path) -> Result<Files, Error> {

@@ -11,7 +11,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, transport};
 
 use self::{backoff::Backoff, session::Session};
-use crate::{config::Config, metrics::ConfigLoad, service::CurrentConfig};
+use crate::{
+    config::{Config, Domains},
+    metrics::ConfigLoad,
+    service::CurrentConfig,
+};
 
 mod backoff;
 mod options;
@@ -64,9 +68,9 @@ pub struct Xds {
 impl Xds {
     /// Does not connect yet, but refuses options that never can. `first` is dropped when the server has sent a
     /// configuration, good or not.
-    pub fn new(options: Options, current: CurrentConfig, first: Block) -> Result<Self, Error> {
+    pub fn new(options: Options, domains: Domains, current: CurrentConfig, first: Block) -> Result<Self, Error> {
         options.endpoint()?;
-        let session = Session::new(options.node());
+        let session = Session::new(options.node(), domains);
         Ok(Self { options, session, current, first: Some(first), metrics: ConfigLoad::new() })
     }
 

@@ -9,6 +9,7 @@ use std::{
 };
 
 use ratelimit::{
+    config::Domains,
     service::CurrentConfig,
     source::dir::{Dir, Error},
 };
@@ -50,7 +51,7 @@ async fn a_swapped_config_map_is_followed_and_a_bad_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let config = CurrentConfig::default();
     config_map(dir.path(), "1", &[("a.yaml", &domain("first"))]);
-    let follow = tokio::spawn(Dir::new(dir.path(), Arc::clone(&config)).follow());
+    let follow = tokio::spawn(Dir::new(dir.path(), Domains::Distinct, Arc::clone(&config)).follow());
     until("the first load", || knows(&config, "first")).await;
 
     config_map(dir.path(), "2", &[("a.yaml", &domain("second"))]);
@@ -72,7 +73,7 @@ async fn a_swapped_root_and_a_plain_file_are_followed() {
     let current = root.path().join("current");
     symlink("one", &current).unwrap();
     let config = CurrentConfig::default();
-    let follow = tokio::spawn(Dir::new(&current, Arc::clone(&config)).follow());
+    let follow = tokio::spawn(Dir::new(&current, Domains::Distinct, Arc::clone(&config)).follow());
     until("the first load", || knows(&config, "one")).await;
 
     symlink("two", root.path().join("next")).unwrap();
@@ -90,7 +91,7 @@ async fn a_swapped_root_and_a_plain_file_are_followed() {
 fn one_bad_file_keeps_all_of_the_last_good_configuration() {
     let dir = tempfile::tempdir().unwrap();
     let config = CurrentConfig::default();
-    let mut source = Dir::new(dir.path(), Arc::clone(&config));
+    let mut source = Dir::new(dir.path(), Domains::Distinct, Arc::clone(&config));
     fs::write(dir.path().join("a.yaml"), domain("a")).unwrap();
     source.load().unwrap();
 
@@ -114,14 +115,14 @@ fn only_yaml_files_are_read() {
     }
     fs::create_dir(dir.path().join("folder.yaml")).unwrap();
     let config = CurrentConfig::default();
-    Dir::new(dir.path(), Arc::clone(&config)).load().unwrap();
+    Dir::new(dir.path(), Domains::Distinct, Arc::clone(&config)).load().unwrap();
     assert_eq!(config.load().as_ref().unwrap().dump(), "");
 }
 
 #[test]
 fn a_missing_directory_is_an_error_that_names_it() {
     let config = CurrentConfig::default();
-    let error = Dir::new("/does/not/exist", Arc::clone(&config)).load().unwrap_err();
+    let error = Dir::new("/does/not/exist", Domains::Distinct, Arc::clone(&config)).load().unwrap_err();
     assert!(matches!(error, Error::Read { .. }));
     assert!(error.to_string().starts_with("cannot read /does/not/exist: "), "{error}");
     assert!(config.load().is_none());

@@ -15,7 +15,7 @@ use envoy_types::pb::{
 };
 use proptest::{collection::vec, option, prelude::*};
 use ratelimit::{
-    config::Config,
+    config::{Config, Domains},
     limiter::{self, Decision, Headers, MAX_DESCRIPTORS, Options, RequestError},
     store::{Denies, Outcome, Undo},
 };
@@ -70,7 +70,8 @@ descriptors:
 ";
 
 fn rules() -> &'static Config {
-    static CONFIG: LazyLock<Config> = LazyLock::new(|| Config::from_yaml([("rules.yaml", RULES)]).unwrap());
+    static CONFIG: LazyLock<Config> =
+        LazyLock::new(|| Config::from_yaml([("rules.yaml", RULES)], Domains::Distinct).unwrap());
     &CONFIG
 }
 
@@ -316,7 +317,7 @@ fn metadata_from_xds_is_told_too() {
         ..config::RateLimitDescriptor::default()
     };
     let message = RateLimitConfig { name: "d".into(), domain: "d".into(), descriptors: vec![told] };
-    let config = Config::from_xds(&[message]).unwrap();
+    let config = Config::from_xds(&[message], Domains::Distinct).unwrap();
     let request = request("d", vec![descriptor(&[("told", "x")])]);
     let options = Options { dynamic_metadata: true, ..Options::default() };
     let response = limiter::plan(&config, &request, &options).unwrap().decide(&[], &options).response;

@@ -322,6 +322,12 @@ fn check_shows_what_is_wrong_in_each_file() {
     // The report is wrapped at any blank, so only words are sure.
     assert!(error.contains("a.yaml") && error.contains("b.yaml") && error.contains("again"), "{error}");
 
+    let merged = Command::new(env!("CARGO_BIN_EXE_ratelimit"))
+        .args(["check", "--merge-domain-configs"])
+        .arg(dir.path())
+        .output();
+    assert!(merged.unwrap().status.success());
+
     write("b.yaml", "domain: b\nnonsense: 1\n");
     write("c.yml", "domain: c\ndescriptors:\n  - value: x\n");
     let (code, _, error) = check();

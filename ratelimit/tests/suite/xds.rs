@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use clap::Parser;
 use proto::readiness::Readiness;
-use ratelimit::{service::CurrentConfig, settings::Settings, source::xds::Xds};
+use ratelimit::{config::Domains, service::CurrentConfig, settings::Settings, source::xds::Xds};
 use tokio::task::JoinHandle;
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
@@ -31,7 +31,7 @@ impl Client {
         let arguments = always.into_iter().chain(pauses.split(' ')).chain(arguments.iter().copied());
         let settings = Settings::try_parse_from(arguments).unwrap();
         let (config, first) = (CurrentConfig::default(), Readiness::new());
-        let xds = Xds::new(settings.xds, Arc::clone(&config), first.block("configuration")).unwrap();
+        let xds = Xds::new(settings.xds, Domains::Distinct, Arc::clone(&config), first.block("configuration")).unwrap();
         Self { config, first, follow: tokio::spawn(xds.follow()) }
     }
 

@@ -11,7 +11,7 @@ use envoy_types::pb::{
 use prost::Message;
 use tonic::Code;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Domains};
 
 /// The one type that is asked for.
 const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
@@ -44,6 +44,7 @@ pub(super) enum Error {
 #[derive(Debug)]
 pub(super) struct Session {
     node: Node,
+    domains: Domains,
     accepted: String,
     /// Version that was refused last and not followed by one that was accepted.
     refused: Option<String>,
@@ -62,8 +63,8 @@ pub(super) struct Answer {
 
 impl Session {
     /// No stream is open.
-    pub(super) fn new(node: Node) -> Self {
-        Self { node, accepted: String::new(), refused: None }
+    pub(super) fn new(node: Node, domains: Domains) -> Self {
+        Self { node, domains, accepted: String::new(), refused: None }
     }
 
     /// The first request of a new stream. It names no version: a server that has restarted may count from the
@@ -79,7 +80,7 @@ impl Session {
         if response.type_url != TYPE_URL {
             return None;
         }
-        let config = read(response);
+        let config = read(response, self.domains);
         let version = &response.version_info;
         let refused_again = config.is_err() && self.refused.as_ref() == Some(version);
         let error = match &config {
@@ -108,14 +109,14 @@ impl Session {
     }
 }
 
-fn read(response: &DiscoveryResponse) -> Result<Config, Error> {
+fn read(response: &DiscoveryResponse, domains: Domains) -> Result<Config, Error> {
     let resources = response.resources.iter().enumerate().map(|(index, resource)| {
         if resource.type_url != TYPE_URL {
             return Err(Error::Type { index, type_url: resource.type_url.clone() });
         }
         RateLimitConfig::decode(resource.value.as_slice()).map_err(|source| Error::Decode { index, source })
     });
-    Ok(Config::from_xds(&resources.collect::<Result<Vec<_>, _>>()?)?)
+    Ok(Config::from_xds(&resources.collect::<Result<Vec<_>, _>>()?, domains)?)
 }
 
 #[cfg(test)]
@@ -127,7 +128,7 @@ mod tests {
     use super::*;
 
     fn session() -> Session {
-        Session::new(Node { id: "envoy-ratelimit".into(), ..Default::default() })
+        Session::new(Node { id: "envoy-ratelimit".into(), ..Default::default() }, Domains::Distinct)
     }
 
     fn config(domain: &str) -> Any {
