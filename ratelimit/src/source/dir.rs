@@ -5,25 +5,15 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::{sync::mpsc, time};
+use proto::directory::Changes;
 
 use crate::{
     config::{self, Config, Domains},
     metrics::ConfigLoad,
     service::CurrentConfig,
 };
-
-/// Changes come in bursts; a burst is over when nothing has happened for this long.
-const QUIET: Duration = Duration::from_millis(100);
-/// A directory that never comes to rest is read this often.
-const LONGEST_BURST: Duration = Duration::from_secs(1);
-/// How often the files are compared without a sign of change, for what the kernel does not report: directories that
-/// appear later, targets of symbolic links, network file systems.
-const RECHECK: Duration = Duration::from_secs(5);
 
 /// Why the files of a directory are not in force.
 #[derive(Debug, thiserror::Error)]
@@ -87,13 +77,9 @@ impl Dir {
 
     /// Loads now and whenever the files change, for as long as it is polled. Errors are logged.
     pub async fn follow(mut self) {
-        let (sender, mut changes) = mpsc::channel(1);
+        let mut changes = Changes::of(&self.path);
         loop {
-            // A swapped symbolic link leaves a watch on the old directory, so each round makes a new one.
-            let watcher = watch(&self.path, sender.clone());
-            if let Err(error) = &watcher {
-                tracing::debug!(%error, "cannot watch for changes, comparing every {RECHECK:?}");
-            }
+            changes.watch();
             let load = tokio::task::spawn_blocking(move || {
                 if let Err(error) = self.load() {
                     tracing::error!(%error, "configuration not loaded; the last good one stays in force");
@@ -104,10 +90,7 @@ impl Dir {
                 Ok(dir) => self = dir,
                 Err(error) => return tracing::error!(%error, "stopped following the configuration"),
             }
-            if time::timeout(RECHECK, changes.recv()).await.is_ok() {
-                let quiet = async { while time::timeout(QUIET, changes.recv()).await.is_ok() {} };
-                let _ = time::timeout(LONGEST_BURST, quiet).await;
-            }
+            changes.wait().await;
         }
     }
 }
@@ -140,18 +123,4 @@ fn read(dir: &Path) -> Result<Files, Error> {
         }
     }
     Ok(files)
-}
-
-/// Watches the directory and its parent, where it may appear or a symbolic link to it may be swapped.
-fn watch(dir: &Path, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            // A full channel has a change in it already.
-            let _ = changed.try_send(());
-        }
-    })?;
-    for path in [Some(dir), dir.parent()].into_iter().flatten().filter(|path| path.is_dir()) {
-        watcher.watch(path, RecursiveMode::NonRecursive)?;
-    }
-    Ok(watcher)
 }
