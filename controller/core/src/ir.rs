@@ -289,7 +289,7 @@ pub struct Traffic {
 pub struct Security {
     /// The policy it comes from.
     pub policy: ObjectRef,
-    /// The effective spec; secrets in it have been replaced by what `resolved` fields hold.
+    /// The effective spec; what its references point at stands in the fields below.
     pub spec: SecurityPolicySpec,
     /// The JWKS text of each provider of `spec.jwt`, in step with them; `None` for a remote one.
     pub jwks: Vec<Option<String>>,
