@@ -38,13 +38,14 @@ fn it_is_healthy_once_policies_are_in_force_and_ends_on_sigterm() {
     let before = eventually(health);
     assert_eq!((before.status, before.body.as_str()), (503, "waiting for policies"));
     let metrics = || get(&dir.path().join("http.sock"), "/metrics", &[]).map(|response| response.body);
-    let failed = "extauth_config_reloads_total{result=\"failure\"}";
+    let failed = "extauth_config_reloads_total{result=\"failure\"} 1\n";
     eventually(|| metrics().filter(|metrics| metrics.contains(failed)));
     write_policies(dir.path());
     eventually(|| health().filter(|response| response.status == 200));
-    let metrics = metrics().unwrap();
+    // Policies are in force, and the program healthy, a moment before that is counted.
+    let loaded = "extauth_config_reloads_total{result=\"success\"} 1\n";
+    let metrics = eventually(|| metrics().filter(|metrics| metrics.contains(loaded)));
     assert!(metrics.contains("extauth_policies 1\n"), "{metrics}");
-    assert!(metrics.contains("extauth_config_reloads_total{result=\"success\"} 1\n"), "{metrics}");
 
     let killed = Command::new("kill").arg(process.0.id().to_string()).status().unwrap();
     assert!(killed.success());
