@@ -15,14 +15,50 @@ pub struct Charge {
     pub key: Key,
     /// Added to the counter. Zero only reads it; a negative number gives hits back, and the counter stops at zero.
     pub hits: i64,
-    /// Counts above it are over the limit.
+    /// Counts above it are over the limit. For [`Algorithm::Gcra`] this is the burst.
     pub limit: u32,
     /// What being over the limit means for the request.
     pub denies: Denies,
     /// When the charge is taken back.
     pub undo: Undo,
-    /// Length of the counter's fixed window in seconds, aligned to the Unix epoch by the store's clock; at least one.
+    /// How hits are counted and forgotten.
+    pub algorithm: Algorithm,
+    /// Length of the counter's window in seconds, on the store's clock; at least one.
     pub window: u32,
+    /// Who decides while the store cannot.
+    pub on_store_loss: OnStoreLoss,
+}
+
+/// How a counter forgets hits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithm {
+    /// All at once, at the end of a window that is aligned to the Unix epoch.
+    #[default]
+    FixedWindow,
+    /// Each when it is as old as the window, so no interval of that length ever takes more than the limit.
+    SlidingWindow,
+    /// Evenly, so many in each window (generic cell rate algorithm); the charge's limit is how many may come at once.
+    Gcra {
+        /// Hits that one window gives back; at least one.
+        per_window: u32,
+    },
+    /// When they are given back by negative hits; those that never are, when they are as old as the window.
+    Concurrency,
+}
+
+/// Who decides about a charge while the store does not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnStoreLoss {
+    /// The request gets an error, and Envoy's `failure_mode_deny` decides. What envoyproxy/ratelimit does.
+    Error,
+    /// Each replica counts for itself, and admits its share of the limit.
+    Share,
+    /// What has been leased before is admitted, nothing else.
+    LeaseOnly,
+    /// Everything is admitted.
+    Allow,
+    /// Everything is denied.
+    Deny,
 }
 
 /// What a charge that goes over its limit means for the request.

@@ -16,7 +16,7 @@ use crate::{
     config::{Rule, Unit},
     key::Key,
     metrics,
-    store::{Charge, Denies, Outcome, Undo},
+    store::{Algorithm, Charge, Denies, OnStoreLoss, Outcome, Undo},
 };
 
 /// A limit that applies to a descriptor.
@@ -66,7 +66,9 @@ impl Quota<'_> {
                 Some(_) => Undo::DeniedByOthers,
                 None => Undo::Denied,
             },
+            algorithm: Algorithm::FixedWindow,
             window: self.unit.seconds(),
+            on_store_loss: OnStoreLoss::Error,
         }
     }
 

@@ -158,10 +158,19 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::store::{Denies, Undo};
+    use crate::store::{Algorithm, Denies, OnStoreLoss, Undo};
 
     fn charge(key: u128, hits: i64, window: u32) -> Charge {
-        Charge { key: Key(key << 64), hits, window, limit: 0, denies: Denies::Nothing, undo: Undo::Never }
+        Charge {
+            key: Key(key << 64),
+            hits,
+            limit: 0,
+            denies: Denies::Nothing,
+            undo: Undo::Never,
+            algorithm: Algorithm::FixedWindow,
+            window,
+            on_store_loss: OnStoreLoss::Error,
+        }
     }
 
     fn count(store: &Memory, charge: Charge, now: u64) -> u64 {

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use ratelimit::{
     config::Unit,
     key::Key,
-    store::{Any, Charge, CounterStore, Denies, Memory, Outcome, Redis, StoreError, Undo},
+    store::{Algorithm, Any, Charge, CounterStore, Denies, Memory, OnStoreLoss, Outcome, Redis, StoreError, Undo},
 };
 use tokio::time::{Instant, sleep};
 
@@ -18,7 +18,16 @@ const HOUR: u32 = 3600;
 
 fn charge(name: &str, hits: i64, window: u32) -> Charge {
     let key = Key::new("test", Unit::Hour, &descriptor(&[("name", name)]).entries, &[]);
-    Charge { key, hits, limit: 0, denies: Denies::Nothing, undo: Undo::Never, window }
+    Charge {
+        key,
+        hits,
+        limit: 0,
+        denies: Denies::Nothing,
+        undo: Undo::Never,
+        algorithm: Algorithm::FixedWindow,
+        window,
+        on_store_loss: OnStoreLoss::Error,
+    }
 }
 
 /// A hit in an hour that denies the request above `limit`, and is taken back if it is denied.
