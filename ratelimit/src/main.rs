@@ -13,7 +13,7 @@ use ratelimit::{
 
 fn main() -> miette::Result<ExitCode> {
     let settings = Settings::parse();
-    proto::telemetry::init(&settings.log_level, settings.log_format).into_diagnostic()?;
+    proto::telemetry::init(&settings.log.log_level, settings.log.log_format).into_diagnostic()?;
     if let Some(Command::Check { dir, merge_domain_configs }) = &settings.command {
         return Ok(check(dir, if *merge_domain_configs { Domains::Merged } else { Domains::Distinct }));
     }

@@ -31,7 +31,8 @@ impl Client {
         let arguments = always.into_iter().chain(pauses.split(' ')).chain(arguments.iter().copied());
         let settings = Settings::try_parse_from(arguments).unwrap();
         let (config, first) = (CurrentConfig::default(), Readiness::new());
-        let xds = Xds::new(settings.xds, Domains::Distinct, Arc::clone(&config), first.block("configuration")).unwrap();
+        let xds = Xds::new(settings.source.xds, Domains::Distinct, Arc::clone(&config), first.block("configuration"))
+            .unwrap();
         Self { config, first, follow: tokio::spawn(xds.follow()) }
     }
 

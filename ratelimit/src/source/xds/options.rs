@@ -13,7 +13,7 @@ use tonic::{
 };
 
 use super::{Error, backoff::Backoff};
-use crate::settings::{go_bool, go_duration};
+use crate::settings::go;
 
 /// A server that does not take the connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,10 +38,10 @@ pub struct Options {
     #[arg(long, env, default_value = "", hide_env_values = true, value_parser = headers)]
     config_grpc_xds_client_additional_headers: MetadataMap,
     /// Pause between attempts to connect, give or take half
-    #[arg(long, env, default_value = "3s", value_parser = go_duration)]
+    #[arg(long, env, default_value = "3s", value_parser = go::duration)]
     config_grpc_xds_server_connect_retry_interval: Duration,
     /// Speak TLS
-    #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     config_grpc_xds_server_use_tls: bool,
     /// PEM file with the certificate authorities of the server [default: those of the system]
     #[arg(long, env, default_value = "")]
@@ -56,16 +56,16 @@ pub struct Options {
     #[arg(long, env, default_value = "")]
     config_grpc_xds_client_tls_key: String,
     /// Pause after a stream has ended; it doubles until the server speaks again
-    #[arg(long, env, default_value = "10s", value_parser = go_duration)]
+    #[arg(long, env, default_value = "10s", value_parser = go::duration)]
     xds_client_backoff_initial_interval: Duration,
     /// Longest such pause
-    #[arg(long, env, default_value = "60s", value_parser = go_duration)]
+    #[arg(long, env, default_value = "60s", value_parser = go::duration)]
     xds_client_backoff_max_interval: Duration,
     /// Share of such a pause by which it varies, from 0 to 1
     #[arg(long, env, default_value = "0.5", value_parser = share)]
     xds_client_backoff_random_factor: f64,
     /// Whether such pauses vary
-    #[arg(long, env, default_value = "true", action = Set, value_parser = go_bool)]
+    #[arg(long, env, default_value = "true", action = Set, value_parser = go::boolean)]
     xds_client_backoff_jitter: bool,
     /// Largest response in bytes; 0 is 4 MiB
     #[arg(long, env, default_value_t = 0)]

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use clap::{ArgAction::Set, Args};
 use proto::serve::tls;
 
-use super::go_bool;
+use super::go;
 
 #[expect(clippy::struct_field_names, reason = "the names are those of the settings")]
 /// Certificates of the gRPC port; they are followed while they change.
 #[derive(Args, Clone, Debug)]
-pub struct GrpcTls {
+pub struct Tls {
     /// Serve gRPC over TLS
-    #[arg(long, env, default_value = "false", action = Set, value_parser = go_bool)]
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     grpc_server_use_tls: bool,
     /// PEM file with the server's certificate
     #[arg(long, env, default_value = "")]
@@ -28,7 +28,7 @@ pub struct GrpcTls {
     grpc_client_tls_san: String,
 }
 
-impl GrpcTls {
+impl Tls {
     /// The files to serve with; nothing without TLS.
     pub fn files(&self) -> Option<tls::Files> {
         self.grpc_server_use_tls.then(|| tls::Files {

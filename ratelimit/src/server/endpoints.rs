@@ -1,0 +1,77 @@
+//! What is served where.
+
+use axum::Router;
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::SERVICE_NAME;
+use proto::{
+    drain::Signal,
+    health,
+    readiness::Readiness,
+    reflection,
+    serve::{self, Address, Listener},
+};
+use tokio::{runtime::Runtime, task::JoinHandle};
+use tonic::service::{Routes, RoutesBuilder};
+
+use super::Error;
+use crate::{service::Service, settings::Settings, store};
+
+/// Name of the service in `grpc.health.v1.Health`.
+const HEALTH_NAME: &str = "ratelimit";
+
+/// The HTTP listeners.
+pub(super) struct Http {
+    public: Listener,
+    debug: Listener,
+    prometheus: Listener,
+}
+
+/// What they answer.
+pub(super) struct Routers {
+    pub(super) public: Router,
+    pub(super) debug: Router,
+    pub(super) prometheus: Router,
+}
+
+/// The HTTP servers, while they run.
+pub(super) struct Running(Vec<JoinHandle<Result<(), serve::Error>>>);
+
+impl Http {
+    pub(super) fn bind(settings: &Settings) -> Result<Self, Error> {
+        Ok(Self {
+            public: Listener::bind(&Address::Tcp(settings.http.address()))?,
+            debug: Listener::bind(&Address::Tcp(settings.http.debug_address()))?,
+            prometheus: Listener::bind(&Address::Tcp(settings.stats.prometheus_addr))?,
+        })
+    }
+
+    pub(super) fn serve(self, routers: Routers, draining: &Signal, background: &Runtime) -> Running {
+        let endpoints =
+            [(self.public, routers.public), (self.debug, routers.debug), (self.prometheus, routers.prometheus)];
+        let serve = |(listener, router)| background.spawn(serve::http(listener, router, draining.clone()));
+        Running(endpoints.map(serve).into())
+    }
+}
+
+impl Running {
+    /// Waits until all of them have ended.
+    pub(super) fn join(self, background: &Runtime) {
+        for endpoint in self.0 {
+            if let Ok(Err(error)) = background.block_on(endpoint) {
+                tracing::error!(%error, "an HTTP endpoint ended");
+            }
+        }
+    }
+}
+
+/// The services of the gRPC port.
+pub(super) async fn grpc(
+    service: Service<store::Any>,
+    readiness: &Readiness,
+    leaving: &Signal,
+) -> Result<Routes, Error> {
+    let mut routes = RoutesBuilder::default();
+    routes.add_service(service.into_server());
+    routes.add_service(health::service(&[HEALTH_NAME], readiness, leaving).await);
+    reflection::add(&mut routes, &[SERVICE_NAME])?;
+    Ok(routes.routes())
+}

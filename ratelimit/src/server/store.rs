@@ -1,0 +1,48 @@
+//! The store that the settings ask for, decorators included.
+
+use std::sync::Arc;
+
+use proto::readiness::{Block, Readiness};
+use tokio::{runtime::Runtime, time};
+
+use super::RETRY;
+use crate::{
+    settings::{BackendType, Settings},
+    store::{self, Memory, Redis, StoreError},
+};
+
+/// Opens a store for each runtime; what they share lives here.
+pub(super) struct Stores<'s> {
+    settings: &'s Settings,
+    memory: Arc<Memory>,
+}
+
+impl<'s> Stores<'s> {
+    pub(super) fn new(settings: &'s Settings) -> Self {
+        Self { settings, memory: Arc::new(Memory::new(settings.store.memory_max_counters)) }
+    }
+
+    /// The store for the runtime this is called in: one memory for all of them, one connection to Redis for each.
+    pub(super) fn open(&self) -> Result<store::Any, StoreError> {
+        Ok(match self.settings.store.backend_type {
+            BackendType::Memory => store::Any::Memory(Arc::clone(&self.memory)),
+            BackendType::Redis => store::Any::Redis(Redis::connect(self.settings.redis())?),
+        })
+    }
+
+    /// Not ready before Redis has answered once.
+    pub(super) fn block_readiness(&self, readiness: &Readiness, background: &Runtime) -> Result<(), StoreError> {
+        if self.settings.store.backend_type == BackendType::Redis {
+            let _on = background.enter();
+            background.spawn(await_redis(Redis::connect(self.settings.redis())?, readiness.block("redis")));
+        }
+        Ok(())
+    }
+}
+
+async fn await_redis(redis: Redis, _block: Block) {
+    while let Err(error) = redis.ping().await {
+        tracing::warn!(%error, "Redis does not answer yet");
+        time::sleep(RETRY).await;
+    }
+}

@@ -1,0 +1,43 @@
+//! The gRPC port.
+
+use std::{net::IpAddr, thread, time::Duration};
+
+use clap::Args;
+use proto::serve::Address;
+
+use super::go;
+
+/// The gRPC port, and who serves it.
+#[derive(Args, Clone, Debug)]
+pub struct Grpc {
+    /// Address of the gRPC service
+    #[arg(long, env, default_value = "0.0.0.0")]
+    pub grpc_host: IpAddr,
+    /// Port of the gRPC service
+    #[arg(long, env, default_value_t = 8081)]
+    pub grpc_port: u16,
+    /// Path of a Unix socket for the gRPC service, instead of address and port
+    #[arg(long, env, default_value = "")]
+    pub grpc_uds: String,
+    /// How long to go on serving after SIGTERM, while health fails, before connections are drained
+    #[arg(long, env, default_value = "0s", value_parser = go::duration)]
+    pub drain_delay: Duration,
+    /// Threads that serve gRPC, one single-threaded runtime each [default: the cores this process may use]
+    #[arg(long, env)]
+    pub cores: Option<usize>,
+}
+
+impl Grpc {
+    /// Where gRPC is served.
+    pub fn address(&self) -> Address {
+        match self.grpc_uds.as_str() {
+            "" => Address::Tcp((self.grpc_host, self.grpc_port).into()),
+            path => Address::Unix(path.into()),
+        }
+    }
+
+    /// How many threads serve it.
+    pub fn cores(&self) -> usize {
+        self.cores.unwrap_or_else(|| thread::available_parallelism().map_or(1, Into::into)).max(1)
+    }
+}

@@ -1,0 +1,60 @@
+//! Where the configuration comes from.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction::Set, Args, ValueEnum};
+
+use super::go;
+use crate::{config::Domains, source::xds};
+
+/// Where the configuration comes from.
+#[derive(Args, Clone, Debug)]
+pub struct Source {
+    /// Where the configuration comes from
+    #[arg(long, env, value_enum, default_value = "FILE")]
+    pub config_type: ConfigType,
+    #[expect(missing_docs, reason = "a comment would become the text of --help")]
+    #[command(flatten)]
+    pub xds: xds::Options,
+    /// Let several files or resources share a domain, and merge their descriptors
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
+    pub merge_domain_config: bool,
+    /// With GRPC_XDS_SOTW, listen before the server has sent a configuration
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
+    pub force_start_without_initial_config: bool,
+    /// The configuration is in RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY/*.yaml
+    #[arg(long, env, default_value = "/srv/runtime_data/current")]
+    pub runtime_root: PathBuf,
+    /// See RUNTIME_ROOT
+    #[arg(long, env, default_value = "")]
+    pub runtime_subdirectory: String,
+    /// See RUNTIME_ROOT
+    #[arg(long, env, default_value = "config")]
+    pub runtime_appdirectory: String,
+    /// Do not be healthy before a configuration has been loaded
+    #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
+    pub healthy_with_at_least_one_config_loaded: bool,
+}
+
+/// The kinds of source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ConfigType {
+    /// YAML files in a directory.
+    #[value(name = "FILE")]
+    File,
+    /// An xDS server, state of the world.
+    #[value(name = "GRPC_XDS_SOTW")]
+    GrpcXdsSotw,
+}
+
+impl Source {
+    /// The directory with the YAML files.
+    pub fn dir(&self) -> PathBuf {
+        self.runtime_root.join(&self.runtime_subdirectory).join(&self.runtime_appdirectory)
+    }
+
+    /// Whether several files may share a domain.
+    pub fn domains(&self) -> Domains {
+        if self.merge_domain_config { Domains::Merged } else { Domains::Distinct }
+    }
+}
