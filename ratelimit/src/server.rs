@@ -86,13 +86,13 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     stores.block_readiness(&readiness, &background)?;
     let service = || Ok::<_, Error>(Service::new(config.clone(), stores.open()?, settings.options()));
     let on_background = background.enter();
-    let routers = Routers {
+    let answers = Routers {
         public: http::router(service()?, readiness.clone(), drain.leaving.clone()),
         debug: http::debug_router(config.clone()),
         prometheus: proto::metrics::router(metrics),
     };
     drop(on_background);
-    let http = http.serve(routers, &drain.draining, &background);
+    let http = http.serve(answers, &drain.draining, &background);
 
     tracing::info!(%address, cores, store = ?settings.store.backend_type, "serving");
     let ended = serve::per_core(grpc, &drain.trigger, async |_, listener| {
