@@ -49,8 +49,13 @@ pub fn install() -> Handle {
 
 /// `GET /metrics`.
 pub fn router(handle: Handle) -> Router {
+    router_at("/metrics", handle)
+}
+
+/// `GET` of another path, which must begin with `/`.
+pub fn router_at(path: &str, handle: Handle) -> Router {
     let content_type = [(CONTENT_TYPE, "text/plain; version=0.0.4")];
-    Router::new().route("/metrics", get(move || async move { (content_type, handle.render()) }))
+    Router::new().route(path, get(move || async move { (content_type, handle.render()) }))
 }
 
 #[cfg(test)]

@@ -1,18 +1,21 @@
 //! The rate limit service as a program.
 
-use std::{path::Path, process::ExitCode};
+use std::{env, path::Path, process::ExitCode};
 
-use clap::Parser;
 use miette::{IntoDiagnostic, Report, miette};
 use ratelimit::{
     config::Domains,
     server,
-    settings::{Command, Settings},
+    settings::{self, Command, Settings},
     source::dir::{self, Error},
 };
 
 fn main() -> miette::Result<ExitCode> {
-    let settings = Settings::parse();
+    let settings = match Settings::read(env::args_os()) {
+        Ok(settings) => settings,
+        Err(settings::Error::Arguments(error)) => error.exit(),
+        Err(error) => return Err(error).into_diagnostic(),
+    };
     proto::telemetry::init(&settings.log.log_level, settings.log.log_format).into_diagnostic()?;
     if let Some(Command::Check { dir, merge_domain_configs }) = &settings.command {
         return Ok(check(dir, if *merge_domain_configs { Domains::Merged } else { Domains::Distinct }));

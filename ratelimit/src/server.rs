@@ -56,6 +56,7 @@ pub enum Error {
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub fn run(settings: &Settings) -> Result<(), Error> {
+    settings.upstream.log();
     let metrics = proto::metrics::install();
     // Everything but decisions happens on this one thread, out of the way of the cores.
     let background =
@@ -89,12 +90,12 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let answers = Routers {
         public: http::router(service()?, readiness.clone(), drain.leaving.clone()),
         debug: http::debug_router(config.clone()),
-        prometheus: proto::metrics::router(metrics),
+        prometheus: proto::metrics::router_at(&settings.stats.prometheus_path, metrics),
     };
     drop(on_background);
     let http = http.serve(answers, &drain.draining, &background);
 
-    tracing::info!(%address, cores, store = ?settings.store.backend_type, "serving");
+    tracing::info!(%address, cores, store = ?settings.backend_type(), "serving");
     let ended = serve::per_core(grpc, &drain.trigger, async |_, listener| {
         let routes = endpoints::grpc(service()?, &readiness, &drain.leaving).await?;
         Ok(Grpc::new(listener).tls(tls.clone()).serve(routes, drain.draining.clone()).await?)

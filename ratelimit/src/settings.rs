@@ -1,24 +1,30 @@
 //! What an operator sets: environment variables with upstream's names where upstream has them, each also a flag.
 #![expect(clippy::doc_markdown, clippy::struct_excessive_bools, reason = "the fields are flags, their comments --help")]
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use secrecy::ExposeSecret;
 
 pub use self::{
     answer::Answer,
+    error::Error,
+    go::{List, Map},
     grpc::Grpc,
     http::Http,
     log::Log,
-    redis::Redis,
+    redis::{PerSecond, Pool, Redis, RedisTls, RedisType, SocketType},
     source::{ConfigType, Source},
     stats::Stats,
     store::{BackendType, Store},
     tls::Tls,
+    tracing::Tracing,
+    upstream::Upstream,
 };
 use crate::{limiter::Options, store::redis as redis_store};
 
 mod answer;
+mod error;
 pub(crate) mod go;
 mod grpc;
 mod http;
@@ -28,6 +34,8 @@ mod source;
 mod stats;
 mod store;
 mod tls;
+mod tracing;
+mod upstream;
 
 #[expect(missing_docs, reason = "comments of fields would become the text of --help")]
 /// Global rate limits for Envoy: RateLimitService v3 with counters in memory or Redis.
@@ -54,6 +62,10 @@ pub struct Settings {
     pub answer: Answer,
     #[command(flatten, next_help_heading = "Metrics")]
     pub stats: Stats,
+    #[command(flatten, next_help_heading = "Traces")]
+    pub tracing: Tracing,
+    #[command(flatten, next_help_heading = "Settings of envoyproxy/ratelimit that are not honoured")]
+    pub upstream: Upstream,
 }
 
 /// What to do instead of serving.
@@ -70,6 +82,28 @@ pub enum Command {
 }
 
 impl Settings {
+    /// Reads flags and the environment.
+    pub fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments).map_err(|error| Error::of(error, &command))?;
+        let settings = Self::from_arg_matches(&matches).map_err(|error| Error::of(error, &command))?;
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    fn validate(&self) -> Result<(), Error> {
+        self.tls.validate()?;
+        self.redis.validate()?;
+        self.stats.validate()?;
+        self.tracing.validate()
+    }
+
+    /// Where hits are counted: who says where Redis is wants it used.
+    pub fn backend_type(&self) -> BackendType {
+        let default = if self.redis.is_given() { BackendType::Redis } else { BackendType::Memory };
+        self.store.backend_type.unwrap_or(default)
+    }
+
     /// How requests are answered.
     pub fn options(&self) -> Options {
         Options {
@@ -85,9 +119,10 @@ impl Settings {
 
     /// How Redis is used.
     pub fn redis(&self) -> redis_store::Options {
+        let pool = self.redis.pool();
         redis_store::Options {
-            url: self.redis.redis_url.clone(),
-            timeout: self.redis.redis_timeout,
+            url: redis_store::Url::new(pool.url.expose_secret()),
+            timeout: pool.timeout,
             key_prefix: self.store.cache_key_prefix.clone(),
         }
     }
@@ -109,12 +144,91 @@ mod tests {
         assert_eq!(settings.grpc.address().to_string(), "0.0.0.0:8081");
         assert_eq!(settings.source.dir().to_str().unwrap(), "/srv/runtime_data/current/config");
         assert_eq!(settings.options(), Options::default());
-        assert_eq!(settings.store.backend_type, BackendType::Memory);
+        assert_eq!(settings.backend_type(), BackendType::Memory);
+    }
+
+    #[test]
+    fn counters_are_in_redis_when_it_is_given() {
+        for (arguments, backend) in [
+            (&["--redis-url", "redis:6379", "--redis-socket-type", "tcp"][..], BackendType::Redis),
+            (&["--redis-socket-type", "TCP"], BackendType::Redis),
+            (&["--redis-url", "redis:6379", "--backend-type", "Memory"], BackendType::Memory),
+            (&["--redis-timeout", "1s"], BackendType::Memory),
+        ] {
+            assert_eq!(settings(arguments).backend_type(), backend, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_variable_and_say_what_to_do() {
+        for (flag, value, error) in [
+            ("--grpc-port", "http", "GRPC_PORT cannot be `http`: say a whole number from 0 to 65535"),
+            ("--redis-timeout", "10", "REDIS_TIMEOUT cannot be `10`: say a duration such as 100ms, 1.5s or 1h30m"),
+            ("--shadow-mode", "", "SHADOW_MODE cannot be ``: say true or false"),
+            ("--config-type", "HTTP", "CONFIG_TYPE cannot be `HTTP`: say FILE or GRPC_XDS_SOTW"),
+            (
+                "--backend-type",
+                "memcache",
+                "BACKEND_TYPE cannot be `memcache`: counters in memcached can exceed their limits; say redis and set REDIS_URL",
+            ),
+            (
+                "--memcache-host-port",
+                "m:11211",
+                "MEMCACHE_HOST_PORT cannot be `m:11211`: counters cannot be kept in memcached; leave it unset, and set BACKEND_TYPE=redis and REDIS_URL",
+            ),
+            (
+                "--redis-pool-on-empty-behavior",
+                "CREATE",
+                "REDIS_POOL_ON_EMPTY_BEHAVIOR cannot be `CREATE`: requests share connections and never find none free; say WAIT or leave it unset",
+            ),
+            (
+                "--redis-persecond",
+                "true",
+                "REDIS_PERSECOND is refused: REDIS_PERSECOND_URL does not say where the second Redis is",
+            ),
+            ("--redis-url", "", "REDIS_URL cannot be used: it is empty; say where Redis is, or do not set it"),
+            (
+                "--config-grpc-xds-client-additional-headers",
+                "hunter2",
+                "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS cannot be used: say KEY:VALUE,KEY:VALUE",
+            ),
+            (
+                "--use-statsd",
+                "true",
+                "USE_STATSD is refused: it is not supported yet; metrics are served to Prometheus, see PROMETHEUS_ADDR",
+            ),
+            (
+                "--grpc-server-use-tls",
+                "true",
+                "GRPC_SERVER_USE_TLS is refused: GRPC_SERVER_TLS_CERT and GRPC_SERVER_TLS_KEY do not say with which certificate",
+            ),
+            ("--log-level", "loud", "LOG_LEVEL cannot be `loud`: say trace, debug, info, warn, error, fatal or panic"),
+        ] {
+            assert_eq!(Settings::read(["ratelimit", flag, value]).unwrap_err().to_string(), error);
+        }
+    }
+
+    #[test]
+    fn what_keeps_its_meaning_is_not_refused() {
+        for (flag, value) in [
+            ("--redis-pool-on-empty-behavior", "WAIT"),
+            ("--memcache-tls", "0"),
+            ("--redis-pipeline-limit", "8"),
+            ("--grpc-server-tls-ca-cert", "/certs/ca.crt"),
+            ("--log-level", "PANIC"),
+            ("--grpc-host", ""),
+        ] {
+            Settings::read(["ratelimit", flag, value]).unwrap();
+        }
     }
 
     #[test]
     fn secrets_are_not_debug() {
-        let settings = settings(&["--redis-url", "redis://user:hunter2@localhost"]);
-        assert!(!format!("{settings:?}").contains("hunter2"));
+        for flag in
+            ["--redis-url", "--redis-auth", "--redis-sentinel-auth", "--redis-persecond-auth", "--redis-persecond-url"]
+        {
+            let settings = settings(&[flag, "redis://user:hunter2@localhost"]);
+            assert!(!format!("{settings:?} {:?}", settings.redis.pool()).contains("hunter2"));
+        }
     }
 }

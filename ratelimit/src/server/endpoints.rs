@@ -22,7 +22,7 @@ const HEALTH_NAME: &str = "ratelimit";
 pub(super) struct Http {
     public: Listener,
     debug: Listener,
-    prometheus: Listener,
+    prometheus: Option<Listener>,
 }
 
 /// What they answer.
@@ -40,15 +40,19 @@ impl Http {
         Ok(Self {
             public: Listener::bind(&Address::Tcp(settings.http.address()))?,
             debug: Listener::bind(&Address::Tcp(settings.http.debug_address()))?,
-            prometheus: Listener::bind(&Address::Tcp(settings.stats.prometheus_addr))?,
+            prometheus: settings
+                .stats
+                .prometheus()
+                .map(|address| Listener::bind(&Address::Tcp(address)))
+                .transpose()?,
         })
     }
 
     pub(super) fn serve(self, routers: Routers, draining: &Signal, background: &Runtime) -> Running {
-        let endpoints =
-            [(self.public, routers.public), (self.debug, routers.debug), (self.prometheus, routers.prometheus)];
+        let endpoints = [(self.public, routers.public), (self.debug, routers.debug)];
+        let endpoints = endpoints.into_iter().chain(self.prometheus.map(|listener| (listener, routers.prometheus)));
         let serve = |(listener, router)| background.spawn(serve::http(listener, router, draining.clone()));
-        Running(endpoints.map(serve).into())
+        Running(endpoints.map(serve).collect())
     }
 }
 

@@ -24,7 +24,7 @@ impl<'s> Stores<'s> {
 
     /// The store for the runtime this is called in: one memory for all of them, one connection to Redis for each.
     pub(super) fn open(&self) -> Result<store::Any, StoreError> {
-        Ok(match self.settings.store.backend_type {
+        Ok(match self.settings.backend_type() {
             BackendType::Memory => store::Any::Memory(Arc::clone(&self.memory)),
             BackendType::Redis => store::Any::Redis(Redis::connect(self.settings.redis())?),
         })
@@ -32,7 +32,7 @@ impl<'s> Stores<'s> {
 
     /// Not ready before Redis has answered once.
     pub(super) fn block_readiness(&self, readiness: &Readiness, background: &Runtime) -> Result<(), StoreError> {
-        if self.settings.store.backend_type == BackendType::Redis {
+        if self.settings.backend_type() == BackendType::Redis {
             let _on = background.enter();
             background.spawn(await_redis(Redis::connect(self.settings.redis())?, readiness.block("redis")));
         }

@@ -11,10 +11,10 @@ use super::go;
 #[derive(Args, Clone, Debug)]
 pub struct Grpc {
     /// Address of the gRPC service
-    #[arg(long, env, default_value = "0.0.0.0")]
+    #[arg(long, env, default_value = "0.0.0.0", value_parser = go::host)]
     pub grpc_host: IpAddr,
     /// Port of the gRPC service
-    #[arg(long, env, default_value_t = 8081)]
+    #[arg(long, env, default_value = "8081", value_parser = go::port)]
     pub grpc_port: u16,
     /// Path of a Unix socket for the gRPC service, instead of address and port
     #[arg(long, env, default_value = "")]

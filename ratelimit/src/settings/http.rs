@@ -4,20 +4,22 @@ use std::net::{IpAddr, SocketAddr};
 
 use clap::Args;
 
+use super::go;
+
 /// HTTP endpoints.
 #[derive(Args, Clone, Debug)]
 pub struct Http {
     /// Address of /healthcheck and /json
-    #[arg(long, env, default_value = "0.0.0.0")]
+    #[arg(long, env, default_value = "0.0.0.0", value_parser = go::host)]
     pub host: IpAddr,
     /// Port of /healthcheck and /json
-    #[arg(long, env, default_value_t = 8080)]
+    #[arg(long, env, default_value = "8080", value_parser = go::port)]
     pub port: u16,
     /// Address of /rlconfig
-    #[arg(long, env, default_value = "0.0.0.0")]
+    #[arg(long, env, default_value = "0.0.0.0", value_parser = go::host)]
     pub debug_host: IpAddr,
     /// Port of /rlconfig
-    #[arg(long, env, default_value_t = 6070)]
+    #[arg(long, env, default_value = "6070", value_parser = go::port)]
     pub debug_port: u16,
 }
 

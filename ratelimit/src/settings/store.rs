@@ -1,26 +1,40 @@
 //! Where hits are counted.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+
+use super::go;
 
 /// Where hits are counted.
 #[derive(Args, Clone, Debug)]
 pub struct Store {
-    /// Where hits are counted
-    #[arg(long, env, value_enum, default_value = "memory", ignore_case = true)]
-    pub backend_type: BackendType,
+    /// Where hits are counted: memory of this process, or redis for all replicas [default: redis if REDIS_URL, REDIS_SOCKET_TYPE or REDIS_PERSECOND_URL is given, else memory]
+    #[arg(long, env, value_parser = backend_type)]
+    pub backend_type: Option<BackendType>,
     /// Counters that memory holds at most, about 80 bytes each
-    #[arg(long, env, default_value_t = 1_000_000)]
+    #[arg(long, env, default_value = "1000000", value_parser = go::count)]
     pub memory_max_counters: usize,
     /// Stands before every key in Redis
     #[arg(long, env, default_value = "")]
     pub cache_key_prefix: String,
+    /// Bytes of memory for counters that are known to be over their limit, which then need no Redis; 0 for none
+    #[arg(long, env, default_value = "0", value_parser = go::count)]
+    pub local_cache_size_in_bytes: usize,
 }
 
 /// The kinds of store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackendType {
     /// In this process; every replica counts for itself.
     Memory,
     /// In one Redis for all replicas.
     Redis,
+}
+
+fn backend_type(text: &str) -> Result<BackendType, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "memory" => Ok(BackendType::Memory),
+        "redis" => Ok(BackendType::Redis),
+        "memcache" => Err("counters in memcached can exceed their limits; say redis and set REDIS_URL".into()),
+        _ => Err("say redis or memory".into()),
+    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction::Set, Args};
 use proto::serve::tls;
 
-use super::go;
+use super::{Error, go};
 
 #[expect(clippy::struct_field_names, reason = "the names are those of the settings")]
 /// Certificates of the gRPC port; they are followed while they change.
@@ -29,6 +29,14 @@ pub struct Tls {
 }
 
 impl Tls {
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        if self.grpc_server_use_tls && (self.grpc_server_tls_cert.is_empty() || self.grpc_server_tls_key.is_empty()) {
+            let reason = "GRPC_SERVER_TLS_CERT and GRPC_SERVER_TLS_KEY do not say with which certificate";
+            return Err(Error::refused("GRPC_SERVER_USE_TLS", reason));
+        }
+        Ok(())
+    }
+
     /// The files to serve with; nothing without TLS.
     pub fn files(&self) -> Option<tls::Files> {
         self.grpc_server_use_tls.then(|| tls::Files {

@@ -62,13 +62,13 @@ pub struct Options {
     #[arg(long, env, default_value = "60s", value_parser = go::duration)]
     xds_client_backoff_max_interval: Duration,
     /// Share of such a pause by which it varies, from 0 to 1
-    #[arg(long, env, default_value = "0.5", value_parser = share)]
+    #[arg(long, env, default_value = "0.5", value_parser = go::share::<f64>)]
     xds_client_backoff_random_factor: f64,
     /// Whether such pauses vary
     #[arg(long, env, default_value = "true", action = Set, value_parser = go::boolean)]
     xds_client_backoff_jitter: bool,
     /// Largest response in bytes; 0 is 4 MiB
-    #[arg(long, env, default_value_t = 0)]
+    #[arg(long, env, default_value = "0", value_parser = go::count)]
     xds_client_max_msg_size_in_bytes: usize,
 }
 
@@ -138,13 +138,13 @@ fn read(path: &str) -> Result<Vec<u8>, Error> {
 
 fn node_metadata(text: &str) -> Result<Struct, String> {
     let string = |text: &str| Value { kind: Some(Kind::StringValue(text.to_owned())) };
-    let fields = pairs(text, '=')?.into_iter().map(|(key, value)| (key.to_owned(), string(value)));
+    let fields = go::pairs(text, '=')?.into_iter().map(|(key, value)| (key.to_owned(), string(value)));
     Ok(Struct { fields: fields.collect::<HashMap<_, _>>() })
 }
 
 fn headers(text: &str) -> Result<MetadataMap, String> {
     let mut headers = MetadataMap::new();
-    for (key, value) in pairs(text, ':')? {
+    for (key, value) in go::pairs(text, ':')? {
         let key = MetadataKey::from_str(key).map_err(|_| "a key is no header's name")?;
         let mut value = MetadataValue::from_str(value).map_err(|_| "a value is no header's value")?;
         // It may be a token.
@@ -152,19 +152,6 @@ fn headers(text: &str) -> Result<MetadataMap, String> {
         headers.insert(key, value);
     }
     Ok(headers)
-}
-
-fn pairs(text: &str, separator: char) -> Result<Vec<(&str, &str)>, String> {
-    let pairs = text.split(',').filter(|pair| !pair.trim().is_empty()).map(|pair| {
-        let (key, value) = pair.split_once(separator)?;
-        Some((key.trim(), value.trim()))
-    });
-    pairs.collect::<Option<_>>().ok_or_else(|| format!("say KEY{separator}VALUE,KEY{separator}VALUE"))
-}
-
-fn share(text: &str) -> Result<f64, String> {
-    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-    share.ok_or_else(|| "say a number from 0 to 1".to_owned())
 }
 
 #[cfg(test)]
