@@ -110,6 +110,9 @@ pub enum StoreError {
     /// Redis did not answer in time.
     #[error("Redis did not answer within {0:?}")]
     Timeout(Duration),
+    /// More charges wait for Redis than it can take.
+    #[error("{0} charges wait for Redis already")]
+    Busy(usize),
     /// Redis answered with something else than one count for each charge.
     #[error("Redis answered a charge with something unexpected")]
     Reply,

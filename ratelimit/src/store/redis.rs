@@ -2,25 +2,27 @@
 
 use std::{fmt, time::Duration};
 
-use redis::{
-    Client, IntoConnectionInfo, RedisError, Script,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
 use tokio::time::timeout;
 
+use self::{
+    batch::Batches,
+    connection::{Connection, Shard},
+    script::{Reply, Script},
+};
 use super::{Charge, CounterStore, Outcome, StoreError};
+use crate::key::Key;
 
-/// How long one attempt to connect may take. Charges do not wait for it, they have their own deadline.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Pause between two attempts to connect.
-const RECONNECT_DELAY: Duration = Duration::from_millis(100);
+mod batch;
+mod connection;
+mod script;
+mod split;
 
-/// One multiplexed connection that all charges of one runtime share, and that comes back by itself. Each request is one
-/// script call, so it takes one round trip and all of its counters see the same moment of Redis' own clock.
+/// Counts in scripts, so that each request is one step, at one moment of Redis' own clock. Requests that come together
+/// share a call. Clones share everything.
 #[derive(Clone)]
 pub struct Redis {
-    connection: ConnectionManager,
-    script: Script,
+    connection: Connection,
+    batches: Batches,
     options: Options,
 }
 
@@ -65,60 +67,49 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// Connects in the background, on the runtime it is called in; fails only when the URL is none.
     pub fn connect(options: Options) -> Result<Self, StoreError> {
-        let info = options.url.0.as_str().into_connection_info().map_err(StoreError::Url)?;
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_min_delay(RECONNECT_DELAY)
-            .set_max_delay(RECONNECT_DELAY)
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        let connection = Client::open(info).and_then(|client| ConnectionManager::new_lazy_with_config(client, config));
-        let script = Script::new(include_str!("redis/charge.lua"));
-        Ok(Self { connection: connection.map_err(StoreError::Url)?, script, options })
+        let connection = Connection::open(&options)?;
+        let batches = Batches::new(connection.clone(), Script::new(&options.key_prefix), options.timeout);
+        Ok(Self { connection, batches, options })
     }
 
     /// Waits until Redis answers a ping.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let mut connection = self.connection.clone();
-        self.within_deadline(redis::cmd("PING").exec_async(&mut connection)).await
-    }
-
-    async fn within_deadline<T>(&self, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, StoreError> {
-        match timeout(self.options.timeout, call).await {
-            Ok(answer) => answer.map_err(StoreError::Redis),
+        let ping = redis::cmd("PING");
+        match timeout(self.options.timeout, self.connection.run(self.connection.shard(0), &ping)).await {
+            Ok(answer) => answer.map(drop).map_err(StoreError::Redis),
             Err(_) => Err(StoreError::Timeout(self.options.timeout)),
         }
+    }
+
+    fn shard_of(&self, key: Key) -> Shard {
+        self.connection.shard(script::slot(key))
+    }
+
+    /// The shard of all charges if it is the same.
+    fn only_shard(&self, charges: &[Charge]) -> Option<Shard> {
+        let mut shards = charges.iter().map(|charge| self.shard_of(charge.key));
+        let first = shards.next()?;
+        shards.all(|shard| shard == first).then_some(first)
+    }
+
+    async fn send(&self, shard: Shard, charges: &[Charge]) -> Result<Reply, StoreError> {
+        self.batches.send(shard, script::encode(charges), charges.len()).await
     }
 }
 
 impl CounterStore for Redis {
     async fn charge(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
-        let mut call = self.script.prepare_invoke();
-        for charge in charges {
-            // The braces make a cluster place all windows of a counter on one node.
-            call.key(format!("{}{{{}}}", self.options.key_prefix, charge.key)).arg(charge.hits).arg(charge.window);
-            call.arg(charge.limit).arg(charge.denies as u8).arg(charge.undo as u8);
-        }
-        let mut connection = self.connection.clone();
-        let reply: Vec<u64> = self.within_deadline(call.invoke_async(&mut connection)).await?;
-        match reply.as_slice() {
-            [now, denied, counts @ ..] if counts.len() == charges.len() => Ok(charges
-                .iter()
-                .zip(counts)
-                .map(|(charge, &count)| charge.outcome(count, *denied == 1, seconds_left(charge.window, *now)))
-                .collect()),
-            _ => Err(StoreError::Reply),
+        match self.only_shard(charges) {
+            Some(shard) => Ok(self.send(shard, charges).await?.outcomes(charges)),
+            None => self.charge_split(charges).await,
         }
     }
 }
 
-fn seconds_left(window: u32, now: u64) -> u32 {
-    let elapsed = now % u64::from(window.max(1));
-    window - u32::try_from(elapsed).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
+    use redis::IntoConnectionInfo;
+
     use super::*;
 
     #[test]
@@ -131,11 +122,5 @@ mod tests {
             assert_eq!(Url::new(text).0, url);
             assert!(Url::new(text).0.as_str().into_connection_info().is_ok(), "{url}");
         }
-    }
-
-    #[test]
-    fn windows_end_on_the_epochs_grid() {
-        assert_eq!(seconds_left(60, 119), 1);
-        assert_eq!(seconds_left(60, 120), 60);
     }
 }

@@ -7,6 +7,7 @@ mod config;
 mod dir;
 mod limiter;
 mod program;
+mod redis;
 mod redis_server;
 mod requests;
 mod stores;

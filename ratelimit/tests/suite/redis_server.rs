@@ -46,8 +46,17 @@ impl RedisServer {
 
     /// Stops it from answering, while its connections stay open.
     pub(crate) fn hang(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it answer again.
+    pub(crate) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
         let process = self.process.as_ref().unwrap();
-        assert!(Command::new("kill").args(["-STOP", &process.id().to_string()]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &process.id().to_string()]).status().unwrap().success());
     }
 
     /// A socket of its own cannot be taken by another test, as a free port can.

@@ -12,11 +12,11 @@ use tokio::time::{Instant, sleep};
 use crate::{redis_server::RedisServer, requests::descriptor};
 
 /// Long enough for a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// A window that does not end during a test, but for the second before its end, on which [`settled`] waits.
-const HOUR: u32 = 3600;
+pub(crate) const HOUR: u32 = 3600;
 
-fn charge(name: &str, hits: i64, window: u32) -> Charge {
+pub(crate) fn charge(name: &str, hits: i64, window: u32) -> Charge {
     let key = Key::new("test", Unit::Hour, &descriptor(&[("name", name)]).entries, &[]);
     Charge {
         key,
@@ -31,21 +31,21 @@ fn charge(name: &str, hits: i64, window: u32) -> Charge {
 }
 
 /// A hit in an hour that denies the request above `limit`, and is taken back if it is denied.
-fn strict(name: &str, limit: u32) -> Charge {
+pub(crate) fn strict(name: &str, limit: u32) -> Charge {
     Charge { limit, denies: Denies::Alone, undo: Undo::Denied, ..charge(name, 1, HOUR) }
 }
 
 /// Counts of an hour without changing them.
-async fn look(store: &Any, names: &[&str]) -> Vec<u64> {
+pub(crate) async fn look(store: &Any, names: &[&str]) -> Vec<u64> {
     counts(store, &names.iter().map(|name| charge(name, 0, HOUR)).collect::<Vec<_>>()).await
 }
 
-async fn counts(store: &Any, charges: &[Charge]) -> Vec<u64> {
+pub(crate) async fn counts(store: &Any, charges: &[Charge]) -> Vec<u64> {
     store.charge(charges).await.unwrap().into_iter().map(|outcome| outcome.count).collect()
 }
 
 /// Waits until no window of an hour ends within the next seconds.
-async fn settled(store: &Any) {
+pub(crate) async fn settled(store: &Any) {
     while store.charge(&[charge("settle", 0, HOUR)]).await.unwrap()[0].seconds_left < 20 {
         sleep(Duration::from_millis(100)).await;
     }

@@ -1,53 +1,67 @@
--- Charges KEYS[i] in its fixed window on this server's clock, and takes back what a denied request must not cost.
--- ARGV holds five numbers for each key: hits, window in seconds, limit, what going over it denies (0 nothing, 1 the request,
--- 2 the request if all such keys are over), when to take the hits back (0 never, 1 if denied, 2 if denied and within the limit).
--- Returns the server's time in seconds, 1 if denied else 0, then the count of each key after its charge, before any undo.
-local CEILING = 4503599627370496 -- 2^52; keeps counts exact in Lua's doubles, far above any limit
+-- Charges a batch of requests, each as one step: all of its charges, less what a denied request must not cost.
+-- The batch holds for each request the number of its charges in one byte, then those charges; script.rs writes them.
+-- Returns numbers of eight bytes in one string: for each request 0 if it passes, 1 if it is denied, and for each of its
+-- charges the count, before any undo, and the seconds until the counter is empty; or for a request that failed only a 2.
+-- Behind it, if a request failed, the first error. If all failed, the call fails.
+local CHARGE, CHARGE_BYTES = '<c4c14i8I4I4BBBI4', 41
+local ALGORITHMS = { [0] = fixed_window, sliding_window, gcra, concurrency }
+local DENIES_ALONE, DENIES_TOGETHER = 1, 2
+local UNDO_DENIED, UNDO_DENIED_BY_OTHERS = 1, 2
 
-local now = tonumber(redis.call('TIME')[1])
-local reply, counters = { now, 0 }, {}
-local alone, together, together_over = false, 0, 0
-for i, key in ipairs(KEYS) do
-  local at = 5 * i - 4
-  local hits, window, limit = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-  local elapsed = now % window
-  -- The window's number is part of the name: a count can never reach into the next window, however late keys expire.
-  local counter = key .. string.format(':%.0f', (now - elapsed) / window)
-  local count
-  if hits > 0 then
-    count = redis.call('INCRBY', counter, hits)
-    if count == hits then
-      redis.call('EXPIRE', counter, window - elapsed)
-    elseif count > CEILING then
-      count = CEILING
-      redis.call('SET', counter, string.format('%.0f', CEILING), 'KEEPTTL')
+local unpack_bytes = struct.unpack
+local batch = ARGV[2]
+local reply, replied = {}, 0
+
+local function undo_charges(first, last, from)
+  for at = first, last, CHARGE_BYTES do
+    local bucket, field, hits, limit, window, _, undo, algorithm, per_window = unpack_bytes(CHARGE, batch, at)
+    local over = reply[from] > limit
+    if hits > 0 and (undo == UNDO_DENIED or (undo == UNDO_DENIED_BY_OTHERS and not over)) then
+      ALGORITHMS[algorithm].undo(bucket, field, hits, window, per_window)
     end
+    from = from + 2
+  end
+end
+
+local function step(first, last)
+  local written, alone, together, together_within = replied + 1, false, false, false
+  for at = first, last, CHARGE_BYTES do
+    local bucket, field, hits, limit, window, denies, _, algorithm, per_window = unpack_bytes(CHARGE, batch, at)
+    local count, left = ALGORITHMS[algorithm].charge(bucket, field, hits, window, per_window)
+    reply[written + 1], reply[written + 2] = count, left
+    written = written + 2
+    if denies == DENIES_ALONE then
+      alone = alone or count > limit
+    elseif denies == DENIES_TOGETHER then
+      together, together_within = true, together_within or count <= limit
+    end
+  end
+  local denied = alone or (together and not together_within)
+  if denied then
+    undo_charges(first, last, replied + 2)
+  end
+  reply[replied + 1] = denied and 1 or 0
+  replied = written
+end
+
+local at, size, failure, succeeded = 1, #batch, nil, false
+while at <= size do
+  local first = at + 1
+  at = first + batch:byte(at) * CHARGE_BYTES
+  local done, problem = pcall(step, first, at - 1)
+  if done then
+    succeeded = true
   else
-    count = tonumber(redis.call('GET', counter) or '0')
-    local back = math.min(count, -hits)
-    if back > 0 then
-      count = redis.call('DECRBY', counter, back)
-    end
+    failure = failure or problem
+    replied = replied + 1
+    reply[replied] = 2
   end
-  local over = count > limit
-  if ARGV[at + 3] == '1' then
-    alone = alone or over
-  elseif ARGV[at + 3] == '2' then
-    together = together + 1
-    together_over = together_over + (over and 1 or 0)
-  end
-  counters[i], reply[i + 2] = counter, count
 end
 
-if alone or (together > 0 and together == together_over) then
-  reply[2] = 1
-  for i, counter in ipairs(counters) do
-    local at = 5 * i - 4
-    local hits, undo = tonumber(ARGV[at]), ARGV[at + 4]
-    local over = reply[i + 2] > tonumber(ARGV[at + 2])
-    if hits > 0 and (undo == '1' or (undo == '2' and not over)) then
-      redis.call('DECRBY', counter, hits)
-    end
-  end
+if failure and type(failure) == 'table' then
+  failure = failure.err
 end
-return reply
+if failure and not succeeded then
+  return redis.error_reply(failure)
+end
+return { struct.pack('<' .. string.rep('I8', replied), unpack(reply, 1, replied)), failure }

@@ -1,0 +1,167 @@
+//! The script that charges a batch: how it is called, and what goes into it and comes back.
+
+use bytes::Bytes;
+use redis::{Cmd, ErrorKind, RedisError, Value};
+
+use crate::{
+    key::Key,
+    store::{Algorithm, Charge, Outcome, StoreError},
+};
+
+/// All of it in the order in which the parts need each other.
+const SOURCE: &str = concat!(
+    include_str!("begin.lua"),
+    include_str!("fixed_window.lua"),
+    include_str!("sliding_window.lua"),
+    include_str!("concurrency.lua"),
+    include_str!("gcra.lua"),
+    include_str!("charge.lua"),
+);
+
+/// What the script counts up to. Doubles are still exact here.
+const CEILING: i64 = 1 << 52;
+/// Bits of a key that choose its bucket. At two million counters in a window the hash of a bucket still has fewer fields
+/// than Redis packs by default (`hash-max-listpack-entries`, 128).
+const BUCKET_BITS: u32 = 14;
+/// Low bytes of a key that tell a counter from others of its bucket. Two bits of the key are in neither.
+const FIELD_BYTES: usize = 14;
+/// A charge as the script reads it.
+const CHARGE_BYTES: usize = 41;
+/// A number as the script writes it.
+const NUMBER_BYTES: usize = 8;
+/// In place of a verdict: the request failed.
+const FAILED: u64 = 2;
+
+/// The script, and what stands before every key.
+#[derive(Clone, Debug)]
+pub(super) struct Script {
+    hash: String,
+    prefix: String,
+}
+
+/// What a batch's call returned.
+#[derive(Debug)]
+pub(super) struct Replies {
+    numbers: Bytes,
+    failure: Option<RedisError>,
+}
+
+/// The part of a call's reply that is about one request: the verdict, and two numbers for each charge.
+#[derive(Debug)]
+pub(super) struct Reply(Bytes);
+
+impl Script {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { hash: redis::Script::new(SOURCE).get_hash().to_owned(), prefix: prefix.to_owned() }
+    }
+
+    /// Calls the script that the server has.
+    pub(super) fn call(&self, batch: &[u8]) -> Cmd {
+        self.command("EVALSHA", &self.hash, batch)
+    }
+
+    /// Brings the script along; the server keeps it.
+    pub(super) fn call_in_full(&self, batch: &[u8]) -> Cmd {
+        self.command("EVAL", SOURCE, batch)
+    }
+
+    /// Names no keys: the batch holds them, and in a cluster they lie in different slots of one node.
+    fn command(&self, name: &str, script: &str, batch: &[u8]) -> Cmd {
+        let mut command = Cmd::with_capacity(5, script.len() + self.prefix.len() + batch.len() + 64);
+        command.arg(name).arg(script).arg(0).arg(&self.prefix).arg(batch);
+        command
+    }
+}
+
+/// The bucket's text, which is also the hash tag.
+fn bucket(key: Key) -> [u8; 4] {
+    let bucket = key.0 >> (u128::BITS - BUCKET_BITS);
+    [12, 8, 4, 0].map(|shift| b"0123456789abcdef"[(bucket >> shift & 0xf) as usize])
+}
+
+/// The cluster slot that a counter lies in.
+pub(super) fn slot(key: Key) -> u16 {
+    crc16::State::<crc16::XMODEM>::calculate(&bucket(key)) % 16384
+}
+
+/// A request as the script reads it. At most 255 charges.
+pub(super) fn encode(charges: &[Charge]) -> Vec<u8> {
+    let mut request = Vec::with_capacity(1 + charges.len() * CHARGE_BYTES);
+    request.push(u8::try_from(charges.len()).unwrap_or(u8::MAX));
+    for charge in charges.iter().take(u8::MAX.into()) {
+        let (algorithm, per_window) = match charge.algorithm {
+            Algorithm::FixedWindow => (0, 0),
+            Algorithm::SlidingWindow => (1, 0),
+            Algorithm::Gcra { per_window } => (2, per_window.max(1)),
+            Algorithm::Concurrency => (3, 0),
+        };
+        request.extend(bucket(charge.key));
+        request.extend(charge.key.0.to_be_bytes().iter().skip(16 - FIELD_BYTES));
+        request.extend(charge.hits.clamp(-CEILING, CEILING).to_le_bytes());
+        request.extend(charge.limit.to_le_bytes());
+        request.extend(charge.window.max(1).to_le_bytes());
+        request.extend([charge.denies as u8, charge.undo as u8, algorithm]);
+        request.extend(per_window.to_le_bytes());
+    }
+    request
+}
+
+impl Replies {
+    pub(super) fn new(value: Value) -> Option<Self> {
+        let Value::Array(values) = value else { return None };
+        let mut values = values.into_iter();
+        let Value::BulkString(numbers) = values.next()? else { return None };
+        let failure = match values.next() {
+            Some(Value::BulkString(text)) => Some(failure(&text)),
+            _ => None,
+        };
+        Some(Self { numbers: numbers.into(), failure })
+    }
+
+    /// The reply to the next request, which had so many charges.
+    pub(super) fn next(&mut self, charges: usize) -> Result<Reply, StoreError> {
+        let failed = number(&self.numbers, 0).ok_or(StoreError::Reply)? == FAILED;
+        let numbers = if failed { 1 } else { 1 + 2 * charges };
+        if self.numbers.len() < numbers * NUMBER_BYTES {
+            return Err(StoreError::Reply);
+        }
+        let reply = self.numbers.split_to(numbers * NUMBER_BYTES);
+        match &self.failure {
+            Some(failure) if failed => Err(StoreError::Redis(failure.clone())),
+            None if failed => Err(StoreError::Reply),
+            _ => Ok(Reply(reply)),
+        }
+    }
+}
+
+fn failure(text: &[u8]) -> RedisError {
+    let text = String::from_utf8_lossy(text).into_owned();
+    RedisError::from((ErrorKind::Extension, "the script could not charge this request", text))
+}
+
+impl Reply {
+    /// Whether the charges deny the request.
+    pub(super) fn is_denied(&self) -> bool {
+        number(&self.0, 0) == Some(1)
+    }
+
+    /// The count after each charge, before any undo, and the seconds until its counter is empty.
+    pub(super) fn counters(&self) -> impl Iterator<Item = (u64, u32)> {
+        (1..self.0.len() / NUMBER_BYTES).step_by(2).filter_map(|at| {
+            let seconds_left = u32::try_from(number(&self.0, at + 1)?).unwrap_or(u32::MAX);
+            Some((number(&self.0, at)?, seconds_left))
+        })
+    }
+
+    /// The outcomes of the request's charges.
+    pub(super) fn outcomes(&self, charges: &[Charge]) -> Vec<Outcome> {
+        let denied = self.is_denied();
+        let counted = charges.iter().zip(self.counters());
+        counted.map(|(charge, (count, seconds_left))| charge.outcome(count, denied, seconds_left)).collect()
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> Option<u64> {
+    let bytes = bytes.get(at * NUMBER_BYTES..)?.first_chunk()?;
+    Some(u64::from_le_bytes(*bytes))
+}
