@@ -2,11 +2,12 @@
 
 use std::{env, path::Path, process::ExitCode};
 
+use clap::CommandFactory as _;
 use miette::{IntoDiagnostic, Report, miette};
 use ratelimit::{
     config::Domains,
     server,
-    settings::{self, Command, Settings},
+    settings::{self, Command, Page, Settings},
     source::dir::{self, Error},
 };
 
@@ -17,8 +18,15 @@ fn main() -> miette::Result<ExitCode> {
         Err(error) => return Err(error).into_diagnostic(),
     };
     proto::telemetry::init(&settings.log.log_level, settings.log.log_format).into_diagnostic()?;
-    if let Some(Command::Check { dir, merge_domain_configs }) = &settings.command {
-        return Ok(check(dir, if *merge_domain_configs { Domains::Merged } else { Domains::Distinct }));
+    match &settings.command {
+        Some(Command::Check { dir, merge_domain_configs }) => {
+            return Ok(check(dir, if *merge_domain_configs { Domains::Merged } else { Domains::Distinct }));
+        }
+        Some(Command::Settings) => {
+            print!("{}", Page::of(&Settings::command()));
+            return Ok(ExitCode::SUCCESS);
+        }
+        None => {}
     }
     server::run(&settings).into_diagnostic()?;
     Ok(ExitCode::SUCCESS)

@@ -13,6 +13,7 @@ pub use self::{
     grpc::Grpc,
     http::Http,
     log::Log,
+    page::Page,
     redis::{PerSecond, Pool, Redis, RedisTls, RedisType, SocketType},
     source::{ConfigType, Source},
     stats::Stats,
@@ -29,6 +30,7 @@ pub(crate) mod go;
 mod grpc;
 mod http;
 mod log;
+mod page;
 mod redis;
 mod source;
 mod stats;
@@ -79,6 +81,8 @@ pub enum Command {
         #[arg(long)]
         merge_domain_configs: bool,
     },
+    /// Print the reference of all settings as Markdown, and end
+    Settings,
 }
 
 impl Settings {
@@ -145,6 +149,29 @@ mod tests {
         assert_eq!(settings.source.dir().to_str().unwrap(), "/srv/runtime_data/current/config");
         assert_eq!(settings.options(), Options::default());
         assert_eq!(settings.backend_type(), BackendType::Memory);
+    }
+
+    #[test]
+    fn every_setting_of_upstream_is_known() {
+        let page = Page::of(&Settings::command());
+        for (variable, _) in upstream::variables() {
+            assert!(page.variables().any(|known| known == variable), "{variable}");
+        }
+    }
+
+    /// `UPDATE_README=1 cargo test -p ratelimit readme` writes what this wants.
+    #[test]
+    fn readme_has_the_reference_page() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+        let readme = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = readme.split_once("<!-- settings -->\n").unwrap();
+        let (found, after) = rest.split_once("<!-- /settings -->\n").unwrap();
+        let page = Page::of(&Settings::command()).to_string();
+        if std::env::var_os("UPDATE_README").is_some() {
+            let readme = format!("{before}<!-- settings -->\n{page}<!-- /settings -->\n{after}");
+            return std::fs::write(path, readme).unwrap();
+        }
+        assert!(found == page, "README.md is not what `ratelimit settings` prints; run this test with UPDATE_README=1");
     }
 
     #[test]

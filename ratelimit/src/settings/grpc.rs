@@ -19,6 +19,12 @@ pub struct Grpc {
     /// Path of a Unix socket for the gRPC service, instead of address and port
     #[arg(long, env, default_value = "")]
     pub grpc_uds: String,
+    /// Age at which a connection is asked to end, give or take a tenth; 0 for never
+    #[arg(long, env, default_value = "24h", value_parser = go::duration)]
+    pub grpc_max_connection_age: Duration,
+    /// How much longer it may answer what it has been asked
+    #[arg(long, env, default_value = "1h", value_parser = go::duration)]
+    pub grpc_max_connection_age_grace: Duration,
     /// How long to go on serving after SIGTERM, while health fails, before connections are drained
     #[arg(long, env, default_value = "0s", value_parser = go::duration)]
     pub drain_delay: Duration,

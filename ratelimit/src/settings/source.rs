@@ -31,6 +31,12 @@ pub struct Source {
     /// See RUNTIME_ROOT
     #[arg(long, env, default_value = "config")]
     pub runtime_appdirectory: String,
+    /// Whether RUNTIME_ROOT is a symbolic link that is swapped; then all files below RUNTIME_ROOT/RUNTIME_SUBDIRECTORY are read whose path, with dots for slashes, begins with RUNTIME_APPDIRECTORY and a dot; else all files below RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY
+    #[arg(long, env, default_value = "true", action = Set, value_parser = go::boolean)]
+    pub runtime_watch_root: bool,
+    /// Do not read files whose name begins with a dot; those with two dots are never read
+    #[arg(long, env, default_value = "true", action = Set, value_parser = go::boolean)]
+    pub runtime_ignoredotfiles: bool,
     /// Do not be healthy before a configuration has been loaded
     #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     pub healthy_with_at_least_one_config_loaded: bool,
