@@ -6,11 +6,13 @@ use ahash::HashMap;
 use miette::{NamedSource, SourceSpan};
 
 pub use self::{
-    tree::{Domain, Limit, Rule},
+    limit::{Limit, PerUnit},
+    tree::{Domain, Rule},
     unit::Unit,
 };
 
 mod document;
+mod limit;
 mod metadata;
 mod tree;
 mod unit;

@@ -5,9 +5,9 @@ use std::fmt;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
 use sha2::{Digest, Sha256};
 
-use crate::config::Unit;
+use crate::store::Algorithm;
 
-/// 128 bits that stand for a domain, a window length and the entries of a descriptor.
+/// 128 bits that stand for a domain, a window length, an algorithm and the entries of a descriptor.
 ///
 /// Every part is hashed behind its length, so no two descriptors share a counter, and values that identify people do
 /// not reach the store. SHA-256 is cut to half its length: clients choose values, and must not find two that collide.
@@ -17,13 +17,23 @@ pub struct Key(pub(crate) u128);
 /// What stands before each level, so that a shared wildcard never equals a value.
 const ENTRY: u8 = 0;
 const SHARED: u8 = 1;
+/// What stands before the first level, but for fixed windows, which had no mark when they were the only algorithm.
+const SLIDING_WINDOW: u8 = 2;
+const GCRA: u8 = 3;
+const CONCURRENCY: u8 = 4;
 
 impl Key {
-    /// `shared` holds, by level, the wildcard text that replaces an entry; levels it does not reach are not replaced.
-    pub fn new(domain: &str, unit: Unit, entries: &[Entry], shared: &[Option<String>]) -> Self {
+    /// `window` is in seconds. `shared` holds, by level, the wildcard text that replaces an entry; levels it does not reach are not replaced.
+    pub fn new(domain: &str, window: u32, algorithm: Algorithm, entries: &[Entry], shared: &[Option<String>]) -> Self {
         let mut hash = Sha256::new();
         part(&mut hash, domain);
-        hash.update(unit.seconds().to_be_bytes());
+        hash.update(window.to_be_bytes());
+        match algorithm {
+            Algorithm::FixedWindow => {}
+            Algorithm::SlidingWindow => hash.update([SLIDING_WINDOW]),
+            Algorithm::Gcra { .. } => hash.update([GCRA]),
+            Algorithm::Concurrency => hash.update([CONCURRENCY]),
+        }
         for (level, entry) in entries.iter().enumerate() {
             if let Some(Some(text)) = shared.get(level) {
                 hash.update([SHARED]);
@@ -53,6 +63,8 @@ fn part(hash: &mut Sha256, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -62,7 +74,7 @@ mod tests {
     }
 
     fn key(domain: &str, pairs: &[(String, String)]) -> Key {
-        Key::new(domain, Unit::Minute, &entries(pairs), &[])
+        Key::new(domain, 60, Algorithm::FixedWindow, &entries(pairs), &[])
     }
 
     /// Few letters and short texts, so that parts often have the same concatenation.
@@ -89,17 +101,29 @@ mod tests {
     }
 
     #[test]
-    fn unit_is_part_of_the_key() {
-        let entries = entries(&[("a".into(), "b".into())]);
-        assert_ne!(Key::new("d", Unit::Minute, &entries, &[]), Key::new("d", Unit::Hour, &entries, &[]));
+    fn window_and_algorithm_are_part_of_the_key() {
+        use Algorithm::{Concurrency, FixedWindow, Gcra, SlidingWindow};
+        let key = |window, algorithm, levels: usize| {
+            let entries = entries(&vec![(String::new(), String::new()); levels]);
+            Key::new("d", window, algorithm, &entries, &[])
+        };
+        let mut keys = HashSet::new();
+        for (window, levels) in [(60, 0), (60, 1), (60, 2), (3600, 0), (3600, 1)] {
+            for algorithm in [FixedWindow, SlidingWindow, Gcra { per_window: 1 }, Concurrency] {
+                assert!(keys.insert(key(window, algorithm, levels)), "{window} {algorithm:?} {levels}");
+            }
+        }
+        let (slow, fast) = (Gcra { per_window: 1 }, Gcra { per_window: 2 });
+        assert_eq!(key(60, slow, 1), key(60, fast, 1), "another limit goes on with the count");
     }
 
     #[test]
     fn shared_levels_ignore_the_value() {
         let shared = [Some("a_*".to_owned())];
-        let of = |value: &str| Key::new("d", Unit::Minute, &entries(&[("a".into(), value.into())]), &shared);
+        let of =
+            |value: &str| Key::new("d", 60, Algorithm::FixedWindow, &entries(&[("a".into(), value.into())]), &shared);
         assert_eq!(of("x"), of("y"));
-        assert_ne!(of("x"), Key::new("d", Unit::Minute, &entries(&[("a".into(), "*".into())]), &[]));
+        assert_ne!(of("x"), Key::new("d", 60, Algorithm::FixedWindow, &entries(&[("a".into(), "*".into())]), &[]));
     }
 
     /// Changing how keys are made forgets every counter in Redis at the next rollout.

@@ -13,8 +13,8 @@ use envoy_types::pb::envoy::{
 pub use self::headers::Headers;
 use self::quota::Quota;
 use crate::{
-    config::{Config, Domain, Limit, Rule, Unit},
-    store::{self, Charge, Outcome},
+    config::{Config, Domain, Limit, PerUnit, Rule, Unit},
+    store::{self, Charge, OnStoreLoss, Outcome},
 };
 
 mod headers;
@@ -65,6 +65,8 @@ pub struct Options {
     pub dynamic_metadata: bool,
     /// Most series of metrics with values of requests, see `detailed_metric`; further values share one.
     pub max_value_series: usize,
+    /// Who decides about a limit while the store cannot, where the limit's rule does not say.
+    pub on_store_loss: OnStoreLoss,
     /// Headers for the client about the descriptor that is closest to its limit.
     pub headers: Option<Headers>,
 }
@@ -78,6 +80,7 @@ impl Default for Options {
             quota_mode: false,
             dynamic_metadata: false,
             max_value_series: 1000,
+            on_store_loss: OnStoreLoss::Share,
             headers: None,
         }
     }
@@ -158,16 +161,14 @@ fn check<'p>(
         let Some(unit) = Unit::from_number(limit.unit) else {
             return Err(RequestError::OverrideUnit { descriptor: position, unit: limit.unit });
         };
-        let requests_per_unit = limit.requests_per_unit;
-        let quota = Quota { requests_per_unit, unit, entries, rule: None, metrics: &domain.overrides };
+        let limit = PerUnit::fixed(limit.requests_per_unit, unit);
+        let quota = Quota { limit, entries, rule: None, metrics: &domain.overrides };
         return Ok((Check::Counted(quota), None));
     }
     let Some(rule) = domain.rule(entries) else { return Ok((Check::Unmatched, None)) };
     let check = match rule.limit {
         Limit::Unlimited => Check::Unlimited(rule),
-        Limit::PerUnit { requests_per_unit, unit } => {
-            Check::Counted(Quota { requests_per_unit, unit, entries, rule: Some(rule), metrics: &rule.metrics })
-        }
+        Limit::PerUnit(limit) => Check::Counted(Quota { limit, entries, rule: Some(rule), metrics: &rule.metrics }),
     };
     Ok((check, Some(rule)))
 }

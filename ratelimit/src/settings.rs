@@ -117,6 +117,7 @@ impl Settings {
             quota_mode: self.answer.quota_mode,
             dynamic_metadata: self.answer.response_dynamic_metadata,
             max_value_series: self.stats.metrics_max_value_series,
+            on_store_loss: self.store.on_store_loss,
             headers: self.answer.headers(),
         }
     }

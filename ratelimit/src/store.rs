@@ -1,10 +1,11 @@
 //! Where hits are counted.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, slice, str::FromStr, sync::Arc, time::Duration};
 
 pub use self::{memory::Memory, redis::Redis};
 use crate::key::Key;
 
+mod algorithm;
 mod memory;
 pub mod redis;
 
@@ -61,6 +62,37 @@ pub enum OnStoreLoss {
     Deny,
 }
 
+impl OnStoreLoss {
+    const ALL: [Self; 5] = [Self::Error, Self::Share, Self::LeaseOnly, Self::Allow, Self::Deny];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Share => "share",
+            Self::LeaseOnly => "lease_only",
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+impl fmt::Display for OnStoreLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Takes the words of the configuration in upper or lower case, with `-` or `_`.
+impl FromStr for OnStoreLoss {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.to_ascii_lowercase().replace('-', "_");
+        let found = Self::ALL.into_iter().find(|loss| loss.name() == name);
+        found.ok_or_else(|| format!("invalid on_store_loss '{text}', expected error, share, lease_only, allow or deny"))
+    }
+}
+
 /// What a charge that goes over its limit means for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denies {
@@ -91,7 +123,7 @@ pub struct Outcome {
     pub count: u64,
     /// The hits stay; false for those that a denied request gave back.
     pub charged: bool,
-    /// Whole seconds until the window ends, at least one.
+    /// Whole seconds until the fixed window ends, or else until nothing of the counter is left; at least one.
     pub seconds_left: u32,
 }
 
@@ -118,8 +150,7 @@ pub enum StoreError {
     Reply,
 }
 
-/// Counts hits in fixed windows. Windows are aligned to the epoch by the store's own clock, so all replicas that share
-/// a store share its windows.
+/// Counts hits by the store's own clock, so all replicas that share a store share its windows.
 pub trait CounterStore: Send + Sync + 'static {
     /// Applies all charges in order, or what their [`Undo`] leaves of them if they deny the request, as one atomic step.
     /// Returns one outcome for each. After an error any part of them may have been applied: errors can deny too early,
@@ -130,6 +161,12 @@ pub trait CounterStore: Send + Sync + 'static {
 impl Charge {
     fn is_over(&self, count: u64) -> bool {
         count > u64::from(self.limit)
+    }
+
+    /// What is told about a charge that is alone in its request, at a counter that stood at `before`.
+    fn alone(&self, before: u64) -> Outcome {
+        let count = before.saturating_add_signed(self.hits);
+        self.outcome(count, is_denied(slice::from_ref(self), &[count]), 0)
     }
 
     /// What is told about a charge that led to `count`.

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_saphyr::Spanned;
 
 use super::{metadata, unit::Unit};
+use crate::store::OnStoreLoss;
 
 /// One file or one `RateLimitConfig`.
 #[derive(Debug, Deserialize)]
@@ -42,6 +43,23 @@ pub(super) struct RateLimit {
     pub(super) unlimited: bool,
     pub(super) name: String,
     pub(super) replaces: Vec<Spanned<Replace>>,
+    #[serde(deserialize_with = "unit_multiplier")]
+    pub(super) unit_multiplier: Option<Spanned<u32>>,
+    pub(super) algorithm: Option<Spanned<AlgorithmName>>,
+    #[serde(deserialize_with = "burst")]
+    pub(super) burst: Option<Spanned<u32>>,
+    #[serde(alias = "onStoreLoss")]
+    pub(super) on_store_loss: Option<Spanned<OnStoreLoss>>,
+}
+
+/// How hits are counted and forgotten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum AlgorithmName {
+    #[default]
+    FixedWindow,
+    SlidingWindow,
+    Gcra,
+    Concurrency,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,6 +73,37 @@ impl Descriptor {
     pub(super) fn composite(&self) -> String {
         if self.value.is_empty() { self.key.clone() } else { format!("{}_{}", self.key, self.value) }
     }
+}
+
+impl<'de> Deserialize<'de> for AlgorithmName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.to_ascii_lowercase().replace('-', "_").as_str() {
+            "fixed_window" => Ok(Self::FixedWindow),
+            "sliding_window" => Ok(Self::SlidingWindow),
+            "gcra" => Ok(Self::Gcra),
+            "concurrency" => Ok(Self::Concurrency),
+            _ => Err(de::Error::custom(format!(
+                "invalid algorithm '{text}', expected fixed_window, sliding_window, gcra or concurrency"
+            ))),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OnStoreLoss {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+fn unit_multiplier<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Spanned<u32>>, D::Error> {
+    let invalid = |_| de::Error::custom("unit_multiplier must be a whole number from 1 to 4294967295");
+    Spanned::deserialize(deserializer).map(Some).map_err(invalid)
+}
+
+fn burst<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Spanned<u32>>, D::Error> {
+    let invalid = |_| de::Error::custom("burst must be a whole number from 1 to 4294967295");
+    Spanned::deserialize(deserializer).map(Some).map_err(invalid)
 }
 
 fn requests_per_unit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

@@ -10,10 +10,10 @@ use serde_saphyr::{Location, Spanned};
 
 use super::{
     document::{Descriptor, Document, RateLimit},
-    unit::Unit,
+    limit::{self, Limit, PerUnit},
     wildcard::Wildcard,
 };
-use crate::metrics;
+use crate::{metrics, store::OnStoreLoss};
 
 /// One domain's rules.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Rule {
     pub limit: Limit,
     /// Returned to Envoy in `current_limit.name`; empty for none.
     pub name: String,
+    /// Who decides while the store cannot; `None` leaves it to the settings.
+    pub on_store_loss: Option<OnStoreLoss>,
     /// Names of rules that do not apply in a request that this rule matches.
     pub replaces: Vec<String>,
     /// Counts and reports, but never denies.
@@ -46,20 +48,6 @@ pub struct Rule {
     pub(crate) metrics: metrics::Rule,
     /// Counts instead of `metrics` where the rule asks for the values of requests.
     pub(crate) by_value: Option<metrics::ByValue>,
-}
-
-/// How much a rule allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// Everything, without counting.
-    Unlimited,
-    /// So many hits in each window; zero denies all.
-    PerUnit {
-        /// Hits that one window takes.
-        requests_per_unit: u32,
-        /// Length of the window.
-        unit: Unit,
-    },
 }
 
 /// The descriptors below one node.
@@ -186,17 +174,9 @@ impl Level {
 
 impl Rule {
     fn build(limit: Spanned<RateLimit>, detailed_metric: bool, path: &Path<'_>) -> Result<Self, Problem> {
-        let Spanned { value: limit, referenced: at, .. } = limit;
         let problem = |at, message: &str| Err(path.problem(at, message));
-        let RateLimit { unit, requests_per_unit, unlimited, name, replaces } = limit;
-        let limit = match (unit, unlimited) {
-            (Some(unit), false) => Limit::PerUnit { requests_per_unit, unit },
-            (None, true) => Limit::Unlimited,
-            (Some(_), true) => return problem(at, "rate_limit has both unlimited and a unit; remove one"),
-            (None, false) => {
-                return problem(at, "rate_limit needs a unit: second, minute, hour, day, week, month or year");
-            }
-        };
+        let allowed = limit::build(&limit).map_err(|(at, message)| path.problem(at, message))?;
+        let RateLimit { name, replaces, on_store_loss, .. } = limit.value;
         for replace in &replaces {
             if replace.value.name.is_empty() {
                 return problem(replace.referenced, "replaces has an entry without a name");
@@ -213,7 +193,8 @@ impl Rule {
         let shared_text = |step: &Step| step.share_threshold.then(|| step.text.clone());
         Ok(Self {
             full_key: path.full_key(),
-            limit,
+            limit: allowed,
+            on_store_loss: on_store_loss.map(|loss| loss.value),
             name,
             replaces: replaces.into_iter().map(|replace| replace.value.name).collect(),
             shadow_mode: false,
@@ -226,16 +207,20 @@ impl Rule {
     }
 }
 
-/// As upstream's `/rlconfig` prints it.
+/// As upstream's `/rlconfig` prints it, and behind it what upstream does not know.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, requests) = match self.limit {
             Limit::Unlimited => ("UNKNOWN".to_owned(), 0),
-            Limit::PerUnit { requests_per_unit, unit } => (unit.to_string(), requests_per_unit),
+            Limit::PerUnit(PerUnit { unit, requests_per_unit, .. }) => (unit.to_string(), requests_per_unit),
         };
         let Self { full_key, shadow_mode, quota_mode, .. } = self;
         write!(f, "{full_key}: unit={unit} requests_per_unit={requests}, ")?;
-        write!(f, "shadow_mode: {shadow_mode}, quota_mode: {quota_mode}")
+        write!(f, "shadow_mode: {shadow_mode}, quota_mode: {quota_mode}")?;
+        if let Limit::PerUnit(limit) = self.limit {
+            limit.write_extras(f)?;
+        }
+        self.on_store_loss.map_or(Ok(()), |loss| write!(f, ", on_store_loss: {loss}"))
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// The length of a fixed window. Numbers are those of Envoy's `RateLimitUnit` and of the response's `Unit`.
+/// What a window is measured in. Numbers are those of Envoy's `RateLimitUnit` and of the response's `Unit`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Unit {

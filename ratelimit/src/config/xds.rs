@@ -41,6 +41,11 @@ fn rate_limit(message: &RateLimitPolicy) -> Spanned<RateLimit> {
         unlimited: message.unlimited,
         name: message.name.clone(),
         replaces: message.replaces.iter().map(|replace| nowhere(Replace { name: replace.name.clone() })).collect(),
+        // Not in the message.
+        unit_multiplier: None,
+        algorithm: None,
+        burst: None,
+        on_store_loss: None,
     })
 }
 

@@ -13,17 +13,16 @@ use envoy_types::pb::{
 
 use super::Options;
 use crate::{
-    config::{Rule, Unit},
+    config::{PerUnit, Rule},
     key::Key,
     metrics,
-    store::{Algorithm, Charge, Denies, OnStoreLoss, Outcome, Undo},
+    store::{Charge, Denies, Outcome, Undo},
 };
 
 /// A limit that applies to a descriptor.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Quota<'c> {
-    pub(super) requests_per_unit: u32,
-    pub(super) unit: Unit,
+    pub(super) limit: PerUnit,
     /// Of the descriptor.
     pub(super) entries: &'c [Entry],
     /// `None` when the descriptor brought its own limit.
@@ -44,6 +43,7 @@ impl Quota<'_> {
         descriptor: &RateLimitDescriptor,
         options: &Options,
     ) -> Charge {
+        let (window, algorithm) = (self.limit.window(), self.limit.algorithm);
         let shared = self.rule.map_or(&[][..], |rule| &rule.shared);
         // A limit is 32 bits wide, so more hits than that at once deny just the same.
         let hits = match &descriptor.hits_addend {
@@ -52,9 +52,9 @@ impl Quota<'_> {
         };
         let hits = if descriptor.is_negative_hits { -i64::from(hits) } else { i64::from(hits) };
         Charge {
-            key: Key::new(&request.domain, self.unit, self.entries, shared),
+            key: Key::new(&request.domain, window, algorithm, self.entries, shared),
             hits,
-            limit: self.requests_per_unit,
+            limit: self.limit.burst,
             denies: match self.rule {
                 Some(rule) if rule.shadow_mode => Denies::Nothing,
                 Some(rule) if rule.quota_mode => Denies::Together,
@@ -66,26 +66,26 @@ impl Quota<'_> {
                 Some(_) => Undo::DeniedByOthers,
                 None => Undo::Denied,
             },
-            algorithm: Algorithm::FixedWindow,
-            window: self.unit.seconds(),
-            on_store_loss: OnStoreLoss::Error,
+            algorithm,
+            window,
+            on_store_loss: self.rule.and_then(|rule| rule.on_store_loss).unwrap_or(options.on_store_loss),
         }
     }
 
     fn is_over(&self, outcome: Outcome) -> bool {
-        outcome.count > u64::from(self.requests_per_unit)
+        outcome.count > u64::from(self.limit.burst)
     }
 
     pub(super) fn status(&self, outcome: Outcome) -> DescriptorStatus {
         let shadow = self.rule.is_some_and(|rule| rule.shadow_mode);
         let code = if self.is_over(outcome) && !shadow { Code::OverLimit } else { Code::Ok };
-        let remaining = u64::from(self.requests_per_unit).saturating_sub(outcome.count);
+        let remaining = u64::from(self.limit.burst).saturating_sub(outcome.count);
         DescriptorStatus {
             code: code.into(),
             current_limit: Some(RateLimit {
                 name: self.rule.map(|rule| rule.name.clone()).unwrap_or_default(),
-                requests_per_unit: self.requests_per_unit,
-                unit: self.unit.number(),
+                requests_per_unit: self.limit.requests_per_unit,
+                unit: self.limit.unit_number(),
             }),
             limit_remaining: u32::try_from(remaining).unwrap_or(u32::MAX),
             duration_until_reset: Some(Duration { seconds: outcome.seconds_left.into(), nanos: 0 }),
@@ -99,14 +99,14 @@ impl Quota<'_> {
         let by_value = by_value.map(|counters| counters.rule(self.entries, options.max_value_series));
         let metrics = by_value.as_ref().unwrap_or(self.metrics);
         let hits = u64::try_from(charge.hits).unwrap_or_default();
-        let (limit, after) = (u64::from(self.requests_per_unit), outcome.count);
+        let (limit, after) = (u64::from(self.limit.burst), outcome.count);
         if !outcome.charged {
             metrics.total_hits.increment(hits);
             metrics.over_limit.increment(if after > limit { hits } else { 0 });
             return;
         }
         let before = after.saturating_sub(hits);
-        let near = near_threshold(self.requests_per_unit, options.near_limit_ratio);
+        let near = near_threshold(self.limit.burst, options.near_limit_ratio);
         metrics.total_hits.increment(hits);
         if after <= limit {
             metrics.within_limit.increment(hits);

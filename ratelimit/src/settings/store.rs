@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::go;
+use crate::store::OnStoreLoss;
 
 /// Where hits are counted.
 #[derive(Args, Clone, Debug)]
@@ -13,6 +14,9 @@ pub struct Store {
     /// Counters that memory holds at most, about 80 bytes each
     #[arg(long, env, default_value = "1000000", value_parser = go::count)]
     pub memory_max_counters: usize,
+    /// Who decides about rules without on_store_loss while Redis does not answer: error, share, lease_only, allow or deny
+    #[arg(long, env, default_value = "share", value_parser = on_store_loss)]
+    pub on_store_loss: OnStoreLoss,
     /// Stands before every key in Redis
     #[arg(long, env, default_value = "")]
     pub cache_key_prefix: String,
@@ -37,4 +41,8 @@ fn backend_type(text: &str) -> Result<BackendType, String> {
         "memcache" => Err("counters in memcached can exceed their limits; say redis and set REDIS_URL".into()),
         _ => Err("say redis or memory".into()),
     }
+}
+
+fn on_store_loss(text: &str) -> Result<OnStoreLoss, String> {
+    text.parse().map_err(|_| "say error, share, lease_only, allow or deny".into())
 }

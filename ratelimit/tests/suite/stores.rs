@@ -3,7 +3,6 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use ratelimit::{
-    config::Unit,
     key::Key,
     store::{Algorithm, Any, Charge, CounterStore, Denies, Memory, OnStoreLoss, Outcome, Redis, StoreError, Undo},
 };
@@ -17,7 +16,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const HOUR: u32 = 3600;
 
 pub(crate) fn charge(name: &str, hits: i64, window: u32) -> Charge {
-    let key = Key::new("test", Unit::Hour, &descriptor(&[("name", name)]).entries, &[]);
+    let key = Key::new("test", HOUR, Algorithm::FixedWindow, &descriptor(&[("name", name)]).entries, &[]);
     Charge {
         key,
         hits,
