@@ -35,7 +35,13 @@ impl Changes {
 
     /// Watches what the path leads to now: after a symbolic link was swapped, an older watch is on the old directory.
     pub fn watch(&mut self) {
-        let watcher = watcher(&self.path, self.sender.clone());
+        self.watch_with([]);
+    }
+
+    /// Watches other directories, too: those below it, or where a link on the way to it may be swapped.
+    pub fn watch_with(&mut self, others: impl IntoIterator<Item = PathBuf>) {
+        let paths = [Some(self.path.as_path()), self.path.parent()].into_iter().flatten().map(Path::to_owned);
+        let watcher = watcher(paths.chain(others), self.sender.clone());
         if let Err(error) = &watcher {
             tracing::debug!(dir = %self.path.display(), %error, "cannot watch, looking every {RECHECK:?}");
         }
@@ -51,16 +57,16 @@ impl Changes {
     }
 }
 
-/// Watches the directory and its parent, where it may appear or a symbolic link to it may be swapped.
-fn watcher(path: &Path, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
+/// Watches the directory, its parent, where it may appear or a symbolic link to it may be swapped, and others.
+fn watcher(paths: impl Iterator<Item = PathBuf>, changed: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             // A full channel has a change in it already.
             let _ = changed.try_send(());
         }
     })?;
-    for path in [Some(path), path.parent()].into_iter().flatten().filter(|path| path.is_dir()) {
-        watcher.watch(path, RecursiveMode::NonRecursive)?;
+    for path in paths.filter(|path| path.is_dir()) {
+        watcher.watch(&path, RecursiveMode::NonRecursive)?;
     }
     Ok(watcher)
 }

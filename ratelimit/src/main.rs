@@ -34,7 +34,7 @@ fn main() -> miette::Result<ExitCode> {
 
 /// Shows the place in each file where a person must look.
 fn check(dir: &Path, domains: Domains) -> ExitCode {
-    match dir::check(dir, domains) {
+    match dir::check(&dir.into(), domains) {
         Ok(config) => {
             print!("{}", config.dump());
             ExitCode::SUCCESS
@@ -43,7 +43,7 @@ fn check(dir: &Path, domains: Domains) -> ExitCode {
             for error in errors {
                 let report = match error {
                     Error::Config(error) => Report::new(error),
-                    error @ Error::Read { .. } => miette!("{error}"),
+                    error => miette!("{error}"),
                 };
                 eprintln!("{report:?}");
             }

@@ -73,7 +73,7 @@ pub struct Settings {
 /// What to do instead of serving.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Read the *.yaml and *.yml files of a directory, print the rules or all files' errors, and end
+    /// Read the files of a directory, print the rules or all files' errors, and end
     Check {
         /// The directory
         dir: PathBuf,
@@ -147,7 +147,8 @@ mod tests {
     fn defaults_are_upstreams() {
         let settings = settings(&[]);
         assert_eq!(settings.grpc.address().to_string(), "0.0.0.0:8081");
-        assert_eq!(settings.source.dir().to_str().unwrap(), "/srv/runtime_data/current/config");
+        assert_eq!(settings.source.place().dir.to_str().unwrap(), "/srv/runtime_data/current/");
+        assert_eq!(settings.source.place().prefix, "config");
         assert_eq!(settings.options(), Options::default());
         assert_eq!(settings.backend_type(), BackendType::Memory);
     }

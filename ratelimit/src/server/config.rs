@@ -20,9 +20,10 @@ pub(super) fn follow(
     let configured = Readiness::new();
     match settings.config_type {
         ConfigType::File => {
-            let mut dir = Dir::new(settings.dir(), settings.domains(), config.clone());
+            let dir = Dir::new(settings.place(), settings.domains(), config.clone());
+            let mut dir = dir.blocking(configured.block("configuration"));
             if let Err(error) = dir.load() {
-                tracing::error!(%error, "configuration not loaded; requests get errors until it is");
+                tracing::error!(%error, "configuration not loaded; nothing is decided until it is");
             }
             background.spawn(dir.follow());
         }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{ArgAction::Set, Args, ValueEnum};
 
 use super::go;
-use crate::{config::Domains, source::xds};
+use crate::{
+    config::Domains,
+    source::{dir::Place, xds},
+};
 
 /// Where the configuration comes from.
 #[derive(Args, Clone, Debug)]
@@ -19,10 +22,10 @@ pub struct Source {
     /// Let several files or resources share a domain, and merge their descriptors
     #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     pub merge_domain_config: bool,
-    /// With GRPC_XDS_SOTW, listen before the server has sent a configuration
+    /// Listen before there is a configuration; until then requests get errors
     #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     pub force_start_without_initial_config: bool,
-    /// The configuration is in RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY/*.yaml
+    /// With FILE the configuration is in RUNTIME_ROOT/RUNTIME_SUBDIRECTORY/RUNTIME_APPDIRECTORY, one domain a file
     #[arg(long, env, default_value = "/srv/runtime_data/current")]
     pub runtime_root: PathBuf,
     /// See RUNTIME_ROOT
@@ -54,9 +57,15 @@ pub enum ConfigType {
 }
 
 impl Source {
-    /// The directory with the YAML files.
-    pub fn dir(&self) -> PathBuf {
-        self.runtime_root.join(&self.runtime_subdirectory).join(&self.runtime_appdirectory)
+    /// The files.
+    pub fn place(&self) -> Place {
+        let below_root = self.runtime_root.join(&self.runtime_subdirectory);
+        let (dir, prefix) = if self.runtime_watch_root {
+            (below_root, self.runtime_appdirectory.trim_matches('/').replace('/', "."))
+        } else {
+            (below_root.join(&self.runtime_appdirectory), String::new())
+        };
+        Place { dir, prefix, dot_files: !self.runtime_ignoredotfiles, link: Some(self.runtime_root.clone()) }
     }
 
     /// Whether several files may share a domain.

@@ -1,19 +1,19 @@
 //! YAML files in a directory, followed while they change.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
-use proto::directory::Changes;
+use proto::{directory::Changes, readiness::Block};
+
+use self::place::Files;
+pub use self::place::Place;
 
 use crate::{
     config::{self, Config, Domains},
     metrics::ConfigLoad,
     service::CurrentConfig,
 };
+
+mod place;
 
 /// Why the files of a directory are not in force.
 #[derive(Debug, thiserror::Error)]
@@ -26,46 +26,60 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// There is no file. Nothing is a likelier mistake than a wish to be without limits; who means that says it in a file.
+    #[error("no configuration in {}: there is no file", .0.display())]
+    Empty(PathBuf),
+    /// The files change faster than they can be read.
+    #[error("no configuration from {}: its files do not come to rest", .0.display())]
+    Unsettled(PathBuf),
     /// The files were read but do not make a configuration.
     #[error(transparent)]
     Config(#[from] config::Error),
 }
 
-/// Text by file path, of all `*.yaml` and `*.yml` in a directory.
-type Files = BTreeMap<String, String>;
-
-/// A directory with one YAML file for each domain, such as a mounted ConfigMap. It is read as a whole: one bad file keeps
-/// the last good configuration in force.
+/// Files with one domain each, such as a mounted ConfigMap. They are read as a whole: one bad file keeps the last good
+/// configuration in force.
 #[derive(Debug)]
 pub struct Dir {
-    path: PathBuf,
+    place: Place,
     domains: Domains,
     current: CurrentConfig,
     /// What was read last, good or not, or why it could not be read; so that nothing is loaded or reported twice.
     seen: Option<Result<Files, String>>,
+    /// Held until a configuration has been found, good or bad.
+    first: Option<Block>,
     metrics: ConfigLoad,
 }
 
 impl Dir {
     /// Nothing is read before [`Dir::load`] or [`Dir::follow`].
-    pub fn new(path: impl Into<PathBuf>, domains: Domains, current: CurrentConfig) -> Self {
-        Self { path: path.into(), domains, current, seen: None, metrics: ConfigLoad::new() }
+    pub fn new(place: impl Into<Place>, domains: Domains, current: CurrentConfig) -> Self {
+        Self { place: place.into(), domains, current, seen: None, first: None, metrics: ConfigLoad::new() }
+    }
+
+    /// Holds a block until a configuration has been found, good or bad.
+    #[must_use]
+    pub fn blocking(self, block: Block) -> Self {
+        Self { first: Some(block), ..self }
     }
 
     /// Reads the files and, if they differ from those read last, puts them in force. Blocks on the file system.
     pub fn load(&mut self) -> Result<(), Error> {
-        let files = read(&self.path);
+        let files = self.place.read();
         let seen = files.as_ref().map_err(ToString::to_string).cloned();
         if self.seen.as_ref() == Some(&seen) {
             return Ok(());
         }
         self.seen = Some(seen);
         let loaded = files.and_then(|files| Ok((files.len(), parse(&files, self.domains)?)));
+        if matches!(loaded, Ok(_) | Err(Error::Config(_))) {
+            self.first = None;
+        }
         match loaded {
             Ok((files, config)) => {
                 self.current.store(Some(Arc::new(config)));
                 self.metrics.success.increment(1);
-                tracing::info!(dir = %self.path.display(), files, "configuration loaded");
+                tracing::info!(dir = %self.place.dir.display(), files, "configuration loaded");
                 Ok(())
             }
             Err(error) => {
@@ -77,9 +91,9 @@ impl Dir {
 
     /// Loads now and whenever the files change, for as long as it is polled. Errors are logged.
     pub async fn follow(mut self) {
-        let mut changes = Changes::of(&self.path);
+        let mut changes = Changes::of(&self.place.dir);
         loop {
-            changes.watch();
+            changes.watch_with(self.place.directories());
             let load = tokio::task::spawn_blocking(move || {
                 if let Err(error) = self.load() {
                     tracing::error!(%error, "configuration not loaded; the last good one stays in force");
@@ -95,9 +109,9 @@ impl Dir {
     }
 }
 
-/// Reads a directory once. The errors are the first of each bad file, or one about the files together.
-pub fn check(dir: &Path, domains: Domains) -> Result<Config, Vec<Error>> {
-    let files = read(dir).map_err(|error| vec![error])?;
+/// Reads files once. The errors are the first of each bad file, or one about the files together.
+pub fn check(place: &Place, domains: Domains) -> Result<Config, Vec<Error>> {
+    let files = place.read().map_err(|error| vec![error])?;
     let alone = files.iter().map(|(name, text)| Config::from_yaml([(name.as_str(), text.as_str())], domains));
     let errors: Vec<_> = alone.filter_map(Result::err).map(Error::Config).collect();
     if errors.is_empty() { parse(&files, domains).map_err(|error| vec![error]) } else { Err(errors) }
@@ -105,22 +119,4 @@ pub fn check(dir: &Path, domains: Domains) -> Result<Config, Vec<Error>> {
 
 fn parse(files: &Files, domains: Domains) -> Result<Config, Error> {
     Ok(Config::from_yaml(files.iter().map(|(name, text)| (name.as_str(), text.as_str())), domains)?)
-}
-
-fn read(dir: &Path) -> Result<Files, Error> {
-    let fail = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Read { path, source }
-    };
-    let mut files = Files::new();
-    for entry in fs::read_dir(dir).map_err(fail(dir))? {
-        let path = entry.map_err(fail(dir))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-        if is_yaml && !name.starts_with('.') && path.is_file() {
-            let text = fs::read_to_string(&path).map_err(fail(&path))?;
-            files.insert(path.display().to_string(), text);
-        }
-    }
-    Ok(files)
 }

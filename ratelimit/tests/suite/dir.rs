@@ -9,9 +9,10 @@ use std::{
 };
 
 use ratelimit::{
-    config::Domains,
+    config::{Config, Domains},
     service::CurrentConfig,
-    source::dir::{Dir, Error},
+    settings::Settings,
+    source::dir::{Dir, Error, Place},
 };
 
 fn domain(name: &str) -> String {
@@ -108,15 +109,164 @@ fn one_bad_file_keeps_all_of_the_last_good_configuration() {
 }
 
 #[test]
-fn only_yaml_files_are_read() {
+fn files_of_any_name_are_read_at_any_depth_but_not_what_editors_leave() {
     let dir = tempfile::tempdir().unwrap();
-    for name in ["notes.txt", ".hidden.yaml", "yaml"] {
+    fs::create_dir_all(dir.path().join("team/shop")).unwrap();
+    for (name, domain_name) in [("limits", "a"), ("b.yaml", "b"), ("team/c.conf", "c"), ("team/shop/d.yml", "d")] {
+        fs::write(dir.path().join(name), domain(domain_name)).unwrap();
+    }
+    for name in [".hidden.yaml", "b.yaml~", ".b.yaml.swp", "#b.yaml#", "b.yaml.bak", "..data_tmp"] {
         fs::write(dir.path().join(name), "not a configuration").unwrap();
     }
-    fs::create_dir(dir.path().join("folder.yaml")).unwrap();
+    symlink("nowhere", dir.path().join(".#b.yaml")).unwrap();
+    symlink(".", dir.path().join("loop")).unwrap();
     let config = CurrentConfig::default();
     Dir::new(dir.path(), Domains::Distinct, Arc::clone(&config)).load().unwrap();
-    assert_eq!(config.load().as_ref().unwrap().dump(), "");
+    assert_eq!(config.load().as_ref().unwrap().dump().lines().count(), 4);
+
+    let place = Place { dot_files: true, ..dir.path().into() };
+    let error = Dir::new(place, Domains::Distinct, Arc::clone(&config)).load().unwrap_err();
+    assert!(error.to_string().contains(".hidden.yaml:1:1: "), "{error}");
+}
+
+/// Lays out what the settings ask for, and tells which domains are read from there.
+fn domains_of(root: &Path, arguments: &[&str]) -> Result<Vec<String>, Error> {
+    let root = ["ratelimit", "--runtime-root", root.to_str().unwrap()];
+    let settings = Settings::read([&root[..], arguments].concat()).unwrap();
+    let config = CurrentConfig::default();
+    Dir::new(settings.source.place(), Domains::Distinct, Arc::clone(&config)).load()?;
+    let dump = config.load().as_ref().unwrap().dump();
+    Ok(dump.lines().map(|line| line.split('.').next().unwrap().to_owned()).collect())
+}
+
+#[test]
+fn the_root_is_watched_or_the_directory_itself() {
+    let root = tempfile::tempdir().unwrap();
+    let files = ["ratelimit/config/a.yaml", "ratelimit/config/deep/b.yaml", "ratelimit/config.c.yaml", "config/d.yaml"];
+    for (file, name) in files.into_iter().zip(["a", "b", "c", "d"]) {
+        let path = root.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, domain(name)).unwrap();
+    }
+    symlink("config", root.path().join("ratelimit/link")).unwrap();
+    fs::create_dir(root.path().join("ratelimit/configuration")).unwrap();
+    fs::write(root.path().join("ratelimit/configuration/other.yaml"), "not ours").unwrap();
+    let in_subdirectory = ["--runtime-subdirectory", "ratelimit"];
+    let domains = |arguments: &[&str]| domains_of(root.path(), arguments).unwrap();
+    assert_eq!(domains(&in_subdirectory), ["a", "b", "c"]);
+    let directory_itself = [&in_subdirectory[..], &["--runtime-watch-root", "false"]].concat();
+    assert_eq!(domains(&directory_itself), ["a", "b"]);
+    assert_eq!(domains(&[]), ["d"]);
+    assert_eq!(domains(&["--runtime-watch-root", "false"]), ["d"]);
+    assert_eq!(domains(&["--runtime-appdirectory", "ratelimit/config"]), ["a", "b", "c"]);
+    assert_eq!(domains(&["--runtime-appdirectory", "ratelimit/link"]), ["a", "b"]);
+    let none = domains_of(root.path(), &["--runtime-appdirectory", "none"]).unwrap_err();
+    assert!(matches!(none, Error::Empty(_)), "{none}");
+}
+
+#[tokio::test]
+async fn a_swapped_root_is_followed_far_above_the_files() {
+    let root = tempfile::tempdir().unwrap();
+    for version in ["one", "two"] {
+        fs::create_dir_all(root.path().join(version).join("ratelimit/config/deep")).unwrap();
+        fs::write(root.path().join(version).join("ratelimit/config/deep/a"), domain(version)).unwrap();
+    }
+    let current = root.path().join("current");
+    symlink("one", &current).unwrap();
+    let arguments = ["ratelimit", "--runtime-subdirectory", "ratelimit", "--runtime-root", current.to_str().unwrap()];
+    let place = Settings::read(arguments).unwrap().source.place();
+    let config = CurrentConfig::default();
+    let follow = tokio::spawn(Dir::new(place, Domains::Distinct, Arc::clone(&config)).follow());
+    until("the first load", || knows(&config, "one")).await;
+
+    // Well below the interval at which the source looks without a sign.
+    let swapped = Instant::now();
+    symlink("two", root.path().join("next")).unwrap();
+    fs::rename(root.path().join("next"), &current).unwrap();
+    until("the swap", || knows(&config, "two")).await;
+    assert!(swapped.elapsed() < Duration::from_millis(1500), "the swap was not seen as a change");
+    fs::write(current.join("ratelimit/config/deep/b"), domain("three")).unwrap();
+    until("the new file", || knows(&config, "three")).await;
+    follow.abort();
+}
+
+#[test]
+fn p08_a_file_cut_off_anywhere_keeps_the_last_good_configuration_or_is_what_it_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.yaml");
+    let whole =
+        "domain: a\ndescriptors:\n  - key: k\n    rate_limit:\n      unit: second\n      requests_per_unit: 12\n";
+    let config = CurrentConfig::default();
+    let mut source = Dir::new(dir.path(), Domains::Distinct, Arc::clone(&config));
+    let dump = || config.load().as_ref().unwrap().dump();
+    let mut kept = 0;
+    for length in 0..whole.len() {
+        fs::write(&file, whole).unwrap();
+        source.load().unwrap();
+        let before = dump();
+        assert!(before.contains("requests_per_unit=12"), "{before}");
+        fs::write(&file, &whole[..length]).unwrap();
+        if source.load().is_ok() {
+            let said = Config::from_yaml([("a.yaml", &whole[..length])], Domains::Distinct).unwrap();
+            assert_eq!(dump(), said.dump(), "{length}");
+        } else {
+            kept += 1;
+            assert_eq!(dump(), before, "{length}");
+        }
+    }
+    assert!(kept > whole.len() / 2, "only {kept} of {} were refused", whole.len());
+    fs::write(&file, "").unwrap();
+    source.load().unwrap_err();
+    fs::remove_file(&file).unwrap();
+    assert!(matches!(source.load().unwrap_err(), Error::Empty(_)), "no file is not a wish to be without limits");
+    assert!(knows(&config, "a"));
+}
+
+#[test]
+fn p09_a_link_swapped_all_the_time_is_seen_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let rule = |domain: &str, generation: u32| {
+        let limit = format!("{{ unit: second, requests_per_unit: {generation} }}");
+        format!("domain: {domain}\ndescriptors:\n  - key: k\n    rate_limit: {limit}\n")
+    };
+    let swap = |generation: u32| {
+        let texts: Vec<_> = ["a", "b", "c"].map(|name| (name, rule(name, generation))).into();
+        let files: Vec<_> = texts.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        config_map(dir.path(), &generation.to_string(), &files);
+        if let Some(old) = generation.checked_sub(2) {
+            let _ = fs::remove_dir_all(dir.path().join(format!("..{old}")));
+        }
+    };
+    swap(0);
+    let config = CurrentConfig::default();
+    let mut source = Dir::new(dir.path(), Domains::Distinct, Arc::clone(&config));
+    let (mut last, mut seen) = (0, 0);
+    std::thread::scope(|scope| {
+        let swaps = scope.spawn(|| {
+            for generation in 1..400 {
+                swap(generation);
+                std::thread::yield_now();
+            }
+        });
+        while !swaps.is_finished() {
+            let _ = source.load();
+            let dump = config.load().as_ref().map(|config| config.dump()).unwrap_or_default();
+            let generations: Vec<u32> = dump
+                .lines()
+                .map(|line| {
+                    line.split_once("requests_per_unit=").unwrap().1.split(',').next().unwrap().parse().unwrap()
+                })
+                .collect();
+            let [a, b, c] = generations[..] else { continue };
+            assert!(a == b && b == c, "{dump}");
+            assert!(a >= last, "{a} after {last}");
+            seen += u32::from(a > last);
+            last = a;
+        }
+    });
+    source.load().unwrap();
+    assert!(config.load().as_ref().unwrap().dump().contains("requests_per_unit=399"));
+    assert!(seen > 3, "only {seen} generations were seen while they changed");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    os::unix::fs::symlink,
     process::{Child, Command},
     time::{Duration, Instant},
 };
@@ -194,13 +195,59 @@ async fn what_cannot_be_decided_is_unknown() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn starts_without_a_configuration_and_takes_it_up() {
-    let program = Program::start(&["--runtime-appdirectory", "later"]);
+    let later = ["--runtime-appdirectory", "later"];
+    let program = Program::start(&[&later[..], &["--force-start-without-initial-config", "true"]].concat());
     let mut client = program.client().await;
     let status = ask(&mut client, "joe").await.unwrap_err();
     assert_eq!((status.code(), status.message()), (tonic::Code::Unknown, "no rate limit configuration loaded"));
     fs::rename(program.dir.path().join("config"), program.dir.path().join("later")).unwrap();
     until("the configuration", || !fetch(program.debug, "GET", "/rlconfig", "").1.is_empty());
     assert!(ask(&mut client, "joe").await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listens_when_there_is_a_configuration_even_a_bad_one() {
+    let waiting = Program::spawn(&["--runtime-appdirectory", "later"]);
+    let log = || fs::read_to_string(waiting.dir.path().join("log")).unwrap();
+    until("the error", || log().contains("there is no file"));
+    assert_eq!(fetch(waiting.http, "GET", "/healthcheck", "").0, 0);
+    fs::create_dir(waiting.dir.path().join("later")).unwrap();
+    fs::write(waiting.dir.path().join("later/rules"), "domain: d\nnonsense: 1\n").unwrap();
+    until("health", || fetch(waiting.http, "GET", "/healthcheck", "").0 == 200);
+    let mut client = waiting.client().await;
+    assert_eq!(ask(&mut client, "joe").await.unwrap_err().message(), "no rate limit configuration loaded");
+    fs::write(waiting.dir.path().join("later/rules"), RULES).unwrap();
+    until("the configuration", || !fetch(waiting.debug, "GET", "/rlconfig", "").1.is_empty());
+    assert!(ask(&mut client, "joe").await.is_ok());
+}
+
+#[test]
+fn p09_following_a_swapped_link_leaks_no_descriptor() {
+    let current = ["--runtime-appdirectory", "current", "--force-start-without-initial-config", "true"];
+    let program = Program::start(&current);
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", program.process.id())).unwrap().count();
+    let swap = |generation: u32| {
+        let dir = program.dir.path();
+        let target = format!("generation-{generation}");
+        fs::create_dir(dir.join(&target)).unwrap();
+        let rules = RULES.replace("20", &(generation + 1).to_string());
+        fs::write(dir.join(&target).join("rules"), rules).unwrap();
+        symlink(target, dir.join("next")).unwrap();
+        fs::rename(dir.join("next"), dir.join("current")).unwrap();
+    };
+    let took_up = |generation: u32| {
+        let text = format!("requests_per_unit={},", generation + 1);
+        until("the swap", || fetch(program.debug, "GET", "/rlconfig", "").1.contains(&text));
+    };
+    swap(1);
+    took_up(1);
+    let before = descriptors();
+    for round in 1..6 {
+        (0..20).for_each(|index| swap(round * 100 + index));
+        took_up(round * 100 + 19);
+    }
+    // What belongs to the last requests may not be closed yet.
+    until("as few descriptors as before", || descriptors() <= before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
