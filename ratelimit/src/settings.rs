@@ -129,6 +129,7 @@ impl Settings {
             url: redis_store::Url::new(pool.url.expose_secret()),
             timeout: pool.timeout,
             key_prefix: self.store.cache_key_prefix.clone(),
+            access: redis_store::Access::default(),
         }
     }
 }

@@ -1,12 +1,12 @@
 //! Counters in Redis, shared by all replicas.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::time::timeout;
 
+pub use self::connection::{Access, Connection, Connections, Gates, Kind, Secret, Shard, Startup, Tls, Url};
 use self::{
     batch::Batches,
-    connection::{Connection, Shard},
     script::{Reply, Script},
 };
 use super::{Charge, CounterStore, Outcome, StoreError};
@@ -23,7 +23,7 @@ mod split;
 pub struct Redis {
     connection: Connection,
     batches: Batches,
-    options: Options,
+    options: Arc<Options>,
 }
 
 /// How to use a Redis.
@@ -35,27 +35,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Stands before every key.
     pub key_prefix: String,
-}
-
-/// Address and credentials of a Redis. `Debug` does not show them.
-#[derive(Clone)]
-pub struct Url(String);
-
-impl Url {
-    /// Takes `redis://`, `rediss://` and `unix://` URLs, and upstream's `host:port` and socket paths.
-    pub fn new(text: &str) -> Self {
-        Self(match text {
-            path if path.starts_with('/') => format!("unix://{path}"),
-            url if url.contains("://") => url.to_owned(),
-            address => format!("redis://{address}"),
-        })
-    }
-}
-
-impl fmt::Debug for Url {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Url(…)")
-    }
+    /// How one gets in.
+    pub access: Access,
 }
 
 impl fmt::Debug for Redis {
@@ -69,14 +50,13 @@ impl Redis {
     pub fn connect(options: Options) -> Result<Self, StoreError> {
         let connection = Connection::open(&options)?;
         let batches = Batches::new(connection.clone(), Script::new(&options.key_prefix), options.timeout);
-        Ok(Self { connection, batches, options })
+        Ok(Self { connection, batches, options: Arc::new(options) })
     }
 
     /// Waits until Redis answers a ping.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        let ping = redis::cmd("PING");
-        match timeout(self.options.timeout, self.connection.run(self.connection.shard(0), &ping)).await {
-            Ok(answer) => answer.map(drop).map_err(StoreError::Redis),
+        match timeout(self.options.timeout, self.connection.ping()).await {
+            Ok(answer) => answer.map_err(StoreError::Redis),
             Err(_) => Err(StoreError::Timeout(self.options.timeout)),
         }
     }
@@ -102,25 +82,6 @@ impl CounterStore for Redis {
         match self.only_shard(charges) {
             Some(shard) => Ok(self.send(shard, charges).await?.outcomes(charges)),
             None => self.charge_split(charges).await,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use redis::IntoConnectionInfo;
-
-    use super::*;
-
-    #[test]
-    fn urls_are_read_as_upstream_writes_them() {
-        for (text, url) in [
-            ("redis:6379", "redis://redis:6379"),
-            ("/run/redis.sock", "unix:///run/redis.sock"),
-            ("rediss://user:pass@host:6380/1", "rediss://user:pass@host:6380/1"),
-        ] {
-            assert_eq!(Url::new(text).0, url);
-            assert!(Url::new(text).0.as_str().into_connection_info().is_ok(), "{url}");
         }
     }
 }

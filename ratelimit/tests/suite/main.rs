@@ -4,11 +4,13 @@
 
 mod certificates;
 mod config;
+mod connection;
 mod dir;
 mod limiter;
 mod program;
 mod redis;
 mod redis_server;
+mod redis_topology;
 mod requests;
 mod stores;
 mod tls;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ratelimit::store::redis::{Options, Url};
+use ratelimit::store::redis::{Access, Options, Url};
 use tempfile::TempDir;
 
 /// Runs until dropped.
@@ -69,7 +69,7 @@ impl RedisServer {
     }
 
     pub(crate) fn options(&self, timeout: Duration) -> Options {
-        Options { url: Url::new(&self.url()), timeout, key_prefix: "test:".into() }
+        Options { url: Url::new(&self.url()), timeout, key_prefix: "test:".into(), access: Access::default() }
     }
 }
 
@@ -80,7 +80,7 @@ impl Drop for RedisServer {
 }
 
 /// `$REDIS_SERVER`, else the one on `PATH`, else the one that the build fetches.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("REDIS_SERVER") {
         return path.into();
     }

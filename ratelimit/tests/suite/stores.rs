@@ -275,6 +275,7 @@ fn a_url_that_is_none_is_refused_without_its_password() {
         url: ratelimit::store::redis::Url::new("http://user:hunter2@host"),
         timeout: PATIENCE,
         key_prefix: String::new(),
+        access: ratelimit::store::redis::Access::default(),
     };
     let error = Redis::connect(options).unwrap_err();
     assert!(matches!(error, StoreError::Url(_)));

@@ -1,57 +1,160 @@
-//! The way to a Redis.
+//! How Redis is reached: one server, a primary that Sentinels name, or a cluster.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc};
 
-use redis::{
-    Client, Cmd, IntoConnectionInfo, RedisResult, Value,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{Cmd, ConnectionInfo, RedisResult, Value, cmd};
+use tokio::{sync::watch, task::JoinSet};
 
-use super::{Options, StoreError};
+pub use self::options::{Access, Connections, Gates, Kind, Secret, Startup, Tls, Url};
+use self::{cluster::Cluster, link::Link, login::Login, options::Target, sentinel::Sentinels};
+use super::Options;
+use crate::store::StoreError;
 
-/// How long one attempt to connect may take. Charges do not wait for it, they have their own deadline.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Pause between two attempts to connect.
-const RECONNECT_DELAY: Duration = Duration::from_millis(100);
+mod cluster;
+mod gate;
+mod link;
+mod login;
+mod options;
+mod sentinel;
+mod wire;
 
-/// One multiplexed connection that all charges of one runtime share, and that comes back by itself.
+/// The connections of one runtime to one Redis, which come back by themselves. Clones share them.
 #[derive(Clone)]
-pub(super) struct Connection {
-    manager: ConnectionManager,
+pub struct Connection {
+    nodes: Nodes,
+    /// Ends the tasks with the last clone.
+    _tasks: Arc<JoinSet<()>>,
 }
 
-/// Servers that one call can reach: all keys whose slots share a shard.
+#[derive(Clone)]
+enum Nodes {
+    One(Arc<Link>),
+    Many(Arc<Cluster>),
+}
+
+/// A server that counts for itself: the only one, or a primary of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Shard;
+pub struct Shard(Option<u16>);
 
 impl Connection {
-    /// Connects in the background, on the runtime it is called in; fails only when the URL is none.
-    pub(super) fn open(options: &Options) -> Result<Self, StoreError> {
-        let info = options.url.0.as_str().into_connection_info().map_err(StoreError::Url)?;
-        let config = ConnectionManagerConfig::new()
-            .set_number_of_retries(1)
-            .set_min_delay(RECONNECT_DELAY)
-            .set_max_delay(RECONNECT_DELAY)
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(None);
-        let manager = Client::open(info).and_then(|client| ConnectionManager::new_lazy_with_config(client, config));
-        Ok(Self { manager: manager.map_err(StoreError::Url)? })
+    /// Connects in the background, on the runtime it is called in. Fails only on what can never work.
+    pub fn open(options: &Options) -> Result<Self, StoreError> {
+        let access = &options.access;
+        let target = options.url.target(access.kind).map_err(StoreError::Url)?;
+        let (astray, _) = watch::channel(());
+        let astray = Arc::new(astray);
+        let mut tasks = JoinSet::new();
+        let nodes = match target {
+            Target::Single(info) => {
+                let login = servers(access, &info);
+                let link = Arc::new(Link::new(access.pool_name(), astray));
+                link.aim(Some(login.secured(info.addr())));
+                tasks.spawn(Arc::clone(&link).keep(login, access.startup, true));
+                Nodes::One(link)
+            }
+            Target::Sentinel { name, sentinels } => {
+                let link = Arc::new(Link::new(access.pool_name(), Arc::clone(&astray)));
+                follow_sentinels(access, name, &sentinels, &link, &astray, &mut tasks);
+                Nodes::One(link)
+            }
+            Target::Cluster(seeds) => {
+                let login = seeds.first().map(|seed| servers(access, seed)).unwrap_or_default();
+                let seeds = seeds.iter().map(|seed| login.secured(seed.addr())).collect();
+                let cluster = Arc::new(Cluster::new(seeds, login, access.startup, access.pool_name(), astray));
+                tasks.spawn(Arc::clone(&cluster).follow());
+                Nodes::Many(cluster)
+            }
+        };
+        Ok(Self { nodes, _tasks: Arc::new(tasks) })
     }
 
-    /// Where the keys of a slot are.
-    #[expect(clippy::unused_self, reason = "a cluster asks its map")]
-    pub(super) fn shard(&self, _slot: u16) -> Shard {
-        Shard
+    /// Who owns this slot of the cluster now. Without a cluster, all slots have the same owner.
+    pub fn shard(&self, slot: u16) -> Shard {
+        match &self.nodes {
+            Nodes::One(_) => Shard(Some(0)),
+            Nodes::Many(cluster) => cluster.shard(slot),
+        }
     }
 
-    /// Runs a command once: one whose reply is lost may have been executed, and is not repeated.
-    pub(super) async fn run(&self, _shard: Shard, command: &Cmd) -> RedisResult<Value> {
-        command.query_async(&mut self.manager.clone()).await
+    /// Everyone who owns slots now; empty while a cluster is not known.
+    pub fn shards(&self) -> Vec<Shard> {
+        match &self.nodes {
+            Nodes::One(_) => vec![Shard(Some(0))],
+            Nodes::Many(cluster) => cluster.shards(),
+        }
+    }
+
+    /// Whether keys have slots with owners of their own, so that a command takes keys of one slot only.
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.nodes, Nodes::Many(_))
+    }
+
+    /// Sends one command, and follows its slot to where it has moved. It waits while a connection is being made, without
+    /// an end of its own, and fails at once while none can be made. A command whose reply is lost is not sent again.
+    pub async fn run(&self, shard: Shard, command: &Cmd) -> RedisResult<Value> {
+        match &self.nodes {
+            Nodes::One(link) => link.send(command, false).await,
+            Nodes::Many(cluster) => cluster.run(shard, command).await,
+        }
+    }
+
+    /// Waits for an answer of each server, and succeeds if one of them gave it.
+    pub async fn ping(&self) -> RedisResult<()> {
+        if let Nodes::Many(cluster) = &self.nodes {
+            cluster.known().await?;
+        }
+        let mut answer = Ok(());
+        for (index, shard) in self.shards().into_iter().enumerate() {
+            let reply = self.run(shard, &cmd("PING")).await.map(|_: Value| ());
+            if index == 0 || reply.is_ok() {
+                answer = reply;
+            }
+        }
+        answer
+    }
+
+    /// Connections that are open now.
+    pub fn active(&self) -> usize {
+        match &self.nodes {
+            Nodes::One(link) => link.open_connections(),
+            Nodes::Many(cluster) => cluster.open_connections(),
+        }
+    }
+}
+
+fn servers(access: &Access, info: &ConnectionInfo) -> Login {
+    let tls = matches!(info.addr(), redis::ConnectionAddr::TcpTls { .. }).then(Tls::default);
+    Login {
+        given: info.redis_settings().clone(),
+        auth: access.auth.clone(),
+        tls: access.tls.clone().or(tls),
+        gate: Arc::clone(&access.gates.servers),
+        connections: access.connections,
+    }
+}
+
+fn follow_sentinels(
+    access: &Access,
+    name: String,
+    sentinels: &[ConnectionInfo],
+    link: &Arc<Link>,
+    astray: &watch::Sender<()>,
+    tasks: &mut JoinSet<()>,
+) {
+    let login = Login { tls: access.tls.clone(), auth: access.auth.clone(), ..Login::default() };
+    let login = Login { gate: Arc::clone(&access.gates.servers), connections: access.connections, ..login };
+    tasks.spawn(Arc::clone(link).keep(login.clone(), access.startup, true));
+    let gate = Arc::clone(&access.gates.sentinels);
+    let asking = Login { auth: access.sentinel_auth.clone(), gate, ..login.clone() };
+    let all = Arc::new(Sentinels::new(name, sentinels.len(), Arc::clone(link), asking.clone()));
+    for (index, sentinel) in sentinels.iter().enumerate() {
+        let address = asking.secured(sentinel.addr());
+        tasks.spawn(Arc::clone(&all).follow(index, address, login.clone(), astray.subscribe()));
     }
 }
 
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Connection(…)")
+        f.debug_struct("Connection").field("active", &self.active()).finish_non_exhaustive()
     }
 }
