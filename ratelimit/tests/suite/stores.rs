@@ -8,7 +8,10 @@ use ratelimit::{
 };
 use tokio::time::{Instant, sleep};
 
+use self::algorithms::*;
 use crate::{redis_server::RedisServer, requests::descriptor};
+
+mod algorithms;
 
 /// Long enough for a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -190,21 +193,17 @@ async fn on_redis<F: Future>(case: impl Fn(Any) -> F) {
     case(store).await;
 }
 
-/// Every case on every store.
+/// The tests of one store, in a module of its name: each store names the cases it runs.
 macro_rules! suite {
-    ($($case:ident),* $(,)?) => {
-        mod memory {
+    ($store:ident, $on:ident: $($case:ident),* $(,)?) => {
+        mod $store {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-            async fn $case() { super::on_memory(super::$case).await; })*
-        }
-        mod redis {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-            async fn $case() { super::on_redis(super::$case).await; })*
+            async fn $case() { super::$on(super::$case).await; })*
         }
     };
 }
 
-suite![
+suite![memory, on_memory:
     hits_add_up,
     zero_hits_only_look,
     negative_hits_give_back_down_to_zero,
@@ -216,6 +215,39 @@ suite![
     quotas_deny_together,
     concurrent_requests_are_all_or_nothing,
     concurrent_charges_admit_exactly_the_limit,
+    counters_of_every_algorithm_add_up,
+    a_denied_request_costs_nothing_of_any_algorithm,
+    concurrent_charges_of_every_algorithm_admit_exactly_the_limit,
+    sliding_windows_forget_each_hit_when_it_is_old,
+    sliding_windows_admit_the_limit_in_any_interval,
+    gcra_admits_the_burst_and_then_the_rate,
+    gcra_forgives_debts_of_more_than_a_window,
+    slots_are_held_until_they_are_given_back,
+    slots_that_are_never_given_back_lapse,
+    the_oldest_slots_are_given_back_first,
+];
+
+suite![redis, on_redis:
+    hits_add_up,
+    zero_hits_only_look,
+    negative_hits_give_back_down_to_zero,
+    counts_do_not_overflow,
+    windows_end_with_the_clock,
+    a_denied_request_costs_nothing,
+    stated_hits_stay_where_they_are_over,
+    what_is_never_taken_back_stays,
+    quotas_deny_together,
+    concurrent_requests_are_all_or_nothing,
+    concurrent_charges_admit_exactly_the_limit,
+    counters_of_every_algorithm_add_up,
+    a_denied_request_costs_nothing_of_any_algorithm,
+    concurrent_charges_of_every_algorithm_admit_exactly_the_limit,
+    sliding_windows_forget_each_hit_when_it_is_old,
+    sliding_windows_admit_the_limit_in_any_interval,
+    gcra_admits_the_burst_and_then_the_rate,
+    slots_are_held_until_they_are_given_back,
+    slots_that_are_never_given_back_lapse,
+    the_oldest_slots_are_given_back_first,
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -1,4 +1,5 @@
-//! The generic cell rate algorithm: a level that hits raise and that sinks evenly.
+//! The generic cell rate algorithm: a level that hits raise and that sinks evenly. On the store's clock of whole milliseconds, no
+//! interval takes more hits than the burst and what comes back during it.
 
 use super::{State, window};
 use crate::store::{Algorithm, Charge};
