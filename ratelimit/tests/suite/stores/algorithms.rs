@@ -67,11 +67,11 @@ pub(super) async fn counters_of_every_algorithm_add_up(store: Any) {
 
 pub(super) async fn a_denied_request_costs_nothing_of_any_algorithm(store: Any) {
     let all = ALL.map(|algorithm| hit(algorithm, 9, HOUR));
-    for last in 0..ALL.len() {
+    for (last, algorithm) in ALL.into_iter().enumerate() {
         let before = counts(&store, &all.map(peek)).await;
         let narrow = Charge { limit: 0, ..strict("narrow", 0) };
         let mut request = all.to_vec();
-        request.insert(last, Charge { algorithm: ALL[last], ..narrow });
+        request.insert(last, Charge { algorithm, ..narrow });
         let outcomes = store.charge(&request).await.unwrap();
         assert!(outcomes.iter().all(|outcome| !outcome.charged), "{outcomes:?}");
         assert_eq!(counts(&store, &all.map(peek)).await, before);
