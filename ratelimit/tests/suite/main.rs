@@ -6,6 +6,7 @@ mod certificates;
 mod config;
 mod connection;
 mod dir;
+mod envoy_gateway;
 mod limiter;
 mod program;
 mod redis;

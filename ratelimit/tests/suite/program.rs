@@ -60,9 +60,7 @@ impl Program {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("config")).unwrap();
         fs::write(dir.path().join("config/rules.yaml"), RULES).unwrap();
-        // Bound together, so that they differ.
-        let sockets = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [grpc, http, debug, metrics] = sockets.map(|socket| socket.local_addr().unwrap().port());
+        let [grpc, http, debug, metrics] = free_ports();
         let process = Command::new(env!("CARGO_BIN_EXE_ratelimit"))
             .args(["--host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--debug-host", "127.0.0.1", "--cores", "2"])
             .args(["--grpc-port", &grpc.to_string(), "--port", &http.to_string(), "--debug-port", &debug.to_string()])
@@ -87,8 +85,14 @@ impl Drop for Program {
     }
 }
 
+/// Bound together, so that they differ.
+pub(crate) fn free_ports() -> [u16; 4] {
+    let sockets = [(); 4].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    sockets.map(|socket| socket.local_addr().unwrap().port())
+}
+
 #[track_caller]
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen in time");
@@ -97,7 +101,7 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Status and body; status 0 when nobody answers.
-fn fetch(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
+pub(crate) fn fetch(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return (0, String::new()) };
     let length = body.len();
     write!(
