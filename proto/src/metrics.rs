@@ -48,10 +48,7 @@ pub fn install() -> Handle {
 }
 
 /// [`install`] with labels on every metric, and the exporter inside of another recorder. Has no effect when one is installed already.
-pub fn install_with(
-    labels: &[(String, String)],
-    around: impl FnOnce(Exporter) -> Box<dyn Recorder + Send + Sync>,
-) -> Handle {
+pub fn install_with(labels: &[(String, String)], around: impl FnOnce(Exporter) -> Box<dyn Recorder + Sync>) -> Handle {
     HANDLE
         .get_or_init(|| {
             // Fails for an empty list only.

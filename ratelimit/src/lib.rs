@@ -8,7 +8,7 @@ pub mod config;
 pub mod http;
 pub mod key;
 pub mod limiter;
-mod metrics;
+pub mod metrics;
 pub mod server;
 pub mod service;
 pub mod settings;

@@ -1,11 +1,53 @@
 //! The names that dashboards of envoyproxy/ratelimit know. Label values come from the configuration, and every handle is
 //! resolved before the first request; only [`ByValue`] takes values of requests, up to a bound.
 
-use metrics::{Counter, Histogram, Label, counter, histogram};
+use std::io;
+
+use ::metrics::{Counter, Histogram, Label, Recorder, counter, histogram};
+use metrics_util::layers::FanoutBuilder;
+use proto::metrics::Handle;
 
 pub(crate) use self::by_value::ByValue;
+use self::prometheus::Named;
+pub use self::{
+    mapper::{Error as MapperError, Mapper},
+    mogrifier::{Error as MogrifierError, Mogrifiers},
+    statsd::{Options as StatsdOptions, Protocol as StatsdProtocol, Sender},
+};
 
 mod by_value;
+mod dotted;
+mod mapper;
+mod mogrifier;
+mod prometheus;
+mod statsd;
+
+/// Who is told what is measured.
+#[derive(Debug)]
+pub struct Options {
+    /// Renames what Prometheus is shown; `None` gives the names of upstream's own mapping.
+    pub mapper: Option<Mapper>,
+    /// Response times are shown to Prometheus in milliseconds, not in seconds.
+    pub milliseconds: bool,
+    /// Labels of every metric.
+    pub tags: Vec<(String, String)>,
+    /// Another to tell.
+    pub statsd: Option<StatsdOptions>,
+}
+
+/// Makes the recorder of this process. What it has for Prometheus is behind the handle; statsd is sent to until the sender is dropped.
+pub fn install(options: Options) -> io::Result<(Handle, Option<Sender>)> {
+    let Options { mapper, milliseconds, tags, statsd } = options;
+    let (statsd, sender) = statsd.map(statsd::start).transpose()?.unzip();
+    let handle = proto::metrics::install_with(&tags, |inner| {
+        let named = Named { inner, mapper, unit: if milliseconds { 1000.0 } else { 1.0 } };
+        match statsd {
+            None => Box::new(named) as Box<dyn Recorder + Sync>,
+            Some(statsd) => Box::new(FanoutBuilder::default().add_recorder(named).add_recorder(statsd).build()),
+        }
+    });
+    Ok((handle, sender))
+}
 
 /// Counters of one rule.
 #[derive(Clone, Debug)]
@@ -18,10 +60,10 @@ pub(crate) struct Rule {
 }
 
 impl Rule {
-    /// Labels are the domain and, as upstream has it, the first two levels of the descriptor.
+    /// Labels are the domain and the levels of the descriptor; Prometheus is shown the first two, as upstream has it.
     pub(crate) fn new(domain: &str, levels: &[String]) -> Self {
         let mut labels = vec![Label::new("domain", domain.to_owned())];
-        labels.extend(["key1", "key2"].into_iter().zip(levels).map(|(key, level)| Label::new(key, level.clone())));
+        labels.extend(levels.iter().zip(1..).map(|(level, at)| Label::new(format!("key{at}"), level.clone())));
         Self {
             total_hits: counter!("ratelimit_service_rate_limit_total_hits", labels.clone()),
             over_limit: counter!("ratelimit_service_rate_limit_over_limit", labels.clone()),

@@ -16,9 +16,9 @@ use self::{
     store::Stores,
 };
 use crate::{
-    http,
+    http, metrics,
     service::{CurrentConfig, Service},
-    settings::Settings,
+    settings::{self, Settings},
     source::xds,
     store::StoreError,
 };
@@ -49,6 +49,12 @@ pub enum Error {
     /// Reflection does not know our service.
     #[error("offering reflection")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// A file that the settings name cannot be used.
+    #[error(transparent)]
+    Settings(#[from] settings::Error),
+    /// No thread for statsd.
+    #[error("starting to send metrics to statsd")]
+    Statsd(#[source] io::Error),
     /// No thread for configuration and HTTP.
     #[error("starting the background runtime")]
     Background(#[source] io::Error),
@@ -57,7 +63,7 @@ pub enum Error {
 /// Serves until SIGTERM or SIGINT, then drains.
 pub fn run(settings: &Settings) -> Result<(), Error> {
     settings.upstream.log();
-    let metrics = proto::metrics::install();
+    let (handle, statsd) = metrics(settings)?;
     // Everything but decisions happens on this one thread, out of the way of the cores.
     let background =
         runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(Error::Background)?;
@@ -90,7 +96,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let answers = Routers {
         public: http::router(service()?, readiness.clone(), drain.leaving.clone()),
         debug: http::debug_router(config.clone()),
-        prometheus: proto::metrics::router_at(&settings.stats.prometheus_path, metrics),
+        prometheus: handle.map(|handle| proto::metrics::router_at(&settings.stats.prometheus_path, handle)),
     };
     drop(on_background);
     let http = http.serve(answers, &drain.draining, &background);
@@ -102,5 +108,13 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     });
     http.join(&background);
     background.shutdown_background();
+    // Sends what has been measured since the last time.
+    drop(statsd);
     ended
+}
+
+/// Begins to measure for those who are to be told.
+fn metrics(settings: &Settings) -> Result<(Option<proto::metrics::Handle>, Option<metrics::Sender>), Error> {
+    let installed = settings.stats.metrics()?.map(metrics::install).transpose().map_err(Error::Statsd)?;
+    Ok(installed.map_or((None, None), |(handle, statsd)| (Some(handle), statsd)))
 }

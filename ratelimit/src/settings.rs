@@ -222,11 +222,7 @@ mod tests {
                 "hunter2",
                 "CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS cannot be used: say KEY:VALUE,KEY:VALUE",
             ),
-            (
-                "--use-statsd",
-                "true",
-                "USE_STATSD is refused: it is not supported yet; metrics are served to Prometheus, see PROMETHEUS_ADDR",
-            ),
+            ("--statsd-protocol", "unix", "STATSD_PROTOCOL cannot be `unix`: say tcp or udp"),
             (
                 "--grpc-server-use-tls",
                 "true",

@@ -90,11 +90,7 @@ mod tests {
                 "ratelimit.service.rate_limit.shop.user_joe.path.x.over_limit",
             ),
             ("ratelimit_service_rate_limit_total_hits", &rule[..1], "ratelimit.service.rate_limit.shop.total_hits"),
-            (
-                "ratelimit_service_rate_limit_domain_not_found",
-                &[],
-                "ratelimit.service.rate_limit.domain_not_found",
-            ),
+            ("ratelimit_service_rate_limit_domain_not_found", &[], "ratelimit.service.rate_limit.domain_not_found"),
             (
                 "ratelimit_service_should_rate_limit_error",
                 &[("err_type", "redis_error")],

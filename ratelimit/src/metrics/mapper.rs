@@ -120,8 +120,8 @@ impl Mapper {
     pub(super) fn map(&self, key: &Key, kind: MetricType) -> Mapped {
         let Dotted { name, tags } = Dotted::of(key);
         let tags = tags.into_iter().map(|(name, value)| Label::new(name, value));
-        let of_kind = self.0.iter().filter(|mapping| mapping.kind.is_none_or(|wanted| wanted == kind));
-        let found = of_kind.filter_map(|mapping| Some((mapping, mapping.pattern.captures(&name)?))).next();
+        let mut of_kind = self.0.iter().filter(|mapping| mapping.kind.is_none_or(|wanted| wanted == kind));
+        let found = of_kind.find_map(|mapping| Some((mapping, mapping.pattern.captures(&name)?)));
         let Some((mapping, captures)) = found else {
             return Mapped::As(Key::from_parts(name.replace('.', "_"), tags.collect::<Vec<_>>()), 1.0);
         };

@@ -1,4 +1,4 @@
-//! Rules that turn parts of a DogStatsD name into tags (`DOG_STATSD_MOGRIFIER_…`).
+//! Rules that turn parts of a `DogStatsD` name into tags (`DOG_STATSD_MOGRIFIER_…`).
 
 use regex::{Captures, Regex};
 

@@ -1,4 +1,4 @@
-//! Sends metrics to statsd or DogStatsD at an interval. What cannot be sent is sent with the next interval, as far as it adds up.
+//! Sends metrics to statsd or `DogStatsD` at an interval. What cannot be sent is sent with the next interval, as far as it adds up.
 
 use std::{
     collections::HashMap,
@@ -31,9 +31,9 @@ pub struct Options {
     pub port: u16,
     /// Transport.
     pub protocol: Protocol,
-    /// Tags behind `#`, as DogStatsD has them, instead of in names.
+    /// Tags behind `#`, as `DogStatsD` has them, instead of in names.
     pub dog: bool,
-    /// Renames for DogStatsD.
+    /// Renames for `DogStatsD`.
     pub mogrifiers: Mogrifiers,
     /// On every metric.
     pub tags: Vec<(String, String)>,
@@ -198,9 +198,9 @@ impl Options {
     #[expect(clippy::cast_precision_loss, reason = "a rate need not be exact")]
     fn samples(&self, lines: &mut String, key: &Key, samples: &[f64]) {
         let step = samples.len().div_ceil(SAMPLES).max(1);
-        let sampled = samples.iter().step_by(step);
-        let rate = if step > 1 { format!("ms|@{}", sampled.len() as f64 / samples.len() as f64) } else { "ms".into() };
-        for seconds in sampled {
+        let some = samples.iter().step_by(step);
+        let rate = if step > 1 { format!("ms|@{}", some.len() as f64 / samples.len() as f64) } else { "ms".into() };
+        for seconds in some {
             self.line(lines, key, (seconds * 1e6).round() / 1e3, &rate);
         }
     }
@@ -211,7 +211,10 @@ impl Options {
         tags.extend(self.tags.iter().cloned());
         tags.sort();
         if !self.dog {
-            return (tags.into_iter().fold(name, |name, (tag, value)| format!("{name}.__{tag}={value}")), String::new());
+            return (
+                tags.into_iter().fold(name, |name, (tag, value)| format!("{name}.__{tag}={value}")),
+                String::new(),
+            );
         }
         let (name, more) = self.mogrifiers.apply(name);
         let tags: Vec<_> = tags.into_iter().chain(more).map(|(tag, value)| format!("{tag}:{value}")).collect();
@@ -288,7 +291,10 @@ mod tests {
         first.sort();
         assert_eq!(
             first,
-            ["ratelimit.service.rate_limit.d.k.total_hits.__zone=a:3|c", "ratelimit_server.M.response_time.__zone=a:1.5|ms"]
+            [
+                "ratelimit.service.rate_limit.d.k.total_hits.__zone=a:3|c",
+                "ratelimit_server.M.response_time.__zone=a:1.5|ms"
+            ]
         );
         record(&statsd);
         drop(sender);
@@ -329,7 +335,7 @@ mod tests {
     #[test]
     fn many_samples_are_sent_with_their_rate() {
         let mut lines = String::new();
-        options(0, Protocol::Udp, false).samples(&mut lines, &Key::from_name("t"), &[0.002; 5000]);
+        options(0, Protocol::Udp, false).samples(&mut lines, &Key::from_name("t"), &vec![0.002; 5000]);
         assert_eq!(lines.lines().count(), 1000);
         assert_eq!(lines.lines().next(), Some("t.__zone=a:2|ms|@0.2"));
     }

@@ -29,7 +29,7 @@ pub(super) struct Http {
 pub(super) struct Routers {
     pub(super) public: Router,
     pub(super) debug: Router,
-    pub(super) prometheus: Router,
+    pub(super) prometheus: Option<Router>,
 }
 
 /// The HTTP servers, while they run.
@@ -50,7 +50,7 @@ impl Http {
 
     pub(super) fn serve(self, routers: Routers, draining: &Signal, background: &Runtime) -> Running {
         let endpoints = [(self.public, routers.public), (self.debug, routers.debug)];
-        let endpoints = endpoints.into_iter().chain(self.prometheus.map(|listener| (listener, routers.prometheus)));
+        let endpoints = endpoints.into_iter().chain(self.prometheus.zip(routers.prometheus));
         let serve = |(listener, router)| background.spawn(serve::http(listener, router, draining.clone()));
         Running(endpoints.map(serve).collect())
     }

@@ -1,10 +1,11 @@
 //! What is measured, and who reads it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{env, fs, io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{ArgAction::Set, Args};
 
 use super::{Error, go};
+use crate::metrics::{Mapper, Mogrifiers, Options, StatsdOptions, StatsdProtocol};
 
 /// What is measured, and who reads it.
 #[derive(Args, Clone, Debug)]
@@ -18,31 +19,31 @@ pub struct Stats {
     /// Path of the metrics
     #[arg(long, env, default_value = "/metrics", value_parser = path)]
     pub prometheus_path: String,
-    /// Mapping of statsd_exporter; the metrics have the names that upstream's mapping gives them, so it is not read
-    #[arg(long, env, default_value = "")]
-    pub prometheus_mapper_yaml: String,
-    /// Not supported yet: the unit of response times
+    /// File in the mapping language of statsd_exporter that names the metrics [default: upstream's mapping]
+    #[arg(long, env)]
+    pub prometheus_mapper_yaml: Option<PathBuf>,
+    /// Show Prometheus response times in milliseconds instead of seconds; the metrics keep their names
     #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     pub prometheus_response_time_as_milliseconds: bool,
-    /// Not supported yet: send metrics to statsd
-    #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
-    pub use_statsd: bool,
-    /// Host of statsd
-    #[arg(long, env, default_value = "localhost")]
-    pub statsd_host: String,
-    /// Port of statsd
-    #[arg(long, env, default_value = "8125", value_parser = go::port)]
-    pub statsd_port: u16,
-    /// tcp or udp
-    #[arg(long, env, default_value = "tcp")]
-    pub statsd_protocol: String,
-    /// Not supported yet: send metrics to DogStatsD
+    /// Send metrics to statsd [default: true if STATSD_HOST or STATSD_PORT is given and USE_DOG_STATSD is not set]
+    #[arg(long, env, action = Set, value_parser = go::boolean)]
+    pub use_statsd: Option<bool>,
+    /// Host of statsd or DogStatsD [default: localhost]
+    #[arg(long, env)]
+    pub statsd_host: Option<String>,
+    /// Port of statsd or DogStatsD [default: 8125]
+    #[arg(long, env, value_parser = go::port)]
+    pub statsd_port: Option<u16>,
+    /// How statsd is reached, tcp or udp; DogStatsD is always reached over udp
+    #[arg(long, env, default_value = "tcp", value_parser = protocol)]
+    pub statsd_protocol: StatsdProtocol,
+    /// Send metrics to DogStatsD
     #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     pub use_dog_statsd: bool,
-    /// Names of the rules DOG_STATSD_MOGRIFIER_NAME_PATTERN, …_NAME and …_TAGS
+    /// Names of rules that make tags of DogStatsD names; rule X is DOG_STATSD_MOGRIFIER_X_PATTERN, …_NAME and …_TAGS
     #[arg(long, env, default_value = "", value_parser = go::list)]
     pub use_dog_statsd_mogrifiers: go::List,
-    /// Not supported yet: tags of every metric, KEY:VALUE,KEY:VALUE
+    /// Tags of every metric, KEY:VALUE,KEY:VALUE
     #[arg(long, env, default_value = "", value_parser = go::map)]
     pub extra_tags: go::Map,
     /// Pause between two sendings to statsd
@@ -65,18 +66,63 @@ impl Stats {
         (self.use_prometheus && !self.disable_stats).then_some(self.prometheus_addr)
     }
 
-    pub(super) fn validate(&self) -> Result<(), Error> {
-        let reason = "it is not supported yet; metrics are served to Prometheus, see PROMETHEUS_ADDR";
-        let refused = [
-            ("USE_STATSD", self.use_statsd),
-            ("USE_DOG_STATSD", self.use_dog_statsd),
-            ("EXTRA_TAGS", !self.extra_tags.0.is_empty()),
-            ("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", self.prometheus_response_time_as_milliseconds),
-        ];
-        match refused.into_iter().find(|(_, on)| *on && !self.disable_stats) {
-            Some((name, _)) => Err(Error::refused(name, reason)),
-            None => Ok(()),
+    /// Who is told what is measured; `None` is nobody. Reads the mapping file.
+    pub fn metrics(&self) -> Result<Option<Options>, Error> {
+        let (dog, statsd) = (self.use_dog_statsd, self.sends_to_statsd());
+        if self.disable_stats || !(self.use_prometheus || dog || statsd) {
+            return Ok(None);
         }
+        let tags: Vec<_> = self.extra_tags.0.clone().into_iter().collect();
+        let mogrifiers = Mogrifiers::read(&self.use_dog_statsd_mogrifiers.0, |variable| env::var(variable).ok());
+        let mogrifiers = mogrifiers.map_err(|error| Error::refused("USE_DOG_STATSD_MOGRIFIERS", error.to_string()))?;
+        let statsd = (dog || statsd).then(|| StatsdOptions {
+            host: self.statsd_host.clone().unwrap_or_else(|| "localhost".into()),
+            port: self.statsd_port.unwrap_or(8125),
+            protocol: if dog { StatsdProtocol::Udp } else { self.statsd_protocol },
+            dog,
+            mogrifiers,
+            tags: tags.clone(),
+            interval: self.stats_flush_interval.max(Duration::from_millis(1)),
+        });
+        let milliseconds = self.prometheus_response_time_as_milliseconds;
+        Ok(Some(Options { mapper: self.mapper()?, milliseconds, tags, statsd }))
+    }
+
+    pub(super) fn validate(&self) -> Result<(), Error> {
+        if self.use_dog_statsd && self.use_statsd == Some(true) {
+            return Err(Error::refused(
+                "USE_DOG_STATSD",
+                "USE_STATSD is true too, and both would send to STATSD_HOST; set one",
+            ));
+        }
+        Ok(())
+    }
+
+    fn sends_to_statsd(&self) -> bool {
+        let named = self.statsd_host.is_some() || self.statsd_port.is_some();
+        self.use_statsd.unwrap_or(named && !self.use_dog_statsd)
+    }
+
+    /// A file that is not there is what a deployment mounts optionally; a broken one is a mistake.
+    fn mapper(&self) -> Result<Option<Mapper>, Error> {
+        let Some(path) = &self.prometheus_mapper_yaml else { return Ok(None) };
+        let refused = |error: String| Error::refused("PROMETHEUS_MAPPER_YAML", format!("{}: {error}", path.display()));
+        match fs::read_to_string(path) {
+            Ok(text) => Mapper::parse(&text).map(Some).map_err(|error| refused(error.to_string())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!("PROMETHEUS_MAPPER_YAML: {} is not there; metrics keep their names", path.display());
+                Ok(None)
+            }
+            Err(error) => Err(refused(error.to_string())),
+        }
+    }
+}
+
+fn protocol(text: &str) -> Result<StatsdProtocol, String> {
+    match text {
+        "tcp" => Ok(StatsdProtocol::Tcp),
+        "udp" => Ok(StatsdProtocol::Udp),
+        _ => Err("say tcp or udp".into()),
     }
 }
 

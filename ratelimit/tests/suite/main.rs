@@ -13,6 +13,7 @@ mod redis;
 mod redis_server;
 mod redis_topology;
 mod requests;
+mod statsd;
 mod stores;
 mod tls;
 mod xds;

@@ -34,9 +34,9 @@ pub(crate) struct Program {
     process: Child,
     dir: TempDir,
     pub(crate) grpc: u16,
-    http: u16,
+    pub(crate) http: u16,
     debug: u16,
-    metrics: u16,
+    pub(crate) metrics: u16,
 }
 
 impl Program {
