@@ -103,6 +103,11 @@ impl Config {
         Self::collect(parsed.collect::<Result<Vec<_>, _>>()?, domains)
     }
 
+    /// All errors of one file, by line; nothing for a good one.
+    pub fn errors_of_yaml(name: &str, text: &str) -> Vec<Error> {
+        yaml::errors(name, text)
+    }
+
     /// Reads `ratelimit.config.ratelimit.v3.RateLimitConfig` messages, one domain each.
     pub fn from_xds<'m>(
         messages: impl IntoIterator<Item = &'m xds::RateLimitConfig>,

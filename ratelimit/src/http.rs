@@ -29,10 +29,13 @@ pub fn router<S: CounterStore + Clone>(service: Service<S>, readiness: Readiness
         .with_state(service)
 }
 
-/// `/rlconfig` lists the rules in force, one a line; empty while there is no configuration.
+/// What the debug port has.
+const DEBUG_PATHS: &str = "/: this list\n/rlconfig: the rules in force\n";
+
+/// `/rlconfig` lists the rules in force, one a line; empty while there is no configuration. `/` lists the paths.
 pub fn debug_router(config: CurrentConfig) -> Router {
     let dump = move || async move { config.load().as_ref().map(|config| config.dump()).unwrap_or_default() };
-    Router::new().route("/rlconfig", get(dump))
+    Router::new().route("/", get(DEBUG_PATHS)).route("/rlconfig", get(dump))
 }
 
 /// Why `/json` has no decision. Upstream answers 400 to all of them, to a store that fails too.

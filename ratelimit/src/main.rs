@@ -19,8 +19,9 @@ fn main() -> miette::Result<ExitCode> {
     };
     proto::telemetry::init(&settings.log.log_level, settings.log.log_format).into_diagnostic()?;
     match &settings.command {
-        Some(Command::Check { dir, merge_domain_configs }) => {
-            return Ok(check(dir, if *merge_domain_configs { Domains::Merged } else { Domains::Distinct }));
+        Some(Command::Check { dir, config_dir, merge_domain_configs }) => {
+            let domains = if *merge_domain_configs { Domains::Merged } else { Domains::Distinct };
+            return Ok(dir.iter().chain(config_dir).map(|dir| check(dir, domains)).next().unwrap_or(ExitCode::FAILURE));
         }
         Some(Command::Settings) => {
             print!("{}", Page::of(&Settings::command()));

@@ -3,7 +3,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction::Set, CommandFactory, FromArgMatches, Parser, Subcommand};
 use secrecy::ExposeSecret;
 
 pub use self::{
@@ -73,12 +73,17 @@ pub struct Settings {
 /// What to do instead of serving.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Read the files of a directory, print the rules or all files' errors, and end
+    /// Read the files of a directory, print the rules or all errors of all files, and end
     Check {
         /// The directory
-        dir: PathBuf,
+        #[arg(required_unless_present = "config_dir")]
+        dir: Option<PathBuf>,
+        /// The same, as upstream's config_check calls it
+        #[arg(long, alias = "config_dir", value_name = "DIR", conflicts_with = "dir")]
+        config_dir: Option<PathBuf>,
         /// Let several files share a domain, as with merge-domain-config
-        #[arg(long)]
+        #[arg(long, alias = "merge_domain_configs", num_args = 0..=1, require_equals = true,
+              default_value = "false", default_missing_value = "true", action = Set, value_parser = go::boolean)]
         merge_domain_configs: bool,
     },
     /// Print the reference of all settings as Markdown, and end
@@ -88,6 +93,7 @@ pub enum Command {
 impl Settings {
     /// Reads flags and the environment.
     pub fn read(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, Error> {
+        let arguments = arguments.into_iter().map(|argument| with_two_dashes(argument.into()));
         let mut command = Self::command();
         let matches = command.try_get_matches_from_mut(arguments).map_err(|error| Error::of(error, &command))?;
         let settings = Self::from_arg_matches(&matches).map_err(|error| Error::of(error, &command))?;
@@ -131,6 +137,15 @@ impl Settings {
             key_prefix: self.store.cache_key_prefix.clone(),
             access: redis_store::Access::default(),
         }
+    }
+}
+
+/// The flags of upstream's config_check have one dash, as Go programs write them.
+fn with_two_dashes(argument: OsString) -> OsString {
+    let flags = ["-config_dir", "-merge_domain_configs"];
+    match argument.to_str() {
+        Some(text) if flags.contains(&text.split('=').next().unwrap_or(text)) => format!("-{text}").into(),
+        _ => argument,
     }
 }
 

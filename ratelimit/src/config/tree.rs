@@ -74,13 +74,14 @@ pub(super) struct Problem {
 }
 
 impl Domain {
-    pub(super) fn build(document: Document) -> Result<Self, Problem> {
+    /// What it returns is usable only if no problem was found.
+    pub(super) fn build(document: Document, problems: &mut Vec<Problem>) -> Self {
         let name = document.domain.value;
         if name.is_empty() {
-            return Err(Problem { at: document.domain.referenced, message: "domain must not be empty".into() });
+            problems.push(Problem { at: document.domain.referenced, message: "domain must not be empty".into() });
         }
-        let roots = Level::build(document.descriptors, &Path { domain: &name, steps: vec![] })?;
-        Ok(Self { roots, overrides: metrics::Rule::new(&name, &[]), name })
+        let roots = Level::build(document.descriptors, &Path { domain: &name, steps: vec![] }, problems);
+        Self { roots, overrides: metrics::Rule::new(&name, &[]), name }
     }
 
     /// The domain's name.
@@ -129,33 +130,35 @@ impl Domain {
 }
 
 impl Level {
-    fn build(descriptors: Vec<Spanned<Descriptor>>, path: &Path<'_>) -> Result<Self, Problem> {
+    fn build(descriptors: Vec<Spanned<Descriptor>>, path: &Path<'_>, problems: &mut Vec<Problem>) -> Self {
         let mut level = Self::default();
         for Spanned { value: descriptor, referenced: at, .. } in descriptors {
             let text = descriptor.composite();
             let path = path.below(&descriptor, &text);
-            let problem = |message: &str| path.problem(at, message);
+            let mut problem = |message: &str| problems.push(path.problem(at, message));
             if descriptor.key.is_empty() {
-                return Err(problem("descriptor has an empty key"));
+                problem("descriptor has an empty key");
             }
             let wildcard = Wildcard::new(&text);
             if descriptor.share_threshold && wildcard.is_none() {
-                return Err(problem("share_threshold needs a value with *"));
+                problem("share_threshold needs a value with *");
             }
             let index = level.nodes.len();
             if level.by_text.insert(text, index).is_some() {
-                return Err(problem(
-                    "duplicate descriptor; a key and its value, joined by _, must be unique in a list",
-                ));
+                problem("duplicate descriptor; a key and its value, joined by _, must be unique in a list");
             }
             level.wildcards.extend(wildcard.map(|wildcard| (wildcard, index)));
             let Descriptor { shadow_mode, quota_mode, detailed_metric, metadata, .. } = descriptor;
-            let rule = descriptor.rate_limit.map(|limit| Rule::build(limit, detailed_metric, &path)).transpose()?;
+            let rule = descriptor.rate_limit.map(|limit| Rule::build(limit, detailed_metric, &path)).transpose();
+            let rule = rule.unwrap_or_else(|problem| {
+                problems.push(problem);
+                None
+            });
             let rule = rule.map(|rule| Rule { shadow_mode, quota_mode, metadata, ..rule });
-            let children = Self::build(descriptor.descriptors, &path)?;
+            let children = Self::build(descriptor.descriptors, &path, problems);
             level.nodes.push(Node { rule, children });
         }
-        Ok(level)
+        level
     }
 
     fn node(&self, text: &str, key: &str) -> Option<&Node> {

@@ -8,14 +8,19 @@ pub(super) use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfi
 use super::{
     Error,
     document::{Descriptor, Document, RateLimit, Replace},
-    tree::Domain,
+    tree::{Domain, Problem},
     unit::Unit,
 };
 
 pub(super) fn parse(message: &RateLimitConfig) -> Result<Domain, Error> {
     let descriptors = message.descriptors.iter().map(descriptor).collect();
     let document = Document { domain: nowhere(message.domain.clone()), descriptors };
-    Domain::build(document).map_err(|problem| Error::Resource { name: message.name.clone(), message: problem.message })
+    let mut problems = vec![];
+    let domain = Domain::build(document, &mut problems);
+    match problems.into_iter().next() {
+        None => Ok(domain),
+        Some(Problem { message: text, .. }) => Err(Error::Resource { name: message.name.clone(), message: text }),
+    }
 }
 
 fn descriptor(message: &RateLimitDescriptor) -> Spanned<Descriptor> {

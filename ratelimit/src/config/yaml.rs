@@ -9,15 +9,51 @@ use super::{
     tree::{Domain, Problem},
 };
 
+mod lines;
+
 pub(super) fn parse(file: &str, text: &str) -> Result<Domain, Error> {
-    let document: Document = serde_saphyr::from_str(text).map_err(|error| {
-        let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
-        locate(file, text, error.location().unwrap_or(Location::UNKNOWN), message)
-    })?;
-    Domain::build(document).map_err(|Problem { at, message }| locate(file, text, at, message))
+    let mut problems = vec![];
+    let domain = read(text).map(|document| Domain::build(document, &mut problems));
+    match domain.map(|domain| (domain, problems.into_iter().next())) {
+        Ok((domain, None)) => Ok(domain),
+        Ok((_, Some(problem))) | Err(problem) => Err(locate(file, text, problem)),
+    }
 }
 
-fn locate(file: &str, text: &str, at: Location, message: String) -> Error {
+/// All that is wrong in a file, by line; nothing for a good one. What cannot be read is left out, to read what is behind it.
+pub(super) fn errors(file: &str, text: &str) -> Vec<Error> {
+    // Without the lines of what is wrong, and without the list items it is in.
+    let (mut rest, mut sound) = (text.to_owned(), text.to_owned());
+    let mut problems: Vec<Problem> = vec![];
+    let document = loop {
+        match read(&rest) {
+            Ok(_) => break read(&sound).ok(),
+            // A file is read from top to bottom: what is wrong further up comes of what was left out.
+            Err(problem) if problems.last().is_some_and(|last| problem.at.line() <= last.at.line()) => {
+                break read(&sound).ok();
+            }
+            Err(problem) => {
+                lines::blank_block(&mut rest, problem.at.line());
+                lines::blank_item(&mut sound, problem.at.line());
+                problems.push(problem);
+            }
+        }
+    };
+    if let Some(document) = document {
+        Domain::build(document, &mut problems);
+    }
+    problems.sort_by_key(|problem| (problem.at.line(), problem.at.column()));
+    problems.into_iter().map(|problem| locate(file, text, problem)).collect()
+}
+
+fn read(text: &str) -> Result<Document, Problem> {
+    serde_saphyr::from_str(text).map_err(|error| {
+        let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
+        Problem { at: error.location().unwrap_or(Location::UNKNOWN), message }
+    })
+}
+
+fn locate(file: &str, text: &str, Problem { at, message }: Problem) -> Error {
     let offset = at.span().byte_offset().and_then(|offset| usize::try_from(offset).ok()).unwrap_or_default();
     Error::File(Box::new(FileError {
         file: file.to_owned(),

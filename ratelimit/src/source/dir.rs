@@ -109,11 +109,11 @@ impl Dir {
     }
 }
 
-/// Reads files once. The errors are the first of each bad file, or one about the files together.
+/// Reads files once. The errors are all of each bad file, or one about the files together.
 pub fn check(place: &Place, domains: Domains) -> Result<Config, Vec<Error>> {
     let files = place.read().map_err(|error| vec![error])?;
-    let alone = files.iter().map(|(name, text)| Config::from_yaml([(name.as_str(), text.as_str())], domains));
-    let errors: Vec<_> = alone.filter_map(Result::err).map(Error::Config).collect();
+    let errors: Vec<_> =
+        files.iter().flat_map(|(name, text)| Config::errors_of_yaml(name, text)).map(Error::Config).collect();
     if errors.is_empty() { parse(&files, domains).map_err(|error| vec![error]) } else { Err(errors) }
 }
 

@@ -147,6 +147,7 @@ async fn answers_grpc_and_http_and_counts() {
         assert!(answer.contains(text), "{answer}");
     }
 
+    assert!(fetch(program.debug, "GET", "/", "").1.contains("/rlconfig: "));
     let (_, rules) = fetch(program.debug, "GET", "/rlconfig", "");
     assert_eq!(rules, "d.user: unit=YEAR requests_per_unit=20, shadow_mode: false, quota_mode: false\n");
 
@@ -353,6 +354,48 @@ async fn sigterm_fails_health_first_and_drains_after_the_delay() {
     assert!(asked.elapsed() >= Duration::from_secs(2));
 }
 
+const SEVERAL_ERRORS: &str = "domain: b
+descriptors:
+  - key: a
+    nonsense: 1
+  - key: b
+    rate_limit:
+      unit: fortnight
+      requests_per_unit: 1
+      more: nonsense
+      less: { of: it }
+  - value: no key
+  - key: c
+    descriptors:
+      - key: d
+        rate_limit: { requests_per_unit: 1 }
+      - key: e
+        share_threshold: true
+  - key: f
+    rate_limit: { unit: day, requests_per_unit: 1 }
+";
+
+#[test]
+fn check_takes_the_flags_of_config_check() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.yaml"), RULES).unwrap();
+    fs::write(dir.path().join("b.yaml"), "domain: d\n").unwrap();
+    let status = |arguments: &[&str]| {
+        let program = || Command::new(env!("CARGO_BIN_EXE_ratelimit"));
+        program().arg("check").args(arguments).arg(dir.path()).output().unwrap().status.code()
+    };
+    for (arguments, code) in [
+        (&["-config_dir"][..], 1),
+        (&["--config_dir"], 1),
+        (&["-merge_domain_configs", "-config_dir"], 0),
+        (&["-merge_domain_configs=true", "--config-dir"], 0),
+        (&["-merge_domain_configs=false"], 1),
+        (&["--merge-domain-configs"], 0),
+    ] {
+        assert_eq!(status(arguments), Some(code), "{arguments:?}");
+    }
+}
+
 #[test]
 fn check_shows_what_is_wrong_in_each_file() {
     let dir = tempfile::tempdir().unwrap();
@@ -384,6 +427,12 @@ fn check_shows_what_is_wrong_in_each_file() {
     let (code, _, error) = check();
     assert_eq!(code, Some(1));
     assert!(error.contains("b.yaml:2:1") && error.contains("c.yml:3:5"), "{error}");
+
+    write("b.yaml", SEVERAL_ERRORS);
+    let (code, _, error) = check();
+    assert_eq!(code, Some(1));
+    let places: Vec<_> = (1..40).filter(|line| error.contains(&format!("b.yaml:{line}:"))).collect();
+    assert_eq!(places, [4, 7, 9, 10, 11, 15, 16], "{error}");
 
     fs::remove_dir_all(dir.path()).unwrap();
     let (code, _, error) = check();
