@@ -1,31 +1,36 @@
 //! Servers that end well: gRPC and HTTP on TCP or Unix sockets, drained within a bound, hardened against reset storms.
 
+mod accept;
+mod admission;
+mod connection;
+mod life;
+mod limits;
 mod listener;
+mod peer;
 mod per_core;
+mod requests;
 pub mod tls;
 
 use std::future::IntoFuture;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use futures::{Stream, stream};
-use tokio::task::JoinSet;
-use tokio_rustls::server::TlsStream;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::{Connected, Router as GrpcRouter};
 
+pub use admission::Admission;
+pub use limits::Limits;
 pub use listener::{Address, Listener};
+pub use peer::Peer;
 pub use per_core::per_core;
 
+use self::connection::Server;
 use self::tls::Tls;
 use crate::drain::Signal;
 
 /// How long a drain may take unless told otherwise.
 pub const DRAIN: Duration = Duration::from_secs(5);
-/// TLS handshakes of one listener at a time; further connections wait in the kernel.
-const MAX_HANDSHAKES: usize = 1024;
 
 /// Why a server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -41,9 +46,6 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
-    /// The transport failed as a whole; a failing connection is no reason.
-    #[error("serving gRPC")]
-    Grpc(#[from] tonic::transport::Error),
     /// The HTTP server failed as a whole.
     #[error("serving HTTP")]
     Http(#[source] io::Error),
@@ -52,50 +54,33 @@ pub enum Error {
     Runtime(#[source] io::Error),
 }
 
-/// What one HTTP/2 connection may ask of us.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Requests in flight at a time.
-    pub max_concurrent_streams: u32,
-    /// Requests that the client has reset before we have looked at them. Every client time-out while we are stalled adds one, and one too
-    /// many closes the connection with all its innocent requests, so this is well above `max_concurrent_streams`.
-    pub max_pending_accept_reset_streams: usize,
-    /// Bytes of a request's headers, each with 32 bytes on top (RFC 9113, section 6.5.2).
-    pub max_header_list_size: u32,
-    /// Pause after which a silent client is pinged; it is cut off when it does not answer within 20 seconds.
-    pub keepalive: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            max_concurrent_streams: 1024,
-            max_pending_accept_reset_streams: 8192,
-            max_header_list_size: 16 * 1024,
-            keepalive: Duration::from_mins(1),
-        }
-    }
-}
-
 /// A gRPC server on one listener.
 #[derive(Debug)]
 pub struct Grpc {
     listener: Listener,
     limits: Limits,
+    admission: Admission,
     drain: Duration,
     tls: Option<Tls>,
 }
 
 impl Grpc {
-    /// With [`Limits::default`] and [`DRAIN`].
+    /// With [`Limits::default`], [`Admission::default`] and [`DRAIN`].
     pub fn new(listener: Listener) -> Self {
-        Self { listener, limits: Limits::default(), drain: DRAIN, tls: None }
+        Self { listener, limits: Limits::default(), admission: Admission::default(), drain: DRAIN, tls: None }
     }
 
     /// Other limits.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Other caps on connections, or those of another listener to share.
+    #[must_use]
+    pub fn admission(mut self, admission: Admission) -> Self {
+        self.admission = admission;
         self
     }
 
@@ -115,34 +100,21 @@ impl Grpc {
 
     /// Serves until `signal`; then takes no more connections, sends GOAWAY and ends when the last request has been answered.
     pub async fn serve(self, routes: Routes, signal: Signal) -> Result<(), Error> {
-        let server = Server::builder()
-            .max_concurrent_streams(self.limits.max_concurrent_streams)
-            .http2_max_pending_accept_reset_streams(Some(self.limits.max_pending_accept_reset_streams))
-            .http2_max_header_list_size(self.limits.max_header_list_size)
-            .http2_keepalive_interval(Some(self.limits.keepalive))
-            .add_routes(routes);
         let bound = after(signal.clone(), self.drain);
+        let Self { listener, limits, admission, tls, .. } = self;
+        let server = Arc::new(Server { routes: routes.prepare(), limits, tls, admission, signal });
+        let accepting = async {
+            match listener {
+                Listener::Tcp(tcp) => accept::serve(listener::tokio_tcp(tcp)?, server).await,
+                Listener::Unix(unix) => accept::serve(listener::unix(unix)?, server).await,
+            }
+            Ok(())
+        };
         tokio::select! {
-            ended = async {
-                match self.listener {
-                    Listener::Tcp(listener) => accept(server, listener::tcp(listener)?, self.tls, signal).await,
-                    Listener::Unix(listener) => accept(server, listener::unix(listener)?, self.tls, signal).await,
-                }
-            } => ended,
+            ended = accepting => ended,
             () = bound => Ok(()),
         }
     }
-}
-
-async fn accept<L>(server: GrpcRouter, listener: L, tls: Option<Tls>, signal: Signal) -> Result<(), Error>
-where
-    L: axum::serve::Listener<Io: Connected>,
-{
-    let ended = match tls {
-        None => server.serve_with_incoming_shutdown(incoming(listener), signal.wait()).await,
-        Some(tls) => server.serve_with_incoming_shutdown(encrypted(listener, tls), signal.wait()).await,
-    };
-    ended.map_err(Error::Grpc)
 }
 
 /// Serves HTTP/1.1 and HTTP/2 until `signal`, then finishes what is in flight within [`DRAIN`].
@@ -169,34 +141,4 @@ async fn after(signal: Signal, bound: Duration) {
     signal.wait().await;
     tokio::time::sleep(bound).await;
     tracing::warn!(seconds = bound.as_secs_f32(), "the drain took too long; open connections are dropped");
-}
-
-/// Connections as they come in; axum's listener waits a second when accepting fails for want of file descriptors.
-fn incoming<L: axum::serve::Listener>(listener: L) -> impl Stream<Item = io::Result<L::Io>> + Send {
-    stream::unfold(listener, |mut listener| async move {
-        let (io, _) = listener.accept().await;
-        Some((Ok(io), listener))
-    })
-}
-
-/// Connections whose handshake is done. A slow one holds up no other.
-fn encrypted<L: axum::serve::Listener>(
-    listener: L,
-    tls: Tls,
-) -> impl Stream<Item = io::Result<TlsStream<L::Io>>> + Send {
-    stream::unfold((listener, tls, JoinSet::new()), |(mut listener, tls, mut handshakes)| async move {
-        loop {
-            tokio::select! {
-                (io, _) = listener.accept(), if handshakes.len() < MAX_HANDSHAKES => {
-                    let tls = tls.clone();
-                    handshakes.spawn(async move { tls.accept(io).await });
-                }
-                Some(handshake) = handshakes.join_next() => match handshake {
-                    Ok(Ok(io)) => return Some((Ok(io), (listener, tls, handshakes))),
-                    Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-                    Err(error) => tracing::error!(%error, "a TLS handshake ended early"),
-                },
-            }
-        }
-    })
 }

@@ -102,9 +102,11 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let http = http.serve(answers, &drain.draining, &background);
 
     tracing::info!(%address, cores, store = ?settings.backend_type(), "serving");
+    let (limits, admission) = (settings.grpc.limits(), settings.grpc.admission());
     let ended = serve::per_core(grpc, &drain.trigger, async |_, listener| {
         let routes = endpoints::grpc(service()?, &readiness, &drain.leaving).await?;
-        Ok(Grpc::new(listener).tls(tls.clone()).serve(routes, drain.draining.clone()).await?)
+        let grpc = Grpc::new(listener).limits(limits).admission(admission.clone()).tls(tls.clone());
+        Ok(grpc.serve(routes, drain.draining.clone()).await?)
     });
     http.join(&background);
     background.shutdown_background();

@@ -97,11 +97,15 @@ impl Listener {
 }
 
 /// On the current runtime.
+pub(super) fn tokio_tcp(listener: TcpListener) -> Result<tokio::net::TcpListener, Error> {
+    tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)
+}
+
+/// On the current runtime, for axum, which sets nothing on connections.
 pub(super) fn tcp(
     listener: TcpListener,
 ) -> Result<impl axum::serve::Listener<Io = tokio::net::TcpStream, Addr = SocketAddr>, Error> {
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)?;
-    Ok(listener.tap_io(|io| {
+    Ok(tokio_tcp(listener)?.tap_io(|io| {
         // Fails when the client has gone already, which the first read will tell.
         let _ = io.set_nodelay(true);
     }))

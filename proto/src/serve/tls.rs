@@ -3,25 +3,21 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
-use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, ServerConnection};
 use tokio_rustls::server::TlsStream;
+use webpki::EndEntityCert;
 
 use crate::directory::Changes;
 
 mod client;
-
-/// A client that has not finished its handshake within this is dropped.
-const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Where certificates and key are, as PEM.
 #[derive(Clone, Debug)]
@@ -116,8 +112,16 @@ impl Tls {
 
     /// The connection behind its handshake, or why there is none.
     pub(super) async fn accept<I: AsyncRead + AsyncWrite + Unpin>(&self, io: I) -> io::Result<TlsStream<I>> {
-        timeout(HANDSHAKE, TlsAcceptor::from(self.config.load_full()).accept(io)).await?
+        TlsAcceptor::from(self.config.load_full()).accept(io).await
     }
+}
+
+/// DNS names and URIs of the certificate that a client has shown, which the handshake has verified.
+pub(super) fn client_names(connection: &ServerConnection) -> Vec<String> {
+    let certificate = connection.peer_certificates().and_then(<[_]>::first);
+    let parsed = certificate.and_then(|certificate| EndEntityCert::try_from(certificate).ok());
+    let Some(parsed) = parsed else { return Vec::new() };
+    parsed.valid_dns_names().chain(parsed.valid_uri_names()).map(str::to_owned).collect()
 }
 
 fn server_config(files: &Files) -> Result<ServerConfig, Error> {

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, thread, time::Duration};
 
 use clap::Args;
-use proto::serve::Address;
+use proto::serve::{Address, Admission, Limits};
 
 use super::go;
 
@@ -25,6 +25,12 @@ pub struct Grpc {
     /// How much longer it may answer what it has been asked
     #[arg(long, env, default_value = "1h", value_parser = go::duration)]
     pub grpc_max_connection_age_grace: Duration,
+    /// Connections that are open at a time; more wait
+    #[arg(long, env, default_value = "10000", value_parser = go::count)]
+    pub grpc_max_connections: usize,
+    /// Connections from one IP address; more are closed at once
+    #[arg(long, env, default_value = "2000", value_parser = go::count)]
+    pub grpc_max_connections_per_client: usize,
     /// How long to go on serving after SIGTERM, while health fails, before connections are drained
     #[arg(long, env, default_value = "0s", value_parser = go::duration)]
     pub drain_delay: Duration,
@@ -40,6 +46,18 @@ impl Grpc {
             "" => Address::Tcp((self.grpc_host, self.grpc_port).into()),
             path => Address::Unix(path.into()),
         }
+    }
+
+    /// How long connections last.
+    pub fn limits(&self) -> Limits {
+        let bound = |duration: Duration| (!duration.is_zero()).then_some(duration);
+        let (age, age_grace) = (bound(self.grpc_max_connection_age), bound(self.grpc_max_connection_age_grace));
+        Limits { age, age_grace, ..Limits::default() }
+    }
+
+    /// How many connections there may be.
+    pub fn admission(&self) -> Admission {
+        Admission::new(self.grpc_max_connections, self.grpc_max_connections_per_client)
     }
 
     /// How many threads serve it.

@@ -1,5 +1,4 @@
 //! The HTTP server on real sockets.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::sync::Arc;
 use std::time::Duration;
