@@ -71,7 +71,8 @@ impl Services {
         let store = match redis {
             None => store::Any::Memory(Arc::new(Memory::new(MAX_COUNTERS))),
             Some(url) => {
-                let options = redis::Options { url, timeout: REDIS_TIMEOUT, key_prefix: String::new() };
+                let access = redis::Access::default();
+                let options = redis::Options { url, timeout: REDIS_TIMEOUT, key_prefix: String::new(), access };
                 store::Any::Redis(Redis::connect(options)?)
             }
         };
