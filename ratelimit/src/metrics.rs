@@ -3,7 +3,7 @@
 
 use std::io;
 
-use ::metrics::{Counter, Histogram, Label, Recorder, counter, histogram};
+use ::metrics::{Counter, Gauge, Histogram, Label, Recorder, counter, gauge, histogram};
 use metrics_util::layers::FanoutBuilder;
 use proto::metrics::Handle;
 
@@ -14,6 +14,7 @@ pub use self::{
     mogrifier::{Error as MogrifierError, Mogrifiers},
     statsd::{Options as StatsdOptions, Protocol as StatsdProtocol, Sender},
 };
+use crate::store::{Charge, OnStoreLoss};
 
 mod by_value;
 mod dotted;
@@ -111,6 +112,39 @@ impl ConfigLoad {
         Self {
             success: counter!("ratelimit_service_config_load_success"),
             error: counter!("ratelimit_service_config_load_error"),
+        }
+    }
+}
+
+/// What happens while the store does not answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Loss {
+    /// Breakers that are open, of one for each core: zero while the store is up.
+    pub(crate) open: Gauge,
+    /// Requests that the store failed or did not answer in time.
+    pub(crate) failures: Counter,
+    by_mode: [(OnStoreLoss, Counter); 5],
+}
+
+impl Loss {
+    pub(crate) fn new() -> Self {
+        let open = gauge!("ratelimit_store_breakers_open");
+        open.increment(0);
+        Self {
+            open,
+            failures: counter!("ratelimit_store_failures"),
+            by_mode: OnStoreLoss::ALL
+                .map(|mode| (mode, counter!("ratelimit_store_lost_charges", "on_store_loss" => mode.name()))),
+        }
+    }
+
+    /// Counts charges that are decided without the store.
+    pub(crate) fn decided(&self, charges: &[Charge]) {
+        for (mode, counter) in &self.by_mode {
+            let charges = charges.iter().filter(|charge| charge.on_store_loss == *mode).count();
+            if charges > 0 {
+                counter.increment(charges as u64);
+            }
         }
     }
 }

@@ -104,8 +104,11 @@ impl<S: CounterStore> Service<S> {
         Ok(decision.response)
     }
 
-    /// Logs the first failure of the store and the first success after it.
+    /// Logs the first failure of the store and the first success after it. A store that is lost is logged where that is known.
     fn watched<T>(&self, charged: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(charged, Err(StoreError::Lost)) {
+            return charged;
+        }
         if charged.is_err() != self.store_fails.load(Ordering::Relaxed) {
             self.store_fails.store(charged.is_err(), Ordering::Relaxed);
             match &charged {

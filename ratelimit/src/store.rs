@@ -2,10 +2,15 @@
 
 use std::{fmt, future::Future, slice, str::FromStr, sync::Arc, time::Duration};
 
-pub use self::{memory::Memory, redis::Redis};
+pub use self::{
+    loss::{Local, Loss},
+    memory::Memory,
+    redis::Redis,
+};
 use crate::key::Key;
 
 mod algorithm;
+mod loss;
 mod memory;
 pub mod redis;
 
@@ -63,9 +68,9 @@ pub enum OnStoreLoss {
 }
 
 impl OnStoreLoss {
-    const ALL: [Self; 5] = [Self::Error, Self::Share, Self::LeaseOnly, Self::Allow, Self::Deny];
+    pub(crate) const ALL: [Self; 5] = [Self::Error, Self::Share, Self::LeaseOnly, Self::Allow, Self::Deny];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Error => "error",
             Self::Share => "share",
@@ -148,6 +153,9 @@ pub enum StoreError {
     /// Redis answered with something else than one count for each charge.
     #[error("Redis answered a charge with something unexpected")]
     Reply,
+    /// The store does not answer, and a rule wants an error then.
+    #[error("the counter store does not answer")]
+    Lost,
 }
 
 /// Counts hits by the store's own clock, so all replicas that share a store share its windows.
@@ -156,6 +164,11 @@ pub trait CounterStore: Send + Sync + 'static {
     /// Returns one outcome for each. After an error any part of them may have been applied: errors can deny too early,
     /// never admit too much.
     fn charge(&self, charges: &[Charge]) -> impl Future<Output = Result<Vec<Outcome>, StoreError>> + Send;
+
+    /// Charges without the store, from what has been taken from it before; `None` when that is not enough for all charges.
+    fn charge_held(&self, _charges: &[Charge]) -> Option<Vec<Outcome>> {
+        None
+    }
 }
 
 impl Charge {
@@ -199,6 +212,8 @@ pub enum Any {
     Memory(Arc<Memory>),
     /// In Redis, one connection for each runtime.
     Redis(Redis),
+    /// In Redis, or by each rule's `on_store_loss` while it does not answer.
+    Guarded(Loss<Redis>),
 }
 
 impl CounterStore for Any {
@@ -206,6 +221,7 @@ impl CounterStore for Any {
         match self {
             Self::Memory(memory) => memory.charge(charges).await,
             Self::Redis(redis) => redis.charge(charges).await,
+            Self::Guarded(loss) => loss.charge(charges).await,
         }
     }
 }

@@ -8,26 +8,39 @@ use tokio::{runtime::Runtime, time};
 use super::RETRY;
 use crate::{
     settings::{BackendType, Settings},
-    store::{self, Memory, Redis, StoreError},
+    store::{self, Local, Loss, Memory, Redis, StoreError},
 };
 
 /// Opens a store for each runtime; what they share lives here.
 pub(super) struct Stores<'s> {
     settings: &'s Settings,
     memory: Arc<Memory>,
+    local: Arc<Local>,
 }
 
 impl<'s> Stores<'s> {
     pub(super) fn new(settings: &'s Settings) -> Self {
-        Self { settings, memory: Arc::new(Memory::new(settings.store.memory_max_counters)) }
+        let max_counters = settings.store.memory_max_counters;
+        let local = Local::new(max_counters);
+        if let Some(replicas) = settings.store.replicas {
+            local.set_replicas(u32::try_from(replicas).unwrap_or(u32::MAX), None);
+        }
+        Self { settings, memory: Arc::new(Memory::new(max_counters)), local: Arc::new(local) }
     }
 
     /// The store for the runtime this is called in: one memory for all of them, one connection to Redis for each.
     pub(super) fn open(&self) -> Result<store::Any, StoreError> {
         Ok(match self.settings.backend_type() {
             BackendType::Memory => store::Any::Memory(Arc::clone(&self.memory)),
-            BackendType::Redis => store::Any::Redis(Redis::connect(self.settings.redis())?),
+            BackendType::Redis => store::Any::Guarded(self.guarded(Redis::connect(self.settings.redis())?)),
         })
+    }
+
+    fn guarded(&self, redis: Redis) -> Loss<Redis> {
+        let first = redis.clone();
+        // The first request does not wait for the connection.
+        tokio::spawn(async move { first.ping().await });
+        Loss::new(redis, self.settings.store.store_deadline, Arc::clone(&self.local))
     }
 
     /// Not ready before Redis has answered once.

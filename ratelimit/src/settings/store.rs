@@ -1,5 +1,7 @@
 //! Where hits are counted.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use super::go;
@@ -17,6 +19,12 @@ pub struct Store {
     /// Who decides about rules without on_store_loss while Redis does not answer: error, share, lease_only, allow or deny
     #[arg(long, env, default_value = "share", value_parser = on_store_loss)]
     pub on_store_loss: OnStoreLoss,
+    /// How long a request waits for Redis before on_store_loss decides
+    #[arg(long, env, default_value = "10ms", value_parser = go::duration)]
+    pub store_deadline: Duration,
+    /// How many replicas share the limits while Redis is away [default: 1]
+    #[arg(long, env, value_parser = replicas)]
+    pub replicas: Option<usize>,
     /// Stands before every key in Redis
     #[arg(long, env, default_value = "")]
     pub cache_key_prefix: String,
@@ -45,4 +53,9 @@ fn backend_type(text: &str) -> Result<BackendType, String> {
 
 fn on_store_loss(text: &str) -> Result<OnStoreLoss, String> {
     text.parse().map_err(|_| "say error, share, lease_only, allow or deny".into())
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    let replicas = go::count(text)?;
+    if replicas == 0 { Err("say at least 1, for this one".into()) } else { Ok(replicas) }
 }

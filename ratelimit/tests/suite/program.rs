@@ -295,7 +295,8 @@ async fn a_bad_file_is_reported_and_changes_nothing() {
 async fn two_programs_share_a_redis_and_survive_its_restart() {
     let mut server = RedisServer::start();
     let address = server.socket().display().to_string();
-    let redis = ["--backend-type", "redis", "--redis-timeout", "2s", "--redis-url", &address];
+    let mut redis = vec!["--backend-type", "redis", "--redis-timeout", "2s", "--redis-url", &address];
+    redis.extend(["--store-deadline", "2s", "--on-store-loss", "error"]);
     let programs = [Program::start(&redis), Program::start(&redis)];
     let clients = [programs[0].client().await, programs[1].client().await];
     let asked: Vec<_> = (0..100)

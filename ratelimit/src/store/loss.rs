@@ -1,0 +1,146 @@
+//! What happens while a store does not answer.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use tokio::time::{sleep, timeout};
+
+use self::breaker::Breaker;
+pub use self::local::Local;
+use super::{Algorithm, Charge, CounterStore, Denies, Outcome, StoreError, Undo};
+use crate::{key::Key, metrics};
+
+mod breaker;
+mod known;
+mod local;
+
+/// Pause between two looks whether a lost store is back.
+const PROBE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Waits for its store no longer than a deadline. Charges that the store does not answer are decided by their
+/// [`on_store_loss`](Charge::on_store_loss), and after a few of them nobody waits any more until the store is back. Nothing
+/// is ever repeated. Clones share everything.
+#[derive(Clone, Debug)]
+pub struct Loss<S> {
+    shared: Arc<Shared<S>>,
+}
+
+#[derive(Debug)]
+struct Shared<S> {
+    store: S,
+    deadline: Duration,
+    breaker: Breaker,
+    local: Arc<Local>,
+    metrics: metrics::Loss,
+}
+
+impl<S: CounterStore> Loss<S> {
+    /// Waits for `store` as long as `deadline`. Stores of one replica share `local`.
+    pub fn new(store: S, deadline: Duration, local: Arc<Local>) -> Self {
+        let (breaker, metrics) = (Breaker::new(Instant::now()), metrics::Loss::new());
+        Self { shared: Arc::new(Shared { store, deadline, breaker, local, metrics }) }
+    }
+
+    /// Whether the store is given up, for now.
+    pub fn is_open(&self) -> bool {
+        self.shared.breaker.is_open()
+    }
+}
+
+impl<S: CounterStore> CounterStore for Loss<S> {
+    async fn charge(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
+        let shared = &self.shared;
+        if shared.breaker.is_open() {
+            return shared.charge_without_store(charges);
+        }
+        match shared.ask(charges).await {
+            Ok(outcomes) => {
+                shared.breaker.succeeded();
+                shared.local.learn(charges, &outcomes);
+                Ok(outcomes)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "decided without the counter store");
+                shared.failed(&error, charges);
+                shared.charge_without_store(charges)
+            }
+        }
+    }
+}
+
+impl<S: CounterStore> Shared<S> {
+    async fn ask(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
+        match timeout(self.deadline, self.store.charge(charges)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::Timeout(self.deadline)),
+        }
+    }
+
+    fn charge_without_store(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
+        self.metrics.decided(charges);
+        match self.store.charge_held(charges) {
+            Some(outcomes) => Ok(outcomes),
+            None => self.local.charge(charges),
+        }
+    }
+
+    fn failed(self: &Arc<Self>, error: &StoreError, charges: &[Charge]) {
+        self.metrics.failures.increment(1);
+        if !self.breaker.failed(Instant::now()) {
+            return;
+        }
+        self.metrics.open.increment(1);
+        if self.local.lose() {
+            tracing::error!(%error, "the counter store is lost; each rule's on_store_loss decides until it is back");
+        }
+        if let Some(charge) = charges.first() {
+            tokio::spawn(probe(Arc::downgrade(self), beside(charge)));
+        }
+    }
+
+    fn restored(&self) {
+        self.breaker.close();
+        self.metrics.open.decrement(1);
+        if self.local.find() {
+            tracing::info!("the counter store is back");
+        }
+    }
+}
+
+impl<S> Drop for Shared<S> {
+    fn drop(&mut self) {
+        if self.breaker.is_open() {
+            self.metrics.open.decrement(1);
+            self.local.find();
+        }
+    }
+}
+
+/// Charges what nobody else counts, until the store takes it.
+async fn probe<S: CounterStore>(shared: Weak<Shared<S>>, charge: Charge) {
+    loop {
+        sleep(PROBE_PAUSE).await;
+        let Some(shared) = shared.upgrade() else { return };
+        if shared.ask(&[charge]).await.is_ok() {
+            return shared.restored();
+        }
+    }
+}
+
+/// A hit on a counter that no descriptor has, in the same part of the store as the one that failed. It has to be a hit: a
+/// store without memory left still reads.
+fn beside(charge: &Charge) -> Charge {
+    Charge {
+        key: Key(charge.key.0 >> 112 << 112),
+        hits: 1,
+        limit: u32::MAX,
+        denies: Denies::Nothing,
+        undo: Undo::Never,
+        algorithm: Algorithm::FixedWindow,
+        // Windows of a second may have a store of their own.
+        window: charge.window.min(2),
+        on_store_loss: charge.on_store_loss,
+    }
+}
