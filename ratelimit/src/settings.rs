@@ -177,6 +177,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_variable_is_a_flag_of_the_same_name() {
+        for argument in Settings::command().get_arguments() {
+            let Some(variable) = argument.get_env() else { continue };
+            let flag = variable.to_str().unwrap().to_ascii_lowercase().replace('_', "-");
+            assert_eq!(argument.get_long(), Some(flag.as_str()));
+            assert!(argument.get_help().is_some(), "{flag} has no text");
+        }
+    }
+
     /// `UPDATE_README=1 cargo test -p ratelimit readme` writes what this wants.
     #[test]
     fn readme_has_the_reference_page() {
