@@ -58,6 +58,9 @@ pub struct Options {
     /// Count rate limits in this Redis instead of in memory
     #[arg(long, value_name = "URL", env = "REDIS_URL", hide_env_values = true, value_parser = redis_url)]
     pub redis: Option<redis::Url>,
+    /// Folder of YAML files with other rate limits for rules or single values; changes are followed
+    #[arg(long, value_name = "DIR")]
+    pub overrides: Option<PathBuf>,
     /// Envoy's binary [default: $ENVOY, else `envoy` on PATH, else .tools/envoy]
     #[arg(long, value_name = "PATH")]
     pub envoy: Option<PathBuf>,
@@ -157,8 +160,11 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let base = Report { admin, echo, ..Report::default() };
     let admin = Admin { cache: cache.clone(), states: state.clone(), reports: report.clone() };
     let mut running = servers.start(options, cache.clone(), &services, admin, &ending);
-    let translator = Translator::new(options, &sockets, echo, cache.clone(), services, states);
     let mut followers = JoinSet::new();
+    if let Some(dir) = &options.overrides {
+        followers.spawn(services.overrides(dir).follow());
+    }
+    let translator = Translator::new(options, &sockets, echo, cache.clone(), services, states);
     followers.spawn(translator.follow(manifests));
     followers.spawn(ready::follow(base, cache, state.clone(), pid, reports));
     followers.spawn(ready::announce(report, options.ready_file.clone()));

@@ -5,12 +5,14 @@ use std::collections::hash_map::Entry;
 use ahash::HashMap;
 use miette::{NamedSource, SourceSpan};
 
+pub(crate) use self::change::Change;
 pub use self::{
     limit::{Limit, PerUnit},
     tree::{Domain, Rule},
     unit::Unit,
 };
 
+mod change;
 mod document;
 mod limit;
 mod metadata;
@@ -18,12 +20,12 @@ mod tree;
 mod unit;
 mod wildcard;
 mod xds;
-mod yaml;
+pub(crate) mod yaml;
 
 /// Every domain's limits. Built whole or not at all.
 ///
 /// Building it resolves the rules' metrics, so install the metrics recorder before.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Config {
     domains: HashMap<String, Domain>,
 }
@@ -120,6 +122,10 @@ impl Config {
     /// The limits of one domain.
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.get(name)
+    }
+
+    pub(crate) fn domain_mut(&mut self, name: &str) -> Option<&mut Domain> {
+        self.domains.get_mut(name)
     }
 
     /// All rules as text, one a line, in upstream's `/rlconfig` format: domains by name, rules in file order.

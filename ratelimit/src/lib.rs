@@ -9,6 +9,7 @@ pub mod http;
 pub mod key;
 pub mod limiter;
 pub mod metrics;
+pub mod overrides;
 pub mod server;
 pub mod service;
 pub mod settings;

@@ -166,7 +166,7 @@ fn check<'p>(
         return Ok((Check::Counted(quota), None));
     }
     let Some(rule) = domain.rule(entries) else { return Ok((Check::Unmatched, None)) };
-    let check = match rule.limit {
+    let check = match rule.limit_of(entries) {
         Limit::Unlimited => Check::Unlimited(rule),
         Limit::PerUnit(limit) => Check::Counted(Quota { limit, entries, rule: Some(rule), metrics: &rule.metrics }),
     };

@@ -75,7 +75,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     }
 
     let config = CurrentConfig::default();
-    let configured = config::follow(&settings.source, &config, &readiness, &background)?;
+    let configured = config::follow(&settings.source, &settings.tuning, &config, &readiness, &background)?;
     background.block_on(async {
         tokio::select! {
             () = configured.wait() => {}

@@ -20,6 +20,7 @@ pub use self::{
     store::{BackendType, Store},
     tls::Tls,
     tracing::Tracing,
+    tuning::Tuning,
     upstream::Upstream,
 };
 use crate::{limiter::Options, store::redis as redis_store};
@@ -37,6 +38,7 @@ mod stats;
 mod store;
 mod tls;
 mod tracing;
+mod tuning;
 mod upstream;
 
 #[expect(missing_docs, reason = "comments of fields would become the text of --help")]
@@ -56,6 +58,8 @@ pub struct Settings {
     pub log: Log,
     #[command(flatten, next_help_heading = "Configuration")]
     pub source: Source,
+    #[command(flatten, next_help_heading = "Tuning")]
+    pub tuning: Tuning,
     #[command(flatten, next_help_heading = "Counters")]
     pub store: Store,
     #[command(flatten, next_help_heading = "Redis")]

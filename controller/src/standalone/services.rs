@@ -1,6 +1,6 @@
 //! `ratelimit` and `extauth` inside this process, told by the translation instead of by files.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use controller_core::Translation;
 use extauth::service::Authorizer;
@@ -11,6 +11,7 @@ use proto::{
 use ratelimit::{
     config::{Config, Domains},
     limiter,
+    overrides::{self, Overlay},
     service::{CurrentConfig, Service},
     store::{self, Memory, Redis, StoreError, redis},
 };
@@ -40,12 +41,14 @@ pub(super) enum Error {
 #[derive(Clone, Debug)]
 pub(super) struct Services {
     limits: CurrentConfig,
+    overlay: Overlay,
     authorizer: Authorizer,
 }
 
 impl Default for Services {
     fn default() -> Self {
-        Self { limits: Arc::default(), authorizer: Authorizer::new(TOKEN_CACHE) }
+        let limits = CurrentConfig::default();
+        Self { overlay: Overlay::from(Arc::clone(&limits)), limits, authorizer: Authorizer::new(TOKEN_CACHE) }
     }
 }
 
@@ -53,12 +56,19 @@ impl Services {
     /// Puts the translation's limits and policies in force. Limits that make no sense leave those before.
     pub(super) fn apply(&self, translation: &Translation) {
         match Config::from_xds(&translation.rate_limits, Domains::Distinct) {
-            Ok(config) => self.limits.store(Some(Arc::new(config))),
+            Ok(config) => self.overlay.publish(config),
             Err(error) => tracing::error!("the rate limits stay as they were: {error}"),
         }
         for error in self.authorizer.replace_each(&translation.auth_policies) {
             tracing::error!("requests are denied: {error}");
         }
+    }
+
+    /// The overrides of rate limits in a folder, to be followed.
+    pub(super) fn overrides(&self, dir: &Path) -> overrides::Dir {
+        let mut dir = overrides::Dir::new(dir, self.overlay.clone());
+        dir.load();
+        dir
     }
 
     /// Serves rate limits on `socket`, counted in memory or in Redis, until `signal`.

@@ -34,6 +34,24 @@ pub struct PerUnit {
     pub burst: u32,
 }
 
+/// For people: `unlimited` or `10 per minute`.
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::PerUnit(limit) = *self else { return f.write_str("unlimited") };
+        let unit = limit.unit.to_string().to_ascii_lowercase();
+        match limit.unit_multiplier {
+            1 => write!(f, "{} per {unit}", limit.requests_per_unit)?,
+            units => write!(f, "{} per {units} {unit}s", limit.requests_per_unit)?,
+        }
+        match limit.algorithm {
+            Algorithm::FixedWindow => Ok(()),
+            Algorithm::SlidingWindow => f.write_str(", sliding window"),
+            Algorithm::Gcra { .. } => write!(f, ", gcra, burst {}", limit.burst),
+            Algorithm::Concurrency => f.write_str(", concurrency"),
+        }
+    }
+}
+
 impl PerUnit {
     /// So many hits in fixed windows of one unit.
     pub fn fixed(requests_per_unit: u32, unit: Unit) -> Self {

@@ -13,10 +13,14 @@ use super::{
     limit::{self, Limit, PerUnit},
     wildcard::Wildcard,
 };
-use crate::{metrics, store::OnStoreLoss};
+use crate::{
+    metrics,
+    overrides::{Overridden, Step as OverrideStep},
+    store::OnStoreLoss,
+};
 
 /// One domain's rules.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Domain {
     name: String,
     roots: Level,
@@ -25,12 +29,14 @@ pub struct Domain {
 }
 
 /// What one descriptor of the tree says about requests that end there.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rule {
     /// `<domain>.<level>.<level>…`, each level being `key` or `key_value`.
     pub full_key: String,
-    /// How much is allowed.
+    /// How much is allowed, but for values that an override names, see [`Rule::limit_of`].
     pub limit: Limit,
+    /// What lies over the limit that was written, if anything does.
+    pub(crate) overridden: Option<Box<Overridden>>,
     /// Returned to Envoy in `current_limit.name`; empty for none.
     pub name: String,
     /// Who decides while the store cannot; `None` leaves it to the settings.
@@ -51,7 +57,7 @@ pub struct Rule {
 }
 
 /// The descriptors below one node.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Level {
     nodes: Vec<Node>,
     /// Index in `nodes` by `key` or `key_value`.
@@ -60,7 +66,7 @@ struct Level {
     wildcards: Vec<(Wildcard, usize)>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Node {
     rule: Option<Rule>,
     children: Level,
@@ -103,6 +109,26 @@ impl Domain {
             node = Some(next);
         }
         node.and_then(|node| node.rule.as_ref())
+    }
+
+    /// The rule that is written at the end of a path, or why requests that the path describes never come to one.
+    pub(crate) fn rule_mut(&mut self, path: &[OverrideStep]) -> Result<&mut Rule, &'static str> {
+        const UNKNOWN: &str = "the domain has no such descriptor";
+        let mut level = &mut self.roots;
+        let mut rule = None;
+        for step in path {
+            let index = *level.by_text.get(&step.text()).ok_or(UNKNOWN)?;
+            if step
+                .matches
+                .as_ref()
+                .is_some_and(|value| level.index(&format!("{}_{value}", step.key), &step.key) != Some(index))
+            {
+                return Err("requests with this value come to another descriptor");
+            }
+            let node = level.nodes.get_mut(index).ok_or(UNKNOWN)?;
+            (level, rule) = (&mut node.children, node.rule.as_mut());
+        }
+        rule.ok_or("the descriptor has no rate_limit")
     }
 
     /// `key` or `key_value` of each descriptor of the first level, in file order.
@@ -162,9 +188,13 @@ impl Level {
     }
 
     fn node(&self, text: &str, key: &str) -> Option<&Node> {
+        self.nodes.get(self.index(text, key)?)
+    }
+
+    /// Where an entry leads; `text` is its key and value, joined by `_`.
+    fn index(&self, text: &str, key: &str) -> Option<usize> {
         let wildcard = || self.wildcards.iter().find(|(wildcard, _)| wildcard.matches(text)).map(|(_, index)| index);
-        let index = self.by_text.get(text).or_else(wildcard).or_else(|| self.by_text.get(key))?;
-        self.nodes.get(*index)
+        self.by_text.get(text).or_else(wildcard).or_else(|| self.by_text.get(key)).copied()
     }
 
     fn visit<'r>(&'r self, rules: &mut Vec<&'r Rule>) {
@@ -176,6 +206,12 @@ impl Level {
 }
 
 impl Rule {
+    /// What a request's entries that come to this rule may have.
+    pub fn limit_of(&self, entries: &[Entry]) -> Limit {
+        let of_value = self.overridden.as_ref().and_then(|overridden| overridden.of_value(entries));
+        of_value.map_or(self.limit, |(limit, _)| limit)
+    }
+
     fn build(limit: Spanned<RateLimit>, detailed_metric: bool, path: &Path<'_>) -> Result<Self, Problem> {
         let problem = |at, message: &str| Err(path.problem(at, message));
         let allowed = limit::build(&limit).map_err(|(at, message)| path.problem(at, message))?;
@@ -197,6 +233,7 @@ impl Rule {
         Ok(Self {
             full_key: path.full_key(),
             limit: allowed,
+            overridden: None,
             on_store_loss: on_store_loss.map(|loss| loss.value),
             name,
             replaces: replaces.into_iter().map(|replace| replace.value.name).collect(),

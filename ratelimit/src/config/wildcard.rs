@@ -1,7 +1,7 @@
 //! Text with `*` in it.
 
 /// Matches text in which each `*` of the pattern stands for any number of characters, also none.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wildcard {
     prefix: Box<str>,
     middle: Vec<Box<str>>,

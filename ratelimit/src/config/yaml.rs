@@ -1,6 +1,7 @@
 //! Reads one YAML file of envoyproxy/ratelimit's grammar.
 
 use miette::{NamedSource, SourceSpan};
+use serde::de::DeserializeOwned;
 use serde_saphyr::{Location, MessageFormatter, UserMessageFormatter};
 
 use super::{
@@ -13,7 +14,7 @@ mod lines;
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Domain, Error> {
     let mut problems = vec![];
-    let domain = read(text).map(|document| Domain::build(document, &mut problems));
+    let domain = read(text).map(|document: Document| Domain::build(document, &mut problems));
     match domain.map(|domain| (domain, problems.into_iter().next())) {
         Ok((domain, None)) => Ok(domain),
         Ok((_, Some(problem))) | Err(problem) => Err(locate(file, text, problem)),
@@ -26,7 +27,7 @@ pub(super) fn errors(file: &str, text: &str) -> Vec<Error> {
     let (mut rest, mut sound) = (text.to_owned(), text.to_owned());
     let mut problems: Vec<Problem> = vec![];
     let document = loop {
-        match read(&rest) {
+        match read::<Document>(&rest) {
             Ok(_) => break read(&sound).ok(),
             // A file is read from top to bottom: what is wrong further up comes of what was left out.
             Err(problem) if problems.last().is_some_and(|last| problem.at.line() <= last.at.line()) => {
@@ -46,7 +47,17 @@ pub(super) fn errors(file: &str, text: &str) -> Vec<Error> {
     problems.into_iter().map(|problem| locate(file, text, problem)).collect()
 }
 
-fn read(text: &str) -> Result<Document, Problem> {
+/// Any value, or the error with its place.
+pub(crate) fn value<T: DeserializeOwned>(file: &str, text: &str) -> Result<T, Error> {
+    read(text).map_err(|problem| locate(file, text, problem))
+}
+
+/// An error at a place in a file.
+pub(crate) fn error(file: &str, text: &str, at: Location, message: String) -> Error {
+    locate(file, text, Problem { at, message })
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
     serde_saphyr::from_str(text).map_err(|error| {
         let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
         Problem { at: error.location().unwrap_or(Location::UNKNOWN), message }

@@ -19,7 +19,7 @@ const OTHER: &str = "other";
 static SERIES: LazyLock<Series> = LazyLock::new(Series::default);
 
 /// The counters of one rule by the values of requests (`detailed_metric`, `value_to_metric`).
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ByValue {
     domain: String,
     /// The label of a level, `None` where it is made of the request.

@@ -5,22 +5,31 @@ use tokio::{runtime::Runtime, time};
 
 use super::{Error, RETRY};
 use crate::{
+    overrides::{self, Overlay},
     service::CurrentConfig,
-    settings::{ConfigType, Source},
+    settings::{ConfigType, Source, Tuning},
     source::{dir::Dir, xds::Xds},
 };
 
 /// Follows the configuration. What this returns is ready when listeners may open.
 pub(super) fn follow(
     settings: &Source,
+    tuning: &Tuning,
     config: &CurrentConfig,
     readiness: &Readiness,
     background: &Runtime,
 ) -> Result<Readiness, Error> {
     let configured = Readiness::new();
+    let overlay = Overlay::from(config.clone());
+    if let Some(dir) = tuning.overrides_dir() {
+        let mut dir = overrides::Dir::new(dir, overlay.clone());
+        // Before the rules, so that none of them is ever in force without its override.
+        dir.load();
+        background.spawn(dir.follow());
+    }
     match settings.config_type {
         ConfigType::File => {
-            let dir = Dir::new(settings.place(), settings.domains(), config.clone());
+            let dir = Dir::new(settings.place(), settings.domains(), overlay);
             let mut dir = dir.blocking(configured.block("configuration"));
             if let Err(error) = dir.load() {
                 tracing::error!(%error, "configuration not loaded; nothing is decided until it is");
@@ -28,8 +37,7 @@ pub(super) fn follow(
             background.spawn(dir.follow());
         }
         ConfigType::GrpcXdsSotw => {
-            let xds =
-                Xds::new(settings.xds.clone(), settings.domains(), config.clone(), configured.block("configuration"))?;
+            let xds = Xds::new(settings.xds.clone(), settings.domains(), overlay, configured.block("configuration"))?;
             background.spawn(xds.follow());
         }
     }

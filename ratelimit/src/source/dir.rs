@@ -1,16 +1,16 @@
 //! YAML files in a directory, followed while they change.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf};
 
 use proto::{directory::Changes, readiness::Block};
 
-use self::place::Files;
+pub(crate) use self::place::Files;
 pub use self::place::Place;
 
 use crate::{
     config::{self, Config, Domains},
     metrics::ConfigLoad,
-    service::CurrentConfig,
+    overrides::Overlay,
 };
 
 mod place;
@@ -43,7 +43,7 @@ pub enum Error {
 pub struct Dir {
     place: Place,
     domains: Domains,
-    current: CurrentConfig,
+    current: Overlay,
     /// What was read last, good or not, or why it could not be read; so that nothing is loaded or reported twice.
     seen: Option<Result<Files, String>>,
     /// Held until a configuration has been found, good or bad.
@@ -53,8 +53,9 @@ pub struct Dir {
 
 impl Dir {
     /// Nothing is read before [`Dir::load`] or [`Dir::follow`].
-    pub fn new(place: impl Into<Place>, domains: Domains, current: CurrentConfig) -> Self {
-        Self { place: place.into(), domains, current, seen: None, first: None, metrics: ConfigLoad::new() }
+    pub fn new(place: impl Into<Place>, domains: Domains, current: impl Into<Overlay>) -> Self {
+        let (place, current) = (place.into(), current.into());
+        Self { place, domains, current, seen: None, first: None, metrics: ConfigLoad::new() }
     }
 
     /// Holds a block until a configuration has been found, good or bad.
@@ -77,7 +78,7 @@ impl Dir {
         }
         match loaded {
             Ok((files, config)) => {
-                self.current.store(Some(Arc::new(config)));
+                self.current.publish(config);
                 self.metrics.success.increment(1);
                 tracing::info!(dir = %self.place.dir.display(), files, "configuration loaded");
                 Ok(())

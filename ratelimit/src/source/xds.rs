@@ -1,6 +1,6 @@
 //! Configuration from an xDS server such as Envoy Gateway: state-of-the-world ADS, one stream after another.
 
-use std::{error, io, iter, path::PathBuf, sync::Arc};
+use std::{error, io, iter, path::PathBuf};
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
@@ -14,7 +14,7 @@ use self::{backoff::Backoff, session::Session};
 use crate::{
     config::{Config, Domains},
     metrics::ConfigLoad,
-    service::CurrentConfig,
+    overrides::Overlay,
 };
 
 mod backoff;
@@ -59,7 +59,7 @@ pub enum Error {
 pub struct Xds {
     options: Options,
     session: Session,
-    current: CurrentConfig,
+    current: Overlay,
     /// Held until the server has said anything.
     first: Option<Block>,
     metrics: ConfigLoad,
@@ -68,10 +68,10 @@ pub struct Xds {
 impl Xds {
     /// Does not connect yet, but refuses options that never can. `first` is dropped when the server has sent a
     /// configuration, good or not.
-    pub fn new(options: Options, domains: Domains, current: CurrentConfig, first: Block) -> Result<Self, Error> {
+    pub fn new(options: Options, domains: Domains, current: impl Into<Overlay>, first: Block) -> Result<Self, Error> {
         options.endpoint()?;
         let session = Session::new(options.node(), domains);
-        Ok(Self { options, session, current, first: Some(first), metrics: ConfigLoad::new() })
+        Ok(Self { options, session, current: current.into(), first: Some(first), metrics: ConfigLoad::new() })
     }
 
     /// Puts in force what the server sends, for as long as it is polled. Errors are logged.
@@ -123,7 +123,7 @@ impl Xds {
         let version = &response.version_info;
         match config {
             Ok(config) => {
-                self.current.store(Some(Arc::new(config)));
+                self.current.publish(config);
                 self.metrics.success.increment(1);
                 tracing::info!(version, resources = response.resources.len(), "configuration loaded");
             }

@@ -10,6 +10,7 @@ mod envoy_gateway;
 mod fault_proxy;
 mod limiter;
 mod loss;
+mod overrides;
 mod program;
 mod redis;
 mod redis_server;

@@ -32,10 +32,10 @@ descriptors:
 /// A running `ratelimit`, killed when dropped.
 pub(crate) struct Program {
     process: Child,
-    dir: TempDir,
+    pub(crate) dir: TempDir,
     pub(crate) grpc: u16,
     pub(crate) http: u16,
-    debug: u16,
+    pub(crate) debug: u16,
     pub(crate) metrics: u16,
 }
 
@@ -64,8 +64,9 @@ impl Program {
         let process = Command::new(env!("CARGO_BIN_EXE_ratelimit"))
             .args(["--host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--debug-host", "127.0.0.1", "--cores", "2"])
             .args(["--grpc-port", &grpc.to_string(), "--port", &http.to_string(), "--debug-port", &debug.to_string()])
-            .args(["--prometheus-addr", &format!("127.0.0.1:{metrics}"), "--log-level", "error", "--runtime-root"])
+            .args(["--prometheus-addr", &format!("127.0.0.1:{metrics}"), "--runtime-root"])
             .arg(dir.path())
+            .args(if arguments.contains(&"--log-level") { &[][..] } else { &["--log-level", "error"] })
             .args(arguments)
             .stderr(fs::File::create(dir.path().join("log")).unwrap())
             .spawn()
@@ -73,7 +74,7 @@ impl Program {
         Self { process, dir, grpc, http, debug, metrics }
     }
 
-    async fn client(&self) -> RateLimitServiceClient<Channel> {
+    pub(crate) async fn client(&self) -> RateLimitServiceClient<Channel> {
         RateLimitServiceClient::connect(format!("http://127.0.0.1:{}", self.grpc)).await.unwrap()
     }
 }

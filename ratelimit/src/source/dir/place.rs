@@ -17,7 +17,7 @@ const ATTEMPTS: usize = 32;
 const LEFT_OVER: [&str; 8] = ["~", ".swp", ".swo", ".swx", ".bak", ".orig", ".rej", ".tmp"];
 
 /// Text by file path.
-pub(super) type Files = BTreeMap<String, String>;
+pub(crate) type Files = BTreeMap<String, String>;
 
 /// All files below a directory, or those of them whose path begins with a text. Symbolic links are followed, but no
 /// directory is read twice. Names that begin with two dots, as the kubelet's do, and what
@@ -60,13 +60,13 @@ struct Survey {
 
 impl Place {
     /// Where to watch for changes beside `dir`.
-    pub(super) fn directories(&self) -> Vec<PathBuf> {
+    pub(crate) fn directories(&self) -> Vec<PathBuf> {
         let link = self.link.as_deref().and_then(Path::parent).map(Path::to_owned);
         self.survey().unwrap_or_default().directories.into_iter().chain(link).collect()
     }
 
     /// Reads all files in one state of all of them, so that a swapped link is seen whole or not at all.
-    pub(super) fn read(&self) -> Result<Files, Error> {
+    pub(crate) fn read(&self) -> Result<Files, Error> {
         let mut failed = None;
         for _ in 0..ATTEMPTS {
             match self.read_once() {
