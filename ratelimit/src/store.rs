@@ -4,6 +4,7 @@ use std::{fmt, future::Future, slice, str::FromStr, sync::Arc, time::Duration};
 
 pub use self::{
     loss::{Local, Loss},
+    membership::Member,
     memory::Memory,
     redis::Redis,
 };
@@ -11,6 +12,7 @@ use crate::key::Key;
 
 mod algorithm;
 mod loss;
+mod membership;
 mod memory;
 pub mod redis;
 

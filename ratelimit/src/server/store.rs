@@ -8,7 +8,7 @@ use tokio::{runtime::Runtime, time};
 use super::RETRY;
 use crate::{
     settings::{BackendType, Settings},
-    store::{self, Local, Loss, Memory, Redis, StoreError},
+    store::{self, Local, Loss, Member, Memory, Redis, StoreError},
 };
 
 /// Opens a store for each runtime; what they share lives here.
@@ -22,9 +22,6 @@ impl<'s> Stores<'s> {
     pub(super) fn new(settings: &'s Settings) -> Self {
         let max_counters = settings.store.memory_max_counters;
         let local = Local::new(max_counters);
-        if let Some(replicas) = settings.store.replicas {
-            local.set_replicas(u32::try_from(replicas).unwrap_or(u32::MAX), None);
-        }
         Self { settings, memory: Arc::new(Memory::new(max_counters)), local: Arc::new(local) }
     }
 
@@ -47,7 +44,10 @@ impl<'s> Stores<'s> {
     pub(super) fn block_readiness(&self, readiness: &Readiness, background: &Runtime) -> Result<(), StoreError> {
         if self.settings.backend_type() == BackendType::Redis {
             let _on = background.enter();
-            background.spawn(await_redis(Redis::connect(self.settings.redis())?, readiness.block("redis")));
+            let redis = Redis::connect(self.settings.redis())?;
+            let replicas = self.settings.store.replicas.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+            background.spawn(Member::join(redis.clone(), Arc::clone(&self.local), replicas).keep());
+            background.spawn(await_redis(redis, readiness.block("redis")));
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ pub struct Store {
     /// How long a request waits for Redis before on_store_loss decides
     #[arg(long, env, default_value = "10ms", value_parser = go::duration)]
     pub store_deadline: Duration,
-    /// How many replicas share the limits while Redis is away [default: 1]
+    /// How many replicas share the limits while Redis is away [default: as many as Redis has heard of lately, 1 if that is not known]
     #[arg(long, env, value_parser = replicas)]
     pub replicas: Option<usize>,
     /// Stands before every key in Redis

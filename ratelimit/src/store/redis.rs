@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use ::redis::Value;
 use tokio::time::timeout;
 
 pub use self::connection::{Access, Connection, Connections, Gates, Kind, Secret, Shard, Startup, Tls, Url};
@@ -59,6 +60,14 @@ impl Redis {
             Ok(answer) => answer.map_err(StoreError::Redis),
             Err(_) => Err(StoreError::Timeout(self.options.timeout)),
         }
+    }
+
+    /// Runs a script on the key that is this hash tag and nothing else behind the prefix. Has no deadline.
+    pub(super) async fn run_script(&self, source: &str, tag: &str, arguments: &[&str]) -> Result<Value, StoreError> {
+        let mut script = redis::cmd("EVAL");
+        script.arg(source).arg(1).arg(format!("{}{{{tag}}}", self.options.key_prefix)).arg(arguments);
+        let shard = self.connection.shard(script::slot_of(tag.as_bytes()));
+        self.connection.run(shard, &script).await.map_err(StoreError::Redis)
     }
 
     fn shard_of(&self, key: Key) -> Shard {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use ratelimit::store::{Any, Charge, CounterStore, Local, Loss, OnStoreLoss, Redis, StoreError, redis::Url};
+use ratelimit::store::{Any, Charge, CounterStore, Local, Loss, Member, OnStoreLoss, Redis, StoreError, redis::Url};
 use redis::aio::MultiplexedConnection;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -161,10 +161,10 @@ async fn r01_later_windows_admit_the_limit_in_sum() {
     let (begin, mut windows) = (Instant::now(), BTreeMap::<u64, u32>::new());
     while windows.len() < 4 {
         for replica in &replicas {
-            let before = replicas[0].local.now() / 1000;
+            let before = replica.local.now() / 1000;
             let admitted = replica.admits_at_once(charge, 3);
-            // What falls on the end of a window counts in neither.
-            if before == replicas[0].local.now() / 1000 {
+            // By its own clock, a millisecond off the others' perhaps. What falls on the end of a window counts in neither.
+            if before == replica.local.now() / 1000 {
                 *windows.entry(before).or_default() += admitted;
             }
         }
@@ -355,4 +355,61 @@ async fn r19_a_flush_costs_at_most_one_more_limit() {
     assert_eq!(replica.admits(charge, 200).await, LIMIT);
     let _: () = ::redis::cmd("FLUSHALL").query_async(&mut client(&server).await).await.unwrap();
     assert_eq!(replica.admits(charge, 200).await, LIMIT);
+}
+
+/// Replicas that find each other through Redis. One loses it in a fresh window, and admits its part on top.
+#[tokio::test]
+async fn r15_replicas_that_are_cut_off_admit_their_part_on_top() {
+    let server = RedisServer::start();
+    let proxy = FaultProxy::start(server.socket().as_path()).await;
+    settled(&direct(&server)).await;
+    let mut replicas = vec![];
+    for url in [proxy.address().to_owned(), server.url(), server.url()] {
+        replicas.push(Replica::connect(&server, &url, 1, 0).await);
+    }
+    let redis = Redis::connect(server.options(PATIENCE)).unwrap();
+    let join = |replica: &Replica| Member::join(redis.clone(), Arc::clone(&replica.local), None);
+    let mut members: Vec<_> = replicas.iter().map(join).collect();
+    for member in &mut members {
+        member.beat().await.unwrap();
+    }
+    for member in &mut members {
+        member.beat().await.unwrap();
+    }
+    assert!(replicas.iter().all(|replica| replica.local.replicas() == 3));
+
+    proxy.set(Fault::Cut);
+    let charge = shared("a", LIMIT);
+    let cut_off = replicas[0].lose(charge).await + replicas[0].admits_at_once(charge, 200);
+    let connected = sum(replicas[1..].iter().map(|replica| replica.admits(charge, 200))).await;
+    assert_eq!((cut_off, connected), (LIMIT / 3, LIMIT));
+}
+
+/// A Redis that has just started empty knows of nobody, and a part of a limit must not grow for it.
+#[tokio::test]
+async fn fewer_replicas_are_not_believed_at_once() {
+    let server = RedisServer::start();
+    let redis = Redis::connect(server.options(PATIENCE)).unwrap();
+    let locals = [(); 2].map(|()| Arc::new(Local::new(10)));
+    let mut members = locals.clone().map(|local| Member::join(redis.clone(), local, None));
+    for member in members.iter_mut().rev() {
+        member.beat().await.unwrap();
+    }
+    assert_eq!(locals[0].replicas(), 2);
+    let _: () = ::redis::cmd("FLUSHALL").query_async(&mut client(&server).await).await.unwrap();
+    members[0].beat().await.unwrap();
+    assert_eq!(locals[0].replicas(), 2);
+}
+
+/// This machine's clock is an hour ahead; Redis is heard once.
+#[tokio::test]
+async fn r17_windows_go_by_the_clock_of_redis_while_it_is_away() {
+    let server = RedisServer::start();
+    let redis = Redis::connect(server.options(PATIENCE)).unwrap();
+    let local = Arc::new(Local::new(10));
+    let right = local.now();
+    local.set_clock(right + 3_600_000, Instant::now());
+    assert!(local.now() >= right + 3_600_000);
+    Member::join(redis, Arc::clone(&local), None).beat().await.unwrap();
+    assert!((right.saturating_sub(1000)..right + 60_000).contains(&local.now()));
 }

@@ -81,7 +81,12 @@ fn bucket(key: Key) -> [u8; 4] {
 
 /// The cluster slot that a counter lies in.
 pub(super) fn slot(key: Key) -> u16 {
-    crc16::State::<crc16::XMODEM>::calculate(&bucket(key)) % 16384
+    slot_of(&bucket(key))
+}
+
+/// The cluster slot of the keys with this hash tag.
+pub(super) fn slot_of(tag: &[u8]) -> u16 {
+    crc16::State::<crc16::XMODEM>::calculate(tag) % 16384
 }
 
 /// A request as the script reads it. At most 255 charges.
