@@ -8,6 +8,7 @@ mod connection;
 mod dir;
 mod envoy_gateway;
 mod fault_proxy;
+mod histories;
 mod limiter;
 mod loss;
 mod overrides;
