@@ -85,7 +85,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2000))]
         #[test]
-        fn different_descriptors_have_different_keys(
+        fn l1_different_descriptors_have_different_keys(
             (d1, p1) in ("[a_]{0,3}", pairs()), (d2, p2) in ("[a_]{0,3}", pairs()),
         ) {
             prop_assert_eq!((&d1, &p1) == (&d2, &p2), key(&d1, &p1) == key(&d2, &p2));

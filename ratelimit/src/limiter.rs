@@ -1,6 +1,6 @@
 //! The algorithm: from a request to the counters it touches, and from their values to the answer. No IO, no clock.
 
-use std::iter;
+use std::{convert::Infallible, iter, str::FromStr};
 
 use envoy_types::pb::envoy::{
     extensions::common::ratelimit::v3::RateLimitDescriptor,
@@ -67,8 +67,38 @@ pub struct Options {
     pub max_value_series: usize,
     /// Who decides about a limit while the store cannot, where the limit's rule does not say.
     pub on_store_loss: OnStoreLoss,
+    /// Whose requests may bring limits of their own; those of others fall under the rules.
+    pub override_domains: OverrideDomains,
     /// Headers for the client about the descriptor that is closest to its limit.
     pub headers: Option<Headers>,
+}
+
+/// Domains whose requests' own limits are honoured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OverrideDomains {
+    /// Every domain, as upstream does.
+    All,
+    /// These; none if empty.
+    Only(Vec<String>),
+}
+
+impl OverrideDomains {
+    fn has(&self, domain: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(domains) => domains.iter().any(|known| known == domain),
+        }
+    }
+}
+
+/// `*`, or names divided by commas.
+impl FromStr for OverrideDomains {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+        Ok(if text.trim() == "*" { Self::All } else { Self::Only(names.map(str::to_owned).collect()) })
+    }
 }
 
 impl Default for Options {
@@ -81,6 +111,7 @@ impl Default for Options {
             dynamic_metadata: false,
             max_value_series: 1000,
             on_store_loss: OnStoreLoss::Share,
+            override_domains: OverrideDomains::All,
             headers: None,
         }
     }
@@ -128,11 +159,12 @@ pub fn plan<'p>(
         _ => {}
     }
     let domain = config.domain(&request.domain);
+    let takes_overrides = options.override_domains.has(&request.domain);
     let mut checks = Vec::with_capacity(request.descriptors.len());
     let mut replaced: Vec<&str> = Vec::new();
     for (position, descriptor) in request.descriptors.iter().enumerate() {
         let (check, rule) = match domain {
-            Some(domain) => check(domain, descriptor, position)?,
+            Some(domain) => check(domain, descriptor, position, takes_overrides)?,
             None => (Check::Unmatched, None),
         };
         replaced.extend(rule.iter().flat_map(|rule| &rule.replaces).map(String::as_str));
@@ -155,9 +187,10 @@ fn check<'p>(
     domain: &'p Domain,
     descriptor: &'p RateLimitDescriptor,
     position: usize,
+    takes_overrides: bool,
 ) -> Result<(Check<'p>, Option<&'p Rule>), RequestError> {
     let entries = &descriptor.entries;
-    if let Some(limit) = &descriptor.limit {
+    if let Some(limit) = descriptor.limit.as_ref().filter(|_| takes_overrides) {
         let Some(unit) = Unit::from_number(limit.unit) else {
             return Err(RequestError::OverrideUnit { descriptor: position, unit: limit.unit });
         };

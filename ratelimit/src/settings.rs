@@ -128,6 +128,7 @@ impl Settings {
             dynamic_metadata: self.answer.response_dynamic_metadata,
             max_value_series: self.stats.metrics_max_value_series,
             on_store_loss: self.store.on_store_loss,
+            override_domains: self.answer.limit_override_domains.clone(),
             headers: self.answer.headers(),
         }
     }

@@ -3,7 +3,7 @@
 use clap::{ArgAction::Set, Args};
 
 use super::go;
-use crate::limiter::Headers;
+use crate::limiter::{Headers, OverrideDomains};
 
 /// How requests are answered.
 #[derive(Args, Clone, Debug)]
@@ -20,6 +20,9 @@ pub struct Answer {
     /// Tell Envoy the request and the metadata of its rules in dynamic_metadata
     #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     pub response_dynamic_metadata: bool,
+    /// Domains whose requests may bring limits of their own, DOMAIN,DOMAIN; those of others fall under the rules alone; * for all
+    #[arg(long, env, default_value = "*")]
+    pub limit_override_domains: OverrideDomains,
     /// Tell clients about their limit in response headers
     #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     pub limit_response_headers_enabled: bool,

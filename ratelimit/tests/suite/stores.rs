@@ -286,7 +286,7 @@ async fn a_hung_redis_is_an_error_in_time() {
 }
 
 #[tokio::test]
-async fn keys_in_redis_expire_and_hold_no_clear_text() {
+async fn l8_keys_in_redis_expire_and_hold_no_clear_text() {
     let server = RedisServer::start();
     let store = Redis::connect(server.options(PATIENCE)).unwrap();
     store.charge(&[charge("secret", 1, HOUR)]).await.unwrap();
