@@ -12,7 +12,7 @@ use crate::store::OnStoreLoss;
 #[serde(deny_unknown_fields)]
 pub(super) struct Document {
     pub(super) domain: Spanned<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub(super) descriptors: Vec<Spanned<Descriptor>>,
 }
 
@@ -20,15 +20,23 @@ pub(super) struct Document {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Descriptor {
+    #[serde(deserialize_with = "or_default")]
     pub(super) key: String,
     /// Empty for a descriptor that matches every value.
+    #[serde(deserialize_with = "or_default")]
     pub(super) value: String,
     pub(super) rate_limit: Option<Spanned<RateLimit>>,
+    #[serde(deserialize_with = "or_default")]
     pub(super) descriptors: Vec<Spanned<Descriptor>>,
+    #[serde(deserialize_with = "or_default")]
     pub(super) shadow_mode: bool,
+    #[serde(deserialize_with = "or_default")]
     pub(super) quota_mode: bool,
+    #[serde(deserialize_with = "or_default")]
     pub(super) share_threshold: bool,
+    #[serde(deserialize_with = "or_default")]
     pub(super) detailed_metric: bool,
+    #[serde(deserialize_with = "or_default")]
     pub(super) value_to_metric: bool,
     #[serde(deserialize_with = "metadata::deserialize")]
     pub(super) metadata: Option<Struct>,
@@ -40,8 +48,11 @@ pub(super) struct RateLimit {
     pub(super) unit: Option<Unit>,
     #[serde(deserialize_with = "requests_per_unit")]
     pub(super) requests_per_unit: u32,
+    #[serde(deserialize_with = "or_default")]
     pub(super) unlimited: bool,
+    #[serde(deserialize_with = "or_default")]
     pub(super) name: String,
+    #[serde(deserialize_with = "or_default")]
     pub(super) replaces: Vec<Spanned<Replace>>,
     #[serde(deserialize_with = "unit_multiplier")]
     pub(super) unit_multiplier: Option<Spanned<u32>>,
@@ -94,6 +105,11 @@ impl<'de> Deserialize<'de> for OnStoreLoss {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
+}
+
+/// What is left empty is as if it were not there.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 fn unit_multiplier<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Spanned<u32>>, D::Error> {
