@@ -15,3 +15,4 @@ pub mod service;
 pub mod settings;
 pub mod source;
 pub mod store;
+pub mod trace;

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use opentelemetry_otlp::ExporterBuildError;
 use proto::{
     readiness::Readiness,
     serve::{
@@ -21,6 +22,7 @@ use crate::{
     settings::{self, Settings},
     source::xds,
     store::StoreError,
+    trace::Tracer,
 };
 
 mod config;
@@ -52,6 +54,9 @@ pub enum Error {
     /// A file that the settings name cannot be used.
     #[error(transparent)]
     Settings(#[from] settings::Error),
+    /// Traces cannot be sent as it is set.
+    #[error("TRACING_ENABLED: {0}")]
+    Tracing(#[from] ExporterBuildError),
     /// No thread for statsd.
     #[error("starting to send metrics to statsd")]
     Statsd(#[source] io::Error),
@@ -91,8 +96,12 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let http = Http::bind(settings)?;
     let stores = Stores::new(settings);
     stores.block_readiness(&readiness, &background)?;
-    let service = || Ok::<_, Error>(Service::new(config.clone(), stores.open()?, settings.options()));
     let on_background = background.enter();
+    let tracer = settings.tracing.options().map(|options| Tracer::start(&options)).transpose()?;
+    let service = || {
+        let service = Service::new(config.clone(), stores.open()?, settings.options());
+        Ok::<_, Error>(service.traced(tracer.clone()))
+    };
     let answers = Routers {
         public: http::router(service()?, readiness.clone(), drain.leaving.clone()),
         debug: http::debug_router(config.clone()),
@@ -109,6 +118,9 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         Ok(grpc.serve(routes, drain.draining.clone()).await?)
     });
     http.join(&background);
+    if let Some(tracer) = tracer {
+        tracer.end();
+    }
     background.shutdown_background();
     // Sends what has been measured since the last time.
     drop(statsd);

@@ -20,6 +20,7 @@ use crate::{
     limiter::{self, Options, RequestError},
     metrics,
     store::{CounterStore, StoreError},
+    trace::Tracer,
 };
 
 /// Larger requests, in bytes, are refused unread.
@@ -37,6 +38,7 @@ pub struct Service<S> {
     metrics: metrics::Service,
     /// The last charge failed; so that an outage is one line in the log and not one for each request.
     store_fails: Arc<AtomicBool>,
+    tracer: Option<Tracer>,
 }
 
 /// Why a request was not decided. Envoy then does what its `failure_mode_deny` says.
@@ -64,7 +66,13 @@ impl<S: CounterStore> Service<S> {
     /// Reads `config` anew for every request, so storing another one in it takes effect at once.
     pub fn new(config: CurrentConfig, store: S, options: Options) -> Self {
         let metrics = metrics::Service::new();
-        Self { config, store, options: Arc::new(options), metrics, store_fails: Arc::default() }
+        Self { config, store, options: Arc::new(options), metrics, store_fails: Arc::default(), tracer: None }
+    }
+
+    /// Makes a span of each gRPC request.
+    #[must_use]
+    pub fn traced(self, tracer: Option<Tracer>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// The gRPC service to mount.
@@ -126,6 +134,12 @@ impl<S: CounterStore> RateLimitService for Service<S> {
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
-        Ok(Response::new(self.decide(request.get_ref()).await?))
+        let span = self.tracer.as_ref().map(|tracer| tracer.request(request.metadata()));
+        let request = request.into_inner();
+        let answer = self.decide(&request).await;
+        if let Some(span) = span {
+            span.end(&request, &answer);
+        }
+        Ok(Response::new(answer?))
     }
 }

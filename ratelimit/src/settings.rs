@@ -108,8 +108,7 @@ impl Settings {
     fn validate(&self) -> Result<(), Error> {
         self.tls.validate()?;
         self.redis.validate()?;
-        self.stats.validate()?;
-        self.tracing.validate()
+        self.stats.validate()
     }
 
     /// Where hits are counted: who says where Redis is wants it used.

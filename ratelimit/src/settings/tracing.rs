@@ -2,17 +2,18 @@
 
 use clap::{ArgAction::Set, Args};
 
-use super::{Error, go};
+use super::go;
+use crate::trace::{Options, Protocol};
 
 /// Who is told of the way of each request.
 #[derive(Args, Clone, Debug)]
 pub struct Tracing {
-    /// Not supported yet: send traces over OTLP
+    /// Send traces over OTLP, to where the standard OTEL_EXPORTER_OTLP_ENDPOINT says
     #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     pub tracing_enabled: bool,
     /// http or grpc
-    #[arg(long, env, default_value = "http")]
-    pub tracing_exporter_protocol: String,
+    #[arg(long, env, default_value = "http", value_parser = protocol)]
+    pub tracing_exporter_protocol: Protocol,
     /// service.name of the traces
     #[arg(long, env, default_value = "RateLimit")]
     pub tracing_service_name: String,
@@ -28,10 +29,26 @@ pub struct Tracing {
 }
 
 impl Tracing {
-    pub(super) fn validate(&self) -> Result<(), Error> {
-        if self.tracing_enabled {
-            return Err(Error::refused("TRACING_ENABLED", "traces are not supported yet; set it to false"));
-        }
-        Ok(())
+    /// How to trace, if at all.
+    pub fn options(&self) -> Option<Options> {
+        let instance = match self.tracing_service_instance_id.as_str() {
+            "" => format!("{:032x}", rand::random::<u128>()),
+            instance => instance.to_owned(),
+        };
+        self.tracing_enabled.then(|| Options {
+            protocol: self.tracing_exporter_protocol,
+            service_name: self.tracing_service_name.clone(),
+            namespace: self.tracing_service_namespace.clone(),
+            instance,
+            sampling_rate: self.tracing_sampling_rate,
+        })
+    }
+}
+
+fn protocol(text: &str) -> Result<Protocol, String> {
+    match text {
+        "http" => Ok(Protocol::Http),
+        "grpc" => Ok(Protocol::Grpc),
+        _ => Err("say http or grpc".into()),
     }
 }

@@ -23,5 +23,6 @@ mod security;
 mod statsd;
 mod stores;
 mod tls;
+mod trace;
 mod xds;
 mod xds_server;

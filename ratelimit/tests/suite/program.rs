@@ -41,9 +41,14 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_with(arguments, &[])
+    }
+
+    /// With variables of the environment.
+    pub(crate) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         // A free port may be taken by another test before the program binds it.
         for _ in 0..5 {
-            let mut program = Self::spawn(arguments);
+            let mut program = Self::spawn(arguments, variables);
             let mut ended = false;
             until("health or the end", || {
                 ended = program.process.try_wait().unwrap().is_some();
@@ -56,7 +61,7 @@ impl Program {
         panic!("the program does not start");
     }
 
-    fn spawn(arguments: &[&str]) -> Self {
+    fn spawn(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("config")).unwrap();
         fs::write(dir.path().join("config/rules.yaml"), RULES).unwrap();
@@ -68,6 +73,7 @@ impl Program {
             .arg(dir.path())
             .args(if arguments.contains(&"--log-level") { &[][..] } else { &["--log-level", "error"] })
             .args(arguments)
+            .envs(variables.iter().copied())
             .stderr(fs::File::create(dir.path().join("log")).unwrap())
             .spawn()
             .unwrap();
@@ -213,7 +219,7 @@ async fn starts_without_a_configuration_and_takes_it_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn listens_when_there_is_a_configuration_even_a_bad_one() {
-    let waiting = Program::spawn(&["--runtime-appdirectory", "later"]);
+    let waiting = Program::spawn(&["--runtime-appdirectory", "later"], &[]);
     let log = || fs::read_to_string(waiting.dir.path().join("log")).unwrap();
     until("the error", || log().contains("there is no file"));
     assert_eq!(fetch(waiting.http, "GET", "/healthcheck", "").0, 0);
@@ -266,7 +272,7 @@ async fn listens_when_the_xds_server_has_spoken_or_at_once_when_forced() {
     let error = ask(&mut client, "joe").await.unwrap_err();
     assert_eq!((error.code(), error.message()), (tonic::Code::Unknown, "no rate limit configuration loaded"));
 
-    let waiting = Program::spawn(&xds);
+    let waiting = Program::spawn(&xds, &[]);
     for _ in 0..2 {
         server.request().await;
     }
