@@ -22,10 +22,10 @@ pub struct Comparison {
 }
 
 /// One measure of both servers.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Measure {
     /// What was measured.
-    pub name: &'static str,
+    pub name: String,
     /// Median of A.
     pub a: f64,
     /// Median of B.
@@ -58,16 +58,25 @@ impl Comparison {
     pub fn new(a: &[Report], b: &[Report]) -> Self {
         let name = |reports: &[Report]| reports.first().map(|report| report.address.clone()).unwrap_or_default();
         let errors = |reports: &[Report]| reports.iter().map(|report| report.errors).sum();
-        let measures = MEASURES.iter().filter_map(|(name, measure)| {
-            let (a, b) = (median(a.iter().filter_map(measure))?, median(b.iter().filter_map(measure))?);
-            Some(Measure { name, a, b, ratio: (b > 0.0).then(|| a / b) })
+        let measures = MEASURES.iter().filter_map(|(name, value)| Measure::new((*name).to_owned(), a, b, value));
+        let others = a.first().map(|report| report.others.keys()).into_iter().flatten().filter_map(|other| {
+            let value = |report: &Report| report.others.get(other)?.cpu_seconds_per_100k;
+            Measure::new(format!("{other} CPU-s/100k"), a, b, value)
         });
+        let measures = measures.chain(others);
         Self { a: name(a), b: name(b), rounds: a.len(), errors: [errors(a), errors(b)], measures: measures.collect() }
     }
 
     /// A's CPU time for a decision divided by B's; none if it is not known.
     pub fn server_cpu_ratio(&self) -> Option<f64> {
         self.measures.iter().find(|measure| measure.name == SERVER_CPU)?.ratio
+    }
+}
+
+impl Measure {
+    fn new(name: String, a: &[Report], b: &[Report], value: impl Fn(&Report) -> Option<f64>) -> Option<Self> {
+        let (a, b) = (median(a.iter().filter_map(&value))?, median(b.iter().filter_map(&value))?);
+        Some(Self { name, a, b, ratio: (b > 0.0).then(|| a / b) })
     }
 }
 

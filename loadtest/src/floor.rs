@@ -1,5 +1,5 @@
 //! Servers that answer OK to every rate limit request without looking at it: what any server on the same stack costs at
-//! least.
+//! least. One of them counts in Redis first, as plainly as one can.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use self::redis::Pipelined;
+
+mod redis;
+
 /// Which floor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
@@ -24,6 +28,8 @@ pub enum Kind {
     TonicCurrentThread,
     /// The h2 crate alone, on a single thread.
     H2,
+    /// Like `tonic`, with a pipeline of INCRBY and EXPIRE to Redis before each answer.
+    Redis,
 }
 
 /// Why a floor does not serve.
@@ -43,6 +49,12 @@ pub enum Error {
     /// tonic gave up.
     #[error("the server ended: {0}")]
     Serve(#[from] tonic::transport::Error),
+    /// Redis cannot be reached.
+    #[error("cannot connect to Redis: {0}")]
+    Redis(#[from] ::redis::RedisError),
+    /// The floor that counts needs to know where.
+    #[error("the redis floor needs --redis URL")]
+    NoRedis,
     /// Connections can no longer be accepted.
     #[error("cannot accept connections: {0}")]
     Accept(io::Error),
@@ -52,23 +64,29 @@ impl Kind {
     /// The runtime that this floor is measured on.
     pub fn runtime(self) -> Result<tokio::runtime::Runtime, Error> {
         let mut builder = match self {
-            Self::Tonic => tokio::runtime::Builder::new_multi_thread(),
+            Self::Tonic | Self::Redis => tokio::runtime::Builder::new_multi_thread(),
             Self::TonicCurrentThread | Self::H2 => tokio::runtime::Builder::new_current_thread(),
         };
         builder.enable_all().build().map_err(Error::Runtime)
     }
 
-    /// Serves the connections of `listener` until something breaks.
-    pub async fn serve(self, listener: TcpListener) -> Result<(), Error> {
+    /// Serves the connections of `listener` until something breaks. `redis` is the URL for [`Kind::Redis`].
+    pub async fn serve(self, listener: TcpListener, redis: Option<&str>) -> Result<(), Error> {
         match self {
-            Self::Tonic | Self::TonicCurrentThread => {
-                let service = RateLimitServiceServer::new(AlwaysOk);
-                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-                Ok(Server::builder().add_service(service).serve_with_incoming(incoming).await?)
-            }
+            Self::Tonic | Self::TonicCurrentThread => serve_tonic(listener, AlwaysOk).await,
             Self::H2 => serve_h2(listener).await,
+            Self::Redis => {
+                let client = ::redis::Client::open(redis.ok_or(Error::NoRedis)?)?;
+                serve_tonic(listener, Pipelined(client.get_multiplexed_async_connection().await?)).await
+            }
         }
     }
+}
+
+async fn serve_tonic(listener: TcpListener, service: impl RateLimitService) -> Result<(), Error> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let service = RateLimitServiceServer::new(service);
+    Ok(Server::builder().add_service(service).serve_with_incoming(incoming).await?)
 }
 
 /// Listens on `address`.

@@ -44,6 +44,9 @@ struct RlsArgs {
     /// The second server's process
     #[arg(long, requires = "vs")]
     vs_pid: Option<u32>,
+    /// Another process whose cost is reported, such as the store that the servers share; may be repeated
+    #[arg(long, value_name = "NAME=PID")]
+    also_pid: Vec<process::Named>,
     /// How often each of the two is loaded
     #[arg(long, default_value = "5", requires = "vs")]
     rounds: NonZeroUsize,
@@ -70,6 +73,9 @@ struct FloorArgs {
     /// Address and port to listen on
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Where the redis floor counts, as a `redis://` or `unix://` URL
+    #[arg(long, value_name = "URL", required_if_eq("kind", "redis"))]
+    redis: Option<String>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -114,7 +120,7 @@ fn serve_floor(args: &FloorArgs) -> Result<(), Error> {
         if let Ok(address) = listener.local_addr() {
             println!("listening on http://{address}");
         }
-        args.kind.serve(listener).await
+        args.kind.serve(listener, args.redis.as_deref()).await
     })?)
 }
 
@@ -126,7 +132,7 @@ fn load(args: &RlsArgs) -> Result<(), Error> {
         }
         let target = Rls::new(address, &args.requests)?;
         let pid = pid.or_else(|| process::listener(address));
-        let report = runtime.block_on(run::run(target, address, &args.load, pid))?;
+        let report = runtime.block_on(run::run(target, address, &args.load, pid, &args.also_pid))?;
         if report.answered() == 0 {
             eprintln!("{report}");
             return Err(Error::NoAnswer(report.address));

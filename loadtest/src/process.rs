@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::address::Address;
@@ -36,6 +37,25 @@ pub struct Usage {
     pub cpu: Duration,
     /// Resident memory in bytes.
     pub rss_bytes: u64,
+}
+
+/// A process that takes part in the work of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// What the report calls it.
+    pub name: String,
+    /// The process.
+    pub pid: u32,
+}
+
+impl FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = text.split_once('=').and_then(|(name, pid)| Some((name, pid.parse().ok()?)));
+        let (name, pid) = named.ok_or("a process is given as NAME=PID, such as redis=4242")?;
+        Ok(Self { name: name.to_owned(), pid })
+    }
 }
 
 impl Usage {

@@ -39,6 +39,9 @@ pub struct Report {
     pub client: Cost,
     /// What the server cost, if its process is known.
     pub server: Option<Cost>,
+    /// What other processes cost, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub others: BTreeMap<String, Cost>,
 }
 
 /// Latencies in milliseconds.
@@ -115,6 +118,7 @@ impl Report {
             },
             client,
             server,
+            others: BTreeMap::new(),
         }
     }
 
@@ -152,6 +156,9 @@ impl fmt::Display for Report {
         match &self.server {
             Some(server) => writeln!(f, "  server    {server}")?,
             None => writeln!(f, "  server    process not known, give it with --pid to see its cost")?,
+        }
+        for (name, other) in &self.others {
+            writeln!(f, "  {name:<9} {other}")?;
         }
         write!(f, "  client    {}", self.client)
     }

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::address::Address;
 use crate::connection::{self, Connection, Pool};
-use crate::process::{self, Usage};
+use crate::process::{self, Named, Usage};
 use crate::record::Record;
 use crate::report::{Cost, Report};
 use crate::schedule::Schedule;
@@ -52,9 +52,16 @@ struct Session<T> {
 }
 
 /// Loads the server at `address` and measures it. `pid` is the server's process; without one its cost is not reported.
+/// `others` are processes that work for it.
 ///
 /// The run ends at the latest when warm-up, duration and timeout have passed.
-pub async fn run<T: Target>(target: T, address: &Address, load: &Load, pid: Option<u32>) -> Result<Report, Error> {
+pub async fn run<T: Target>(
+    target: T,
+    address: &Address,
+    load: &Load,
+    pid: Option<u32>,
+    others: &[Named],
+) -> Result<Report, Error> {
     let pool = Pool::open(address, load.connections.get()).await?;
     let begin = Instant::now();
     let start = begin + load.warm_up;
@@ -76,9 +83,11 @@ pub async fn run<T: Target>(target: T, address: &Address, load: &Load, pid: Opti
     };
     let costs_at_start = async {
         sleep_until(start.into()).await;
-        (Usage::read(std::process::id()), pid.map(Usage::read))
+        let others: Result<Vec<_>, _> = others.iter().map(|other| Usage::read(other.pid)).collect();
+        (Usage::read(std::process::id()), pid.map(Usage::read), others)
     };
-    let ((client_before, server_before), (), ()) = tokio::join!(costs_at_start, progress(&session, load.quiet), drive);
+    let ((client_before, server_before, others_before), (), ()) =
+        tokio::join!(costs_at_start, progress(&session, load.quiet), drive);
 
     let elapsed = start.elapsed();
     let record = session.record.lock();
@@ -89,7 +98,11 @@ pub async fn run<T: Target>(target: T, address: &Address, load: &Load, pid: Opti
         (Some(pid), Some(before)) => cost(pid, before).ok(),
         _ => None,
     };
-    Ok(Report::new(address, session.target.to_string(), load, elapsed, &record, client, server))
+    let others =
+        others.iter().zip(others_before?).map(|(other, before)| Ok((other.name.clone(), cost(other.pid, before)?)));
+    let others = others.collect::<Result<_, process::Error>>()?;
+    let requests = session.target.to_string();
+    Ok(Report { others, ..Report::new(address, requests, load, elapsed, &record, client, server) })
 }
 
 /// Keeps `concurrency` requests in flight.

@@ -85,3 +85,17 @@ fn refuses_what_it_cannot_do() {
         assert!(stderr(&output).contains(expected), "{arguments:?}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn names_other_processes() {
+    let (a, b) = (Floor::start("tonic-current-thread"), Floor::start("h2"));
+    let also = format!("store={}", b.process.id());
+    let output =
+        rls(&[&[a.address.as_str(), "--vs", &b.address, "--rounds", "1", "--also-pid", &also], &SHORT[..]].concat());
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("store CPU-s/100k"), "{table}");
+    let output = rls(&[&[a.address.as_str(), "--json", "--also-pid", &also], &SHORT[..]].concat());
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["others"]["store"]["pid"], b.process.id());
+    assert!(stderr(&rls(&[&a.address, "--also-pid", "7"])).contains("NAME=PID"));
+}

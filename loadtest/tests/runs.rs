@@ -96,7 +96,7 @@ fn run(address: &Address, load: &Load) -> Result<Report, run::Error> {
     };
     let target = Rls::new(address, &settings).unwrap();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(run::run(target, address, load, Some(std::process::id())))
+    runtime.block_on(run::run(target, address, load, Some(std::process::id()), &[]))
 }
 
 fn http(address: SocketAddr) -> Address {
@@ -132,7 +132,7 @@ fn every_floor_answers_ok() {
         let server = server_runtime();
         let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = http(listener.local_addr().unwrap());
-        server.spawn(kind.serve(listener));
+        server.spawn(kind.serve(listener, None));
 
         // One request every 10 ms, the hundredth at 1 s.
         let load = Load { rate: Some(100.0), duration: Duration::from_millis(1005), ..load() };

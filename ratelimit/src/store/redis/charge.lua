@@ -45,13 +45,20 @@ local function step(first, last)
 end
 
 local at, size, failure, succeeded = 1, #batch, nil, false
-while at <= size do
-  local first = at + 1
-  at = first + batch:byte(at) * CHARGE_BYTES
-  local done, problem = pcall(step, first, at - 1)
-  if done then
+
+local function steps()
+  while at <= size do
+    local first = at + 1
+    -- Further on before anything can fail, so that the next call goes on with the next request.
+    at = first + batch:byte(at) * CHARGE_BYTES
+    step(first, at - 1)
     succeeded = true
-  else
+  end
+end
+
+while at <= size do
+  local done, problem = pcall(steps)
+  if not done then
     failure = failure or problem
     replied = replied + 1
     reply[replied] = 2
