@@ -11,7 +11,7 @@ use crate::store::Algorithm;
 ///
 /// Every part is hashed behind its length, so no two descriptors share a counter, and values that identify people do
 /// not reach the store. SHA-256 is cut to half its length: clients choose values, and must not find two that collide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub(crate) u128);
 
 /// What stands before each level, so that a shared wildcard never equals a value.

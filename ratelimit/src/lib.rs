@@ -7,6 +7,7 @@
 pub mod config;
 pub mod http;
 pub mod key;
+pub mod lease;
 pub mod limiter;
 pub mod metrics;
 pub mod overrides;

@@ -118,6 +118,9 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         Ok(grpc.serve(routes, drain.draining.clone()).await?)
     });
     http.join(&background);
+    if let Err(error) = stores.close(&background) {
+        tracing::warn!(%error, "leases were not given back; their hits stay counted until their windows end");
+    }
     if let Some(tracer) = tracer {
         tracer.end();
     }

@@ -3,6 +3,7 @@
 use std::{fmt, future::Future, slice, str::FromStr, sync::Arc, time::Duration};
 
 pub use self::{
+    lease::Lease,
     loss::{Local, Loss},
     membership::Member,
     memory::Memory,
@@ -11,6 +12,7 @@ pub use self::{
 use crate::key::Key;
 
 mod algorithm;
+pub mod lease;
 mod loss;
 mod membership;
 mod memory;
@@ -152,6 +154,12 @@ pub enum StoreError {
     /// More charges wait for Redis than it can take.
     #[error("{0} charges wait for Redis already")]
     Busy(usize),
+    /// Redis has lost counts, and its replicas tell it what they remember.
+    #[error("Redis counts nothing until its replicas have told it what they had counted")]
+    Learning,
+    /// Leases need all counters in one place.
+    #[error("LEASES need a single Redis or Sentinel, not a cluster")]
+    LeasesInCluster,
     /// Redis answered with something else than one count for each charge.
     #[error("Redis answered a charge with something unexpected")]
     Reply,
@@ -173,6 +181,15 @@ pub trait CounterStore: Send + Sync + 'static {
     }
 }
 
+impl StoreError {
+    fn of_redis(error: ::redis::RedisError) -> Self {
+        match error.code() {
+            Some(code) if code.starts_with("LEASE_") => Self::Learning,
+            _ => Self::Redis(error),
+        }
+    }
+}
+
 impl Charge {
     fn is_over(&self, count: u64) -> bool {
         count > u64::from(self.limit)
@@ -185,7 +202,7 @@ impl Charge {
     }
 
     /// What is told about a charge that led to `count`.
-    fn outcome(&self, count: u64, denied: bool, seconds_left: u32) -> Outcome {
+    pub(crate) fn outcome(&self, count: u64, denied: bool, seconds_left: u32) -> Outcome {
         let charged = !denied
             || match self.undo {
                 Undo::Never => true,
@@ -216,6 +233,8 @@ pub enum Any {
     Redis(Redis),
     /// In Redis, or by each rule's `on_store_loss` while it does not answer.
     Guarded(Loss<Redis>),
+    /// The same, with leases.
+    Leased(Loss<Lease>),
 }
 
 impl CounterStore for Any {
@@ -224,6 +243,7 @@ impl CounterStore for Any {
             Self::Memory(memory) => memory.charge(charges).await,
             Self::Redis(redis) => redis.charge(charges).await,
             Self::Guarded(loss) => loss.charge(charges).await,
+            Self::Leased(loss) => loss.charge(charges).await,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
 
 use super::go;
 use crate::store::OnStoreLoss;
@@ -25,6 +25,12 @@ pub struct Store {
     /// How many replicas share the limits while Redis is away [default: as many as Redis has heard of lately, 1 if that is not known]
     #[arg(long, env, value_parser = replicas)]
     pub replicas: Option<usize>,
+    /// Decide fixed windows with hits that were debited in Redis before; not in a cluster
+    #[arg(long, env, default_value = "false", value_parser = go::boolean, action = ArgAction::Set)]
+    pub leases: bool,
+    /// Counters that LEASES remembers at most, about 200 bytes each; what it does not remember may be admitted again after Redis has lost it
+    #[arg(long, env, default_value = "100000", value_parser = go::count)]
+    pub lease_max_counters: usize,
     /// Stands before every key in Redis
     #[arg(long, env, default_value = "")]
     pub cache_key_prefix: String,

@@ -1,6 +1,10 @@
 //! Counters in Redis, shared by all replicas.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use ::redis::Value;
 use tokio::time::timeout;
@@ -10,11 +14,16 @@ use self::{
     batch::Batches,
     script::{Reply, Script},
 };
+pub(super) use self::{
+    lease::{Charged, Counted},
+    script::Moment,
+};
 use super::{Charge, CounterStore, Outcome, StoreError};
 use crate::key::Key;
 
 mod batch;
 mod connection;
+mod lease;
 mod script;
 mod split;
 
@@ -49,8 +58,17 @@ impl fmt::Debug for Redis {
 impl Redis {
     /// Connects in the background, on the runtime it is called in; fails only when the URL is none.
     pub fn connect(options: Options) -> Result<Self, StoreError> {
+        Self::open(options, None)
+    }
+
+    /// Charges only in the epoch that is told here, and not while it is zero.
+    pub(super) fn connect_in(options: Options, epoch: Arc<AtomicU64>) -> Result<Self, StoreError> {
+        Self::open(options, Some(epoch))
+    }
+
+    fn open(options: Options, epoch: Option<Arc<AtomicU64>>) -> Result<Self, StoreError> {
         let connection = Connection::open(&options)?;
-        let batches = Batches::new(connection.clone(), Script::new(&options.key_prefix), options.timeout);
+        let batches = Batches::new(connection.clone(), Script::new(&options.key_prefix), options.timeout, epoch);
         Ok(Self { connection, batches, options: Arc::new(options) })
     }
 

@@ -11,6 +11,8 @@ mod fault_proxy;
 mod fuzz;
 mod grammar;
 mod histories;
+mod lease;
+mod lease_model;
 mod limiter;
 mod loss;
 mod overrides;

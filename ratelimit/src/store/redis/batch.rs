@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,8 @@ struct Shared {
     connection: Connection,
     script: Script,
     timeout: Duration,
+    /// The epoch to charge in, for replicas that lease: zero while nothing may be charged.
+    epoch: Option<Arc<AtomicU64>>,
     lanes: Mutex<HashMap<Shard, Lane>>,
 }
 
@@ -63,8 +68,13 @@ struct Request {
 }
 
 impl Batches {
-    pub(super) fn new(connection: Connection, script: Script, timeout: Duration) -> Self {
-        Self { shared: Arc::new(Shared { connection, script, timeout, lanes: Mutex::default() }) }
+    pub(super) fn new(
+        connection: Connection,
+        script: Script,
+        timeout: Duration,
+        epoch: Option<Arc<AtomicU64>>,
+    ) -> Self {
+        Self { shared: Arc::new(Shared { connection, script, timeout, epoch, lanes: Mutex::default() }) }
     }
 
     /// Sends a request of so many charges. Nothing of it is charged when it is given up, by its deadline or by its caller,
@@ -121,13 +131,21 @@ impl Shared {
 
     async fn send_batch(&self, shard: Shard, batch: Vec<Request>) {
         let Some(deadline) = batch.iter().map(|request| request.deadline).max() else { return };
+        let epoch = self.epoch.as_ref().map(|epoch| epoch.load(Ordering::SeqCst));
+        if epoch == Some(0) {
+            for request in batch {
+                let _ = request.answer.send(Err(StoreError::Learning));
+            }
+            return;
+        }
+        let (epoch, sent) = (epoch.unwrap_or_default(), std::time::Instant::now());
         let encoded: Vec<_> = batch.iter().flat_map(|request| &request.encoded).copied().collect();
-        let Ok(called) = timeout_at(deadline, self.call(shard, &encoded)).await else { return };
+        let Ok(called) = timeout_at(deadline, self.call(shard, &encoded, epoch)).await else { return };
         let mut replies =
-            called.map_err(StoreError::Redis).and_then(|value| Replies::new(value).ok_or(StoreError::Reply));
+            called.map_err(StoreError::of_redis).and_then(|value| Replies::new(value).ok_or(StoreError::Reply));
         for request in batch {
             let reply = match &mut replies {
-                Ok(replies) => replies.next(request.charges),
+                Ok(replies) => replies.next(request.charges, epoch, sent),
                 Err(error) => Err(again(error)),
             };
             // Who has given up needs no answer.
@@ -135,12 +153,12 @@ impl Shared {
         }
     }
 
-    async fn call(&self, shard: Shard, encoded: &[u8]) -> RedisResult<Value> {
-        let called = self.connection.run(shard, &self.script.call(encoded)).await;
+    async fn call(&self, shard: Shard, encoded: &[u8], epoch: u64) -> RedisResult<Value> {
+        let called = self.connection.run(shard, &self.script.call(encoded, epoch)).await;
         match called {
             // Nothing has been charged, so this is no repetition.
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.connection.run(shard, &self.script.call_in_full(encoded)).await
+                self.connection.run(shard, &self.script.call_in_full(encoded, epoch)).await
             }
             called => called,
         }
@@ -180,6 +198,7 @@ impl Request {
 fn again(error: &StoreError) -> StoreError {
     match error {
         StoreError::Redis(error) => StoreError::Redis(error.clone()),
+        StoreError::Learning => StoreError::Learning,
         _ => StoreError::Reply,
     }
 }

@@ -2,7 +2,7 @@
 -- The batch holds for each request the number of its charges in one byte, then those charges; script.rs writes them.
 -- Returns numbers of eight bytes in one string: for each request 0 if it passes, 1 if it is denied, and for each of its
 -- charges the count, before any undo, and the seconds until the counter is empty; or for a request that failed only a 2.
--- Behind it, if a request failed, the first error. If all failed, the call fails.
+-- Behind it, if a request failed, the first error; and the time. If all failed, the call fails.
 local CHARGE, CHARGE_BYTES = '<c4c14i8I4I4BBBI4', 41
 local ALGORITHMS = { [0] = fixed_window, sliding_window, gcra, concurrency }
 local DENIES_ALONE, DENIES_TOGETHER = 1, 2
@@ -71,4 +71,4 @@ end
 if failure and not succeeded then
   return redis.error_reply(failure)
 end
-return { struct.pack('<' .. string.rep('I8', replied), unpack(reply, 1, replied)), failure }
+return { struct.pack('<' .. string.rep('I8', replied), unpack(reply, 1, replied)), failure or false, now }

@@ -1,5 +1,7 @@
 //! The script that charges a batch: how it is called, and what goes into it and comes back.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use redis::{Cmd, ErrorKind, RedisError, Value};
 
@@ -11,6 +13,8 @@ use crate::{
 /// All of it in the order in which the parts need each other.
 const SOURCE: &str = concat!(
     include_str!("begin.lua"),
+    include_str!("epoch.lua"),
+    include_str!("fence.lua"),
     include_str!("fixed_window.lua"),
     include_str!("sliding_window.lua"),
     include_str!("concurrency.lua"),
@@ -24,7 +28,7 @@ const CEILING: i64 = 1 << 52;
 /// than Redis packs by default (`hash-max-listpack-entries`, 128).
 const BUCKET_BITS: u32 = 14;
 /// Low bytes of a key that tell a counter from others of its bucket. Two bits of the key are in neither.
-const FIELD_BYTES: usize = 14;
+pub(super) const FIELD_BYTES: usize = 14;
 /// A charge as the script reads it.
 const CHARGE_BYTES: usize = 41;
 /// A number as the script writes it.
@@ -44,11 +48,26 @@ pub(super) struct Script {
 pub(super) struct Replies {
     numbers: Bytes,
     failure: Option<RedisError>,
+    now: u64,
 }
 
 /// The part of a call's reply that is about one request: the verdict, and two numbers for each charge.
 #[derive(Debug)]
-pub(super) struct Reply(Bytes);
+pub(super) struct Reply {
+    numbers: Bytes,
+    pub(super) moment: Moment,
+}
+
+/// When a batch was charged.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Moment {
+    /// The epoch it was made in; zero without leases.
+    pub(in crate::store) epoch: u64,
+    /// Before it was sent.
+    pub(in crate::store) sent: Instant,
+    /// Milliseconds since the Unix epoch on Redis' clock.
+    pub(in crate::store) now: u64,
+}
 
 impl Script {
     pub(super) fn new(prefix: &str) -> Self {
@@ -56,25 +75,28 @@ impl Script {
     }
 
     /// Calls the script that the server has.
-    pub(super) fn call(&self, batch: &[u8]) -> Cmd {
-        self.command("EVALSHA", &self.hash, batch)
+    pub(super) fn call(&self, batch: &[u8], epoch: u64) -> Cmd {
+        self.command("EVALSHA", &self.hash, batch, epoch)
     }
 
     /// Brings the script along; the server keeps it.
-    pub(super) fn call_in_full(&self, batch: &[u8]) -> Cmd {
-        self.command("EVAL", SOURCE, batch)
+    pub(super) fn call_in_full(&self, batch: &[u8], epoch: u64) -> Cmd {
+        self.command("EVAL", SOURCE, batch, epoch)
     }
 
     /// Names no keys: the batch holds them, and in a cluster they lie in different slots of one node.
-    fn command(&self, name: &str, script: &str, batch: &[u8]) -> Cmd {
+    fn command(&self, name: &str, script: &str, batch: &[u8], epoch: u64) -> Cmd {
         let mut command = Cmd::with_capacity(5, script.len() + self.prefix.len() + batch.len() + 64);
         command.arg(name).arg(script).arg(0).arg(&self.prefix).arg(batch);
+        if epoch > 0 {
+            command.arg(epoch);
+        }
         command
     }
 }
 
 /// The bucket's text, which is also the hash tag.
-fn bucket(key: Key) -> [u8; 4] {
+pub(super) fn bucket(key: Key) -> [u8; 4] {
     let bucket = key.0 >> (u128::BITS - BUCKET_BITS);
     [12, 8, 4, 0].map(|shift| b"0123456789abcdef"[(bucket >> shift & 0xf) as usize])
 }
@@ -120,11 +142,12 @@ impl Replies {
             Some(Value::BulkString(text)) => Some(failure(&text)),
             _ => None,
         };
-        Some(Self { numbers: numbers.into(), failure })
+        let Some(Value::Int(now)) = values.next() else { return None };
+        Some(Self { numbers: numbers.into(), failure, now: now.try_into().unwrap_or_default() })
     }
 
     /// The reply to the next request, which had so many charges.
-    pub(super) fn next(&mut self, charges: usize) -> Result<Reply, StoreError> {
+    pub(super) fn next(&mut self, charges: usize, epoch: u64, sent: Instant) -> Result<Reply, StoreError> {
         let failed = number(&self.numbers, 0).ok_or(StoreError::Reply)? == FAILED;
         let numbers = if failed { 1 } else { 1 + 2 * charges };
         if self.numbers.len() < numbers * NUMBER_BYTES {
@@ -134,7 +157,7 @@ impl Replies {
         match &self.failure {
             Some(failure) if failed => Err(StoreError::Redis(failure.clone())),
             None if failed => Err(StoreError::Reply),
-            _ => Ok(Reply(reply)),
+            _ => Ok(Reply { numbers: reply, moment: Moment { epoch, sent, now: self.now } }),
         }
     }
 }
@@ -147,14 +170,14 @@ fn failure(text: &[u8]) -> RedisError {
 impl Reply {
     /// Whether the charges deny the request.
     pub(super) fn is_denied(&self) -> bool {
-        number(&self.0, 0) == Some(1)
+        number(&self.numbers, 0) == Some(1)
     }
 
     /// The count after each charge, before any undo, and the seconds until its counter is empty.
     pub(super) fn counters(&self) -> impl Iterator<Item = (u64, u32)> {
-        (1..self.0.len() / NUMBER_BYTES).step_by(2).filter_map(|at| {
-            let seconds_left = u32::try_from(number(&self.0, at + 1)?).unwrap_or(u32::MAX);
-            Some((number(&self.0, at)?, seconds_left))
+        (1..self.numbers.len() / NUMBER_BYTES).step_by(2).filter_map(|at| {
+            let seconds_left = u32::try_from(number(&self.numbers, at + 1)?).unwrap_or(u32::MAX);
+            Some((number(&self.numbers, at)?, seconds_left))
         })
     }
 

@@ -1,0 +1,115 @@
+//! Charges that are decided here, with hits that were debited in Redis before.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    Charge, CounterStore, Outcome, StoreError,
+    redis::{Options, Redis},
+};
+use crate::lease::Timing;
+
+use self::table::Part;
+pub use self::table::Table;
+
+mod metrics;
+mod table;
+mod tend;
+
+/// A replica says this often that it lives, and looks at what lies idle.
+const HEARTBEAT: Duration = Duration::from_millis(250);
+/// See [`Timing`]. A replica is heard of twice while an epoch settles.
+const TIMING: Timing = Timing { membership: 2000, settle: 500 };
+
+/// Fixed windows of which this replica holds a lease are decided here, and so are those it knows to be used up; all else is
+/// charged in Redis. One for each runtime; all of a process share a [`Table`].
+#[derive(Clone)]
+pub struct Lease {
+    redis: Redis,
+    table: Arc<Table>,
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("redis", &self.redis).finish_non_exhaustive()
+    }
+}
+
+impl Lease {
+    /// Connects in the background, on the runtime it is called in. Nothing is charged before [`Self::tend`] runs somewhere.
+    pub fn connect(options: Options, table: Arc<Table>) -> Result<Self, StoreError> {
+        let redis = Redis::connect_in(options, table.charging())?;
+        if redis.is_cluster() {
+            return Err(StoreError::LeasesInCluster);
+        }
+        Ok(Self { redis, table })
+    }
+
+    /// Where hits are debited.
+    pub(crate) fn redis(&self) -> &Redis {
+        &self.redis
+    }
+
+    /// What is shared with the other runtimes.
+    pub fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// Takes what leases hold, and decides if that is enough. Else what was taken is still to be spent or put back.
+    fn decide(&self, charges: &[Charge]) -> (Vec<Part>, Option<Vec<Outcome>>) {
+        let now = self.table.now();
+        let (parts, renewals) = self.table.cover(charges, now);
+        for renewal in renewals {
+            self.renew(renewal);
+        }
+        let outcomes = self.table.decide(charges, &parts, now);
+        (parts, outcomes)
+    }
+
+    /// Charges what is not covered by leases, and takes note of what Redis says.
+    async fn charge_rest(&self, charges: &[Charge], parts: &[Part]) -> Result<Vec<Outcome>, StoreError> {
+        let rest: Vec<_> = charges.iter().zip(parts).map(|(charge, part)| part.rest(charge)).collect();
+        match self.redis.charge_in_epoch(&rest).await {
+            Ok(reply) => {
+                self.table.metrics.by_store.increment(1);
+                self.table.metrics.charge_calls.increment(1);
+                self.table.settle(charges, parts, &rest, &reply)
+            }
+            Err(error) => {
+                if matches!(error, StoreError::Learning) {
+                    self.table.hurry();
+                }
+                self.table.put_back_all(charges, parts);
+                Err(error)
+            }
+        }
+    }
+
+    /// Debits a lease, in the background.
+    fn renew(&self, charge: Charge) {
+        let lease = self.clone();
+        tokio::spawn(async move {
+            lease.table.metrics.renew_calls.increment(1);
+            let reply = lease.redis.charge_in_epoch(&[charge]).await;
+            lease.table.renewed(&charge, reply.ok().as_ref());
+        });
+    }
+}
+
+impl CounterStore for Lease {
+    async fn charge(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
+        let (parts, outcomes) = self.decide(charges);
+        match outcomes {
+            Some(outcomes) => Ok(outcomes),
+            // A request that is given up while it waits loses what it took: less is admitted, never more.
+            None => self.charge_rest(charges, &parts).await,
+        }
+    }
+
+    fn charge_held(&self, charges: &[Charge]) -> Option<Vec<Outcome>> {
+        let (parts, outcomes) = self.decide(charges);
+        if outcomes.is_none() {
+            self.table.put_back_all(charges, &parts);
+        }
+        outcomes
+    }
+}
