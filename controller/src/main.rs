@@ -53,10 +53,13 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Err(error) = telemetry::init(&cli.logs.log_level, cli.logs.log_format) {
-        eprintln!("controller: {}", chain(&error));
-        return ExitCode::FAILURE;
-    }
+    let _log = match telemetry::init(&cli.logs.log_level, cli.logs.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("controller: {}", chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
     let outcome = match cli.command {
         Command::Standalone(options) => standalone::run(&options).map_err(|error| chain(&error)),
         Command::Translate(args) => translate::run(&args).map_err(|report| format!("{report:?}")),

@@ -12,7 +12,7 @@ fn main() -> miette::Result<()> {
     let settings = Settings::parse();
     match settings.command {
         None => {
-            proto::telemetry::init(&settings.log_level, settings.log_format).into_diagnostic()?;
+            let _log = proto::telemetry::init(&settings.log_level, settings.log_format).into_diagnostic()?;
             Ok(server::run(&settings)?)
         }
         Some(Command::HashKey) => hash_key(),

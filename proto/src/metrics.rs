@@ -81,12 +81,13 @@ fn keep_up(handle: Handle) {
 impl Handle {
     /// Prometheus' text format.
     pub fn render(&self) -> String {
+        ::metrics::counter!("log_lines_dropped_total").absolute(crate::telemetry::dropped_lines());
         self.0.text.render()
     }
 
     /// Prometheus' protobuf format, with native histograms beside the classic buckets.
     pub fn render_protobuf(&self) -> Vec<u8> {
-        protobuf::render(&self.0.text.render(), &self.0.natives)
+        protobuf::render(&self.render(), &self.0.natives)
     }
 }
 

@@ -19,6 +19,8 @@ mod metadata;
 mod tree;
 mod unit;
 mod wildcard;
+
+pub(crate) use self::wildcard::Wildcard;
 mod xds;
 pub(crate) mod yaml;
 

@@ -45,17 +45,23 @@ enum Error {
     Syntax(#[from] serde_json::Error),
     #[error("{0}: {source}", source = std::error::Error::source(.0).map(ToString::to_string).unwrap_or_default())]
     Message(#[from] json::Error),
+    #[error("clients are known by their certificates here, so that only gRPC answers")]
+    Certificate,
     #[error(transparent)]
     Service(#[from] service::Error),
 }
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
-        (StatusCode::BAD_REQUEST, format!("{self}\n")).into_response()
+        let status = if matches!(self, Self::Certificate) { StatusCode::FORBIDDEN } else { StatusCode::BAD_REQUEST };
+        (status, format!("{self}\n")).into_response()
     }
 }
 
 async fn should_rate_limit<S: CounterStore>(State(service): State<Service<S>>, body: Bytes) -> Result<Response, Error> {
+    if !service.is_open() {
+        return Err(Error::Certificate);
+    }
     let request = json::from_json(serde_json::from_slice(&body)?)?;
     let response: RateLimitResponse = service.decide(&request).await?;
     let status = match response.overall_code() {

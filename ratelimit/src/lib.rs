@@ -4,6 +4,7 @@
 //! [`limiter::Plan::decide`] (the answer); [`service::Service`] ties the three together. Everything that says what is
 //! limited is an immutable [`config::Config`], swapped as a whole.
 
+pub mod clients;
 pub mod config;
 pub mod http;
 pub mod key;

@@ -17,7 +17,7 @@ fn main() -> miette::Result<ExitCode> {
         Err(settings::Error::Arguments(error)) => error.exit(),
         Err(error) => return Err(error).into_diagnostic(),
     };
-    proto::telemetry::init(&settings.log.log_level, settings.log.log_format).into_diagnostic()?;
+    let _log = proto::telemetry::init(&settings.log.log_level, settings.log.log_format).into_diagnostic()?;
     match &settings.command {
         Some(Command::Check { dir, config_dir, merge_domain_configs }) => {
             let domains = if *merge_domain_configs { Domains::Merged } else { Domains::Distinct };

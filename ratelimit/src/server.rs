@@ -1,6 +1,6 @@
 //! The program: settings in, servers up, drained at the end.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use opentelemetry_otlp::ExporterBuildError;
 use proto::{
@@ -96,11 +96,12 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let http = Http::bind(settings)?;
     let stores = Stores::new(settings);
     stores.block_readiness(&readiness, &background)?;
+    let clients = Arc::new(settings.tls.clients());
     let on_background = background.enter();
     let tracer = settings.tracing.options().map(|options| Tracer::start(&options)).transpose()?;
     let service = || {
         let service = Service::new(config.clone(), stores.open()?, settings.options());
-        Ok::<_, Error>(service.traced(tracer.clone()))
+        Ok::<_, Error>(service.clients(Arc::clone(&clients)).traced(tracer.clone()))
     };
     let answers = Routers {
         public: http::router(service()?, readiness.clone(), drain.leaving.clone()),

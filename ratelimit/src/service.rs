@@ -13,9 +13,11 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{
     RateLimitRequest, RateLimitResponse,
     rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
 };
+use proto::serve::Peer;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    clients::Clients,
     config::Config,
     limiter::{self, Options, RequestError},
     metrics,
@@ -35,6 +37,7 @@ pub struct Service<S> {
     config: CurrentConfig,
     store: S,
     options: Arc<Options>,
+    clients: Arc<Clients>,
     metrics: metrics::Service,
     /// The last charge failed; so that an outage is one line in the log and not one for each request.
     store_fails: Arc<AtomicBool>,
@@ -66,7 +69,27 @@ impl<S: CounterStore> Service<S> {
     /// Reads `config` anew for every request, so storing another one in it takes effect at once.
     pub fn new(config: CurrentConfig, store: S, options: Options) -> Self {
         let metrics = metrics::Service::new();
-        Self { config, store, options: Arc::new(options), metrics, store_fails: Arc::default(), tracer: None }
+        Self {
+            config,
+            store,
+            options: Arc::new(options),
+            clients: Arc::default(),
+            metrics,
+            store_fails: Arc::default(),
+            tracer: None,
+        }
+    }
+
+    /// Lets clients ask for their domains only; all may ask for all unless told otherwise.
+    #[must_use]
+    pub fn clients(mut self, clients: Arc<Clients>) -> Self {
+        self.clients = clients;
+        self
+    }
+
+    /// Whether who cannot show a certificate may ask.
+    pub(crate) fn is_open(&self) -> bool {
+        self.clients.is_open()
     }
 
     /// Makes a span of each gRPC request.
@@ -134,6 +157,10 @@ impl<S: CounterStore> RateLimitService for Service<S> {
         &self,
         request: Request<RateLimitRequest>,
     ) -> Result<Response<RateLimitResponse>, Status> {
+        let names = request.extensions().get::<Peer>().map(Peer::names).unwrap_or_default();
+        if !self.clients.may_ask(names, &request.get_ref().domain) {
+            return Err(Status::permission_denied("this client may not ask for this domain"));
+        }
         let span = self.tracer.as_ref().map(|tracer| tracer.request(request.metadata()));
         let request = request.into_inner();
         let answer = self.decide(&request).await;

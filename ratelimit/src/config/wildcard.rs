@@ -2,7 +2,7 @@
 
 /// Matches text in which each `*` of the pattern stands for any number of characters, also none.
 #[derive(Clone, Debug)]
-pub(super) struct Wildcard {
+pub(crate) struct Wildcard {
     prefix: Box<str>,
     middle: Vec<Box<str>>,
     suffix: Box<str>,
@@ -10,7 +10,7 @@ pub(super) struct Wildcard {
 
 impl Wildcard {
     /// `None` when the pattern has no `*`.
-    pub(super) fn new(pattern: &str) -> Option<Self> {
+    pub(crate) fn new(pattern: &str) -> Option<Self> {
         let (prefix, rest) = pattern.split_once('*')?;
         let (middle, suffix) = rest.rsplit_once('*').unwrap_or(("", rest));
         let middle = middle.split('*').filter(|part| !part.is_empty()).map(Into::into).collect();
@@ -18,7 +18,7 @@ impl Wildcard {
     }
 
     /// Whether the whole text matches. The leftmost place for each part is enough, since `*` takes anything.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         let Some(mut rest) = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_suffix(&*self.suffix)) else {
             return false;
         };

@@ -8,6 +8,7 @@ mod connection;
 mod dir;
 mod envoy_gateway;
 mod fault_proxy;
+mod faults;
 mod fuzz;
 mod grammar;
 mod histories;

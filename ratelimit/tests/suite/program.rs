@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::fs::symlink,
-    process::{Child, Command},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -31,7 +31,7 @@ descriptors:
 
 /// A running `ratelimit`, killed when dropped.
 pub(crate) struct Program {
-    process: Child,
+    pub(crate) process: Child,
     pub(crate) dir: TempDir,
     pub(crate) grpc: u16,
     pub(crate) http: u16,
@@ -62,6 +62,11 @@ impl Program {
     }
 
     fn spawn(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::spawn_logging_to(None, arguments, variables)
+    }
+
+    /// Standard error goes to a file unless `stderr` says where to.
+    pub(crate) fn spawn_logging_to(stderr: Option<Stdio>, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("config")).unwrap();
         fs::write(dir.path().join("config/rules.yaml"), RULES).unwrap();
@@ -74,7 +79,7 @@ impl Program {
             .args(if arguments.contains(&"--log-level") { &[][..] } else { &["--log-level", "error"] })
             .args(arguments)
             .envs(variables.iter().copied())
-            .stderr(fs::File::create(dir.path().join("log")).unwrap())
+            .stderr(stderr.unwrap_or_else(|| fs::File::create(dir.path().join("log")).unwrap().into()))
             .spawn()
             .unwrap();
         Self { process, dir, grpc, http, debug, metrics }

@@ -8,22 +8,26 @@ use std::{
 };
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_client::RateLimitServiceClient;
+use tonic::Code;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 use crate::{
     certificates::{Authority, Pair},
-    program::{Program, ask},
+    program::{Program, ask, fetch},
 };
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// Serves from a secret's volume, to clients of `authority` called `envoy`.
 fn serve(volume: &Path) -> Program {
+    serve_with(volume, &["--grpc-client-tls-san", "envoy"])
+}
+
+fn serve_with(volume: &Path, arguments: &[&str]) -> Program {
     let [cert, key, ca] = ["tls.crt", "tls.key", "ca.crt"].map(|name| volume.join("data").join(name));
     let [cert, key, ca] = [&cert, &key, &ca].map(|path| path.to_str().unwrap());
     let server = ["--grpc-server-use-tls", "true", "--grpc-server-tls-cert", cert, "--grpc-server-tls-key", key];
-    let client = ["--grpc-client-tls-cacert", ca, "--grpc-client-tls-san", "envoy"];
-    Program::start(&[&server[..], &client].concat())
+    Program::start(&[&server[..], &["--grpc-client-tls-cacert", ca], arguments].concat())
 }
 
 /// Puts a new generation of the secret in place at once, as the kubelet does.
@@ -36,14 +40,33 @@ fn swap(volume: &Path, generation: &str, pair: &Pair, authority: &Authority) {
 
 /// Whether the server, known by `authority`, answers this client on a new connection.
 async fn answers(program: &Program, authority: &Authority, client: Option<&Pair>) -> bool {
+    asked(program, authority, client).await.is_ok()
+}
+
+/// What it answers, or why not.
+async fn asked(program: &Program, authority: &Authority, client: Option<&Pair>) -> Result<(), Code> {
     let ca = Certificate::from_pem(authority.pem());
     let mut tls = ClientTlsConfig::new().ca_certificate(ca).domain_name("ratelimit");
     if let Some(Pair { cert, key }) = client {
         tls = tls.identity(Identity::from_pem(cert, key));
     }
     let endpoint = Endpoint::from_shared(format!("https://127.0.0.1:{}", program.grpc)).unwrap();
-    let Ok(channel) = endpoint.tls_config(tls).unwrap().connect().await else { return false };
-    ask(&mut RateLimitServiceClient::new(channel), "joe").await.is_ok()
+    let channel = endpoint.tls_config(tls).unwrap().connect().await.map_err(|_| Code::Unavailable)?;
+    ask(&mut RateLimitServiceClient::new(channel), "joe").await.map(|_| ()).map_err(|status| status.code())
+}
+
+#[tokio::test]
+async fn l5_a_client_asks_for_its_domains_only() {
+    let authority = Authority::new();
+    let volume = tempfile::tempdir().unwrap();
+    swap(volume.path(), "1", &authority.issue("ratelimit"), &authority);
+    let program = serve_with(volume.path(), &["--grpc-client-domains", "envoy=d*,other=e,other=f"]);
+    assert_eq!(asked(&program, &authority, Some(&authority.issue("envoy"))).await, Ok(()));
+    let denied = Err(Code::PermissionDenied);
+    assert_eq!(asked(&program, &authority, Some(&authority.issue("other"))).await, denied);
+    assert_eq!(asked(&program, &authority, Some(&authority.issue("nobody"))).await, denied);
+    let (status, answer) = fetch(program.http, "POST", "/json", r#"{"domain": "d"}"#);
+    assert_eq!(status, 403, "{answer}");
 }
 
 #[tokio::test]
