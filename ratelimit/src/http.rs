@@ -13,7 +13,9 @@ use proto::{drain::Signal, json, readiness::Readiness};
 
 use crate::{
     service::{self, CurrentConfig, MAX_REQUEST_BYTES, Service},
+    shadow::Report,
     store::CounterStore,
+    talkers::Talkers,
 };
 
 /// `/healthcheck` answers 200 `OK` while ready, 500 before that and from the first moment of the drain. `/json` takes a
@@ -29,14 +31,44 @@ pub fn router<S: CounterStore + Clone>(service: Service<S>, readiness: Readiness
         .with_state(service)
 }
 
-/// What the debug port has.
-const DEBUG_PATHS: &str = "/: this list\n/rlconfig: the rules in force\n";
-
-/// `/rlconfig` lists the rules in force, one a line; empty while there is no configuration. `/` lists the paths.
-pub fn debug_router(config: CurrentConfig) -> Router {
-    let dump = move || async move { config.load().as_ref().map(|config| config.dump()).unwrap_or_default() };
-    Router::new().route("/", get(DEBUG_PATHS)).route("/rlconfig", get(dump))
+/// What the debug port tells.
+#[derive(Clone, Debug)]
+pub struct Debug {
+    /// Its rules are at `/rlconfig`, one a line; nothing while there is none.
+    pub config: CurrentConfig,
+    /// At `/stats`, as text for Prometheus.
+    pub stats: Option<proto::metrics::Handle>,
+    /// At `/top`.
+    pub talkers: Option<Talkers>,
+    /// At `/shadow`.
+    pub shadow: Option<Report>,
 }
+
+impl Debug {
+    /// `/` lists the paths.
+    pub fn router(self) -> Router {
+        let Self { config, stats, talkers, shadow } = self;
+        let rules = move || config.load().as_ref().map(|config| config.dump()).unwrap_or_default();
+        let off = |setting: &str| format!("off; {setting} switches it on\n");
+        let measured = move || stats.as_ref().map_or_else(|| off("USE_PROMETHEUS"), proto::metrics::Handle::render);
+        let top = move || talkers.as_ref().map_or_else(|| off("TOP_TALKERS"), ToString::to_string);
+        let tried = move || shadow.as_ref().map_or_else(|| off("SHADOW_CONFIG_DIR"), ToString::to_string);
+        Router::new()
+            .route("/", get(DEBUG_PATHS))
+            .route("/rlconfig", get(|| async move { rules() }))
+            .route("/stats", get(|| async move { measured() }))
+            .route("/top", get(|| async move { top() }))
+            .route("/shadow", get(|| async move { tried() }))
+    }
+}
+
+const DEBUG_PATHS: &str = "\
+/: this list
+/rlconfig: the rules in force
+/stats: what is measured
+/top: who uses each rule most
+/shadow: what a second configuration would decide
+";
 
 /// Why `/json` has no decision. Upstream answers 400 to all of them, to a store that fails too.
 #[derive(Debug, thiserror::Error)]

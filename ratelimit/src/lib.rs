@@ -15,6 +15,8 @@ pub mod overrides;
 pub mod server;
 pub mod service;
 pub mod settings;
+pub mod shadow;
 pub mod source;
 pub mod store;
+pub mod talkers;
 pub mod trace;

@@ -3,7 +3,7 @@
 use std::{convert::Infallible, iter, str::FromStr};
 
 use envoy_types::pb::envoy::{
-    extensions::common::ratelimit::v3::RateLimitDescriptor,
+    extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
     service::ratelimit::v3::{
         RateLimitRequest, RateLimitResponse,
         rate_limit_response::{Code, DescriptorStatus},
@@ -251,13 +251,26 @@ impl Plan<'_> {
 
     /// The rules that let their descriptor pass.
     fn passed<'s>(&'s self, statuses: &'s [DescriptorStatus]) -> impl Iterator<Item = &'s Rule> {
-        self.checks.iter().zip(statuses).filter(|(_, status)| status.code() == Code::Ok).filter_map(|(check, _)| {
-            match check {
-                Check::Unmatched => None,
-                Check::Unlimited(rule) => Some(*rule),
-                Check::Counted(quota) => quota.rule,
-            }
+        self.rules().zip(statuses).filter(|(_, status)| status.code() == Code::Ok).filter_map(|(rule, _)| rule)
+    }
+
+    /// The rule of each descriptor, where one matches and no other replaces it.
+    pub fn rules(&self) -> impl Iterator<Item = Option<&Rule>> {
+        self.checks.iter().map(|check| match check {
+            Check::Unmatched => None,
+            Check::Unlimited(rule) => Some(*rule),
+            Check::Counted(quota) => quota.rule,
         })
+    }
+
+    /// What was charged for which entries under which rule, and what came of it; without descriptors that bring their own
+    /// limit.
+    pub(crate) fn counted<'s>(
+        &'s self,
+        outcomes: &'s [Outcome],
+    ) -> impl Iterator<Item = (&'s Rule, &'s [Entry], &'s Charge, Outcome)> {
+        let counted = self.quotas().zip(&self.charges).zip(outcomes);
+        counted.filter_map(|((quota, charge), outcome)| Some((quota.rule?, quota.entries, charge, *outcome)))
     }
 
     fn quotas(&self) -> impl Iterator<Item = &Quota<'_>> {

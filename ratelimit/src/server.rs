@@ -10,18 +10,21 @@ use proto::{
         tls::{self, Tls},
     },
 };
-use tokio::runtime;
+use tokio::runtime::{self, Runtime};
 
 use self::{
     endpoints::{Http, Routers},
     store::Stores,
 };
 use crate::{
-    http, metrics,
+    http::{self, Debug},
+    metrics,
     service::{CurrentConfig, Service},
     settings::{self, Settings},
+    shadow::{self, Report, Trial},
     source::xds,
     store::StoreError,
+    talkers::Talkers,
     trace::Tracer,
 };
 
@@ -99,13 +102,18 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let clients = Arc::new(settings.tls.clients());
     let on_background = background.enter();
     let tracer = settings.tracing.options().map(|options| Tracer::start(&options)).transpose()?;
+    let talkers = settings.tuning.talkers();
+    let (trial, differences) = shadow(settings, &config, &stores, &background)?.unzip();
     let service = || {
         let service = Service::new(config.clone(), stores.open()?, settings.options());
-        Ok::<_, Error>(service.clients(Arc::clone(&clients)).traced(tracer.clone()))
+        let sketch = talkers.as_ref().map(Talkers::sketch);
+        let service = service.clients(Arc::clone(&clients)).traced(tracer.clone());
+        Ok::<_, Error>(service.watching(sketch).tried(trial.clone()))
     };
     let answers = Routers {
         public: http::router(service()?, readiness.clone(), drain.leaving.clone()),
-        debug: http::debug_router(config.clone()),
+        debug: Debug { config: config.clone(), stats: handle.clone(), talkers: talkers.clone(), shadow: differences }
+            .router(),
         prometheus: handle.map(|handle| proto::metrics::router_at(&settings.stats.prometheus_path, handle)),
     };
     drop(on_background);
@@ -129,6 +137,22 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     // Sends what has been measured since the last time.
     drop(statsd);
     ended
+}
+
+/// Begins to try the second configuration, if there is one.
+fn shadow(
+    settings: &Settings,
+    config: &CurrentConfig,
+    stores: &Stores<'_>,
+    background: &Runtime,
+) -> Result<Option<(Trial, Report)>, Error> {
+    let Some(place) = settings.tuning.shadow_config() else { return Ok(None) };
+    let second = config::follow_shadow(place, settings.source.domains(), background);
+    let every = u64::try_from(settings.tuning.shadow_config_every).unwrap_or(u64::MAX);
+    let (trial, shadow) = shadow::new(config.clone(), second, stores.open_apart()?, settings.options(), every);
+    let report = shadow.report();
+    background.spawn(shadow.run());
+    Ok(Some((trial, report)))
 }
 
 /// Begins to measure for those who are to be told.

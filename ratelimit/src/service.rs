@@ -21,7 +21,9 @@ use crate::{
     config::Config,
     limiter::{self, Options, RequestError},
     metrics,
+    shadow::Trial,
     store::{CounterStore, StoreError},
+    talkers::Sketch,
     trace::Tracer,
 };
 
@@ -42,6 +44,8 @@ pub struct Service<S> {
     /// The last charge failed; so that an outage is one line in the log and not one for each request.
     store_fails: Arc<AtomicBool>,
     tracer: Option<Tracer>,
+    talkers: Option<Sketch>,
+    trial: Option<Trial>,
 }
 
 /// Why a request was not decided. Envoy then does what its `failure_mode_deny` says.
@@ -77,6 +81,8 @@ impl<S: CounterStore> Service<S> {
             metrics,
             store_fails: Arc::default(),
             tracer: None,
+            talkers: None,
+            trial: None,
         }
     }
 
@@ -98,6 +104,18 @@ impl<S: CounterStore> Service<S> {
         Self { tracer, ..self }
     }
 
+    /// Counts who uses each rule most.
+    #[must_use]
+    pub fn watching(self, talkers: Option<Sketch>) -> Self {
+        Self { talkers, ..self }
+    }
+
+    /// Hands decided requests over to be tried on another configuration.
+    #[must_use]
+    pub fn tried(self, trial: Option<Trial>) -> Self {
+        Self { trial, ..self }
+    }
+
     /// The gRPC service to mount.
     pub fn into_server(self) -> RateLimitServiceServer<Self> {
         RateLimitServiceServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES)
@@ -107,17 +125,20 @@ impl<S: CounterStore> Service<S> {
     pub async fn decide(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Error> {
         let begin = Instant::now();
         self.metrics.total_requests.increment(1);
-        let answer = self.answer(request).await;
+        let answer = self.answer(request, begin).await;
         match &answer {
             Ok(_) => {}
             Err(Error::Store(_)) => self.metrics.redis_error.increment(1),
             Err(Error::NoConfig | Error::Request(_)) => self.metrics.request_error.increment(1),
         }
         self.metrics.response_time.record(begin.elapsed());
+        if let (Some(trial), Ok(response)) = (&self.trial, &answer) {
+            trial.take(request, response);
+        }
         answer
     }
 
-    async fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, Error> {
+    async fn answer(&self, request: &RateLimitRequest, begin: Instant) -> Result<RateLimitResponse, Error> {
         let config = self.config.load();
         let plan = limiter::plan(config.as_deref().ok_or(Error::NoConfig)?, request, &self.options)?;
         let outcomes = match plan.charges() {
@@ -128,6 +149,9 @@ impl<S: CounterStore> Service<S> {
             self.metrics.domain_not_found.increment(1);
         }
         plan.count(&outcomes, &self.options);
+        if let Some(talkers) = &self.talkers {
+            talkers.count(&plan, &outcomes, begin);
+        }
         let decision = plan.decide(&outcomes, &self.options);
         if decision.shadowed {
             self.metrics.global_shadow_mode.increment(1);

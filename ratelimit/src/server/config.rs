@@ -5,10 +5,14 @@ use tokio::{runtime::Runtime, time};
 
 use super::{Error, RETRY};
 use crate::{
+    config::Domains,
     overrides::{self, Overlay},
     service::CurrentConfig,
     settings::{ConfigType, Source, Tuning},
-    source::{dir::Dir, xds::Xds},
+    source::{
+        dir::{Dir, Place},
+        xds::Xds,
+    },
 };
 
 /// Follows the configuration. What this returns is ready when listeners may open.
@@ -45,6 +49,13 @@ pub(super) fn follow(
         background.spawn(await_config(config.clone(), readiness.block("config")));
     }
     Ok(if settings.force_start_without_initial_config { Readiness::new() } else { configured })
+}
+
+/// Follows the second configuration; bad files leave the last good one, and none tries nothing.
+pub(super) fn follow_shadow(place: Place, domains: Domains, background: &Runtime) -> CurrentConfig {
+    let config = CurrentConfig::default();
+    background.spawn(Dir::new(place, domains, config.clone()).follow());
+    config
 }
 
 async fn await_config(config: CurrentConfig, _block: Block) {

@@ -8,7 +8,7 @@ use tokio::{runtime::Runtime, time};
 use super::RETRY;
 use crate::{
     settings::{BackendType, Settings},
-    store::{self, CounterStore, Lease, Local, Loss, Member, Memory, Redis, StoreError, lease},
+    store::{self, CounterStore, Lease, Local, Loss, Member, Memory, Redis, StoreError, lease, redis},
 };
 
 /// Opens a store for each runtime; what they share lives here.
@@ -40,6 +40,18 @@ impl<'s> Stores<'s> {
                     let redis = Redis::connect(self.settings.redis())?;
                     store::Any::Guarded(self.guarded(redis.clone(), redis))
                 }
+            }
+        })
+    }
+
+    /// Counters that are nobody's but a second configuration's, for the runtime this is called in.
+    pub(super) fn open_apart(&self) -> Result<store::Any, StoreError> {
+        Ok(match self.settings.backend_type() {
+            BackendType::Memory => store::Any::Memory(Arc::new(Memory::new(self.settings.store.memory_max_counters))),
+            BackendType::Redis => {
+                let options = self.settings.redis();
+                let key_prefix = format!("{}shadow:", options.key_prefix);
+                store::Any::Redis(Redis::connect(redis::Options { key_prefix, ..options })?)
             }
         })
     }

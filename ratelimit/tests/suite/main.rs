@@ -12,6 +12,7 @@ mod faults;
 mod fuzz;
 mod grammar;
 mod histories;
+mod insight;
 mod lease;
 mod lease_model;
 mod limiter;

@@ -24,7 +24,7 @@ fn take(stream: TcpStream) -> (String, Vec<u8>) {
         reader.read_line(&mut line).unwrap();
         match line.trim().split_once(':') {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => {
-                length = value.trim().parse().unwrap()
+                length = value.trim().parse().unwrap();
             }
             Some(_) => {}
             None => break,
