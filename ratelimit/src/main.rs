@@ -7,9 +7,11 @@ use miette::{IntoDiagnostic, Report, miette};
 use ratelimit::{
     config::Domains,
     server,
-    settings::{self, Command, Page, Settings},
+    settings::{self, Command, Output, Page, Settings},
     source::dir::{self, Error},
+    store::redis::{self, doctor::Status},
 };
+use tokio::runtime;
 
 fn main() -> miette::Result<ExitCode> {
     let settings = match Settings::read(env::args_os()) {
@@ -27,10 +29,23 @@ fn main() -> miette::Result<ExitCode> {
             print!("{}", Page::of(&Settings::command()));
             return Ok(ExitCode::SUCCESS);
         }
+        Some(Command::Doctor { output }) => return doctor(&settings, *output),
         None => {}
     }
     server::run(&settings).into_diagnostic()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Looks for settings of Redis that break limits.
+fn doctor(settings: &Settings, output: Output) -> miette::Result<ExitCode> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+    let findings = runtime.block_on(redis::doctor::examine(settings.redis())).into_diagnostic()?;
+    match output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&findings).into_diagnostic()?),
+        Output::Text => findings.iter().for_each(|finding| println!("{finding}")),
+    }
+    let fails = findings.iter().any(|finding| finding.status == Status::Fail);
+    Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Shows the place in each file where a person must look.

@@ -98,7 +98,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let grpc = Listener::bind_per_core(&address, cores)?;
     let http = Http::bind(settings)?;
     let stores = Stores::new(settings);
-    stores.block_readiness(&readiness, &background)?;
+    stores.block_readiness(&readiness, &drain.trigger, &background)?;
     let clients = Arc::new(settings.tls.clients());
     let on_background = background.enter();
     let tracer = settings.tracing.options().map(|options| Tracer::start(&options)).transpose()?;
@@ -133,17 +133,20 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     if let Some(tracer) = tracer {
         tracer.end();
     }
-    background.shutdown_background();
+    background.shutdown_timeout(Duration::from_millis(100));
     // Sends what has been measured since the last time.
     drop(statsd);
-    ended
+    match stores.given_up() {
+        Some(error) => Err(error.into()),
+        None => ended,
+    }
 }
 
 /// Begins to try the second configuration, if there is one.
 fn shadow(
     settings: &Settings,
     config: &CurrentConfig,
-    stores: &Stores<'_>,
+    stores: &Stores,
     background: &Runtime,
 ) -> Result<Option<(Trial, Report)>, Error> {
     let Some(place) = settings.tuning.shadow_config() else { return Ok(None) };

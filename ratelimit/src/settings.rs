@@ -3,8 +3,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{ArgAction::Set, CommandFactory, FromArgMatches, Parser, Subcommand};
-use secrecy::ExposeSecret;
+use clap::{ArgAction::Set, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     answer::Answer,
@@ -90,8 +89,23 @@ pub enum Command {
               default_value = "false", default_missing_value = "true", action = Set, value_parser = go::boolean)]
         merge_domain_configs: bool,
     },
+    /// Connect to Redis as these settings say, look for settings of it that break limits, and end: with status 1 if one does
+    Doctor {
+        /// text or json
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
     /// Print the reference of all settings as Markdown, and end
     Settings,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 impl Settings {
@@ -134,13 +148,7 @@ impl Settings {
 
     /// How Redis is used.
     pub fn redis(&self) -> redis_store::Options {
-        let pool = self.redis.pool();
-        redis_store::Options {
-            url: redis_store::Url::new(pool.url.expose_secret()),
-            timeout: pool.timeout,
-            key_prefix: self.store.cache_key_prefix.clone(),
-            access: redis_store::Access::default(),
-        }
+        self.redis.options(&self.store.cache_key_prefix)
     }
 }
 

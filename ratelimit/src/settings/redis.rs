@@ -1,11 +1,12 @@
 //! How Redis is reached: one for all limits, or a second one for limits of a second.
 
-use std::time::Duration;
+use std::{path::PathBuf, thread, time::Duration};
 
 use clap::{ArgAction::Set, Args, ValueEnum};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{Error, go};
+use crate::store::redis;
 
 /// Where Redis is when nobody says where.
 const LOCAL: &str = "redis://127.0.0.1:6379";
@@ -35,6 +36,21 @@ pub struct Redis {
     /// Connections to Redis that all cores together hold at most; each core has one at least
     #[arg(long, env, default_value = "10", value_parser = go::count)]
     pub redis_pool_size: usize,
+    /// How many connections a core has to each server: one that its requests share, or a pool of them
+    #[arg(long, env, value_enum, default_value = "multiplexed", ignore_case = true)]
+    pub redis_connections: RedisConnections,
+    /// Pause after the first attempt to connect at start that failed; each further one doubles it
+    #[arg(long, env, default_value = "1s", value_parser = go::duration)]
+    pub redis_startup_initial_interval: Duration,
+    /// Longest pause between attempts to connect at start
+    #[arg(long, env, default_value = "30s", value_parser = go::duration)]
+    pub redis_startup_max_interval: Duration,
+    /// End when Redis has not answered so long after the start; 0 tries for ever
+    #[arg(long, env, default_value = "0s", value_parser = go::duration)]
+    pub redis_startup_max_elapsed_time: Duration,
+    /// File with PASSWORD or USER:PASSWORD, instead of REDIS_AUTH; read at each attempt to connect
+    #[arg(long, env, default_value = "")]
+    pub redis_auth_file: String,
     /// Be unhealthy while there is no connection to Redis
     #[arg(long, env, default_value = "false", action = Set, value_parser = go::boolean)]
     pub redis_health_check_active_connection: bool,
@@ -96,6 +112,15 @@ pub struct PerSecond {
     pub redis_persecond_tls: bool,
 }
 
+/// How many connections a core has to each server of Redis.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RedisConnections {
+    /// One.
+    Multiplexed,
+    /// Its share of `REDIS_POOL_SIZE`.
+    Pooled,
+}
+
 /// What listens at an address without a scheme.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SocketType {
@@ -144,6 +169,10 @@ impl Redis {
             let reason = "REDIS_PERSECOND_URL does not say where the second Redis is";
             return Err(Error::refused("REDIS_PERSECOND", reason));
         }
+        if self.tls.redis_tls_client_cert.is_empty() != self.tls.redis_tls_client_key.is_empty() {
+            let reason = "REDIS_TLS_CLIENT_CERT and REDIS_TLS_CLIENT_KEY belong together";
+            return Err(Error::refused("REDIS_TLS_CLIENT_CERT", reason));
+        }
         Ok(())
     }
 
@@ -181,6 +210,67 @@ impl Redis {
             size: settings.redis_persecond_pool_size,
         })
     }
+}
+
+impl Redis {
+    /// How both are used.
+    pub(super) fn options(&self, key_prefix: &str) -> redis::Options {
+        let second = self.per_second_pool().map(|pool| Box::new(self.options_of(&pool, "", key_prefix, true)));
+        redis::Options { per_second: second, ..self.options_of(&self.pool(), &self.redis_auth_file, key_prefix, false) }
+    }
+
+    fn options_of(&self, pool: &Pool, auth_file: &str, key_prefix: &str, per_second: bool) -> redis::Options {
+        let cores = thread::available_parallelism().map_or(1, Into::into);
+        let url = match (pool.socket_type, pool.url.expose_secret()) {
+            (Some(SocketType::Unix), path) if !path.contains("://") => format!("unix://{path}"),
+            (_, url) => url.to_owned(),
+        };
+        let secret = |secret: &SecretString| {
+            let text = secret.expose_secret();
+            (!text.is_empty()).then(|| redis::Secret::Text(text.to_owned()))
+        };
+        let access = redis::Access {
+            kind: match pool.kind {
+                RedisType::Single => redis::Kind::Single,
+                RedisType::Sentinel => redis::Kind::Sentinel,
+                RedisType::Cluster => redis::Kind::Cluster,
+            },
+            auth: file(auth_file).map(redis::Secret::File).or_else(|| secret(&pool.auth)),
+            sentinel_auth: secret(&pool.sentinel_auth),
+            tls: (pool.tls || url.starts_with("rediss://")).then(|| self.tls.files()),
+            connections: match self.redis_connections {
+                RedisConnections::Multiplexed => redis::Connections::Multiplexed,
+                RedisConnections::Pooled => redis::Connections::Pooled((pool.size / cores).max(1)),
+            },
+            startup: redis::Startup {
+                initial: self.redis_startup_initial_interval,
+                max: self.redis_startup_max_interval,
+            },
+            per_second,
+            gates: redis::Gates::default(),
+        };
+        redis::Options {
+            url: redis::Url::new(&url),
+            timeout: pool.timeout,
+            key_prefix: key_prefix.to_owned(),
+            access,
+            per_second: None,
+        }
+    }
+}
+
+impl RedisTls {
+    fn files(&self) -> redis::Tls {
+        redis::Tls {
+            ca: file(&self.redis_tls_cacert),
+            client: file(&self.redis_tls_client_cert).zip(file(&self.redis_tls_client_key)),
+            skip_name: self.redis_tls_skip_hostname_verification,
+        }
+    }
+}
+
+fn file(path: &str) -> Option<PathBuf> {
+    (!path.is_empty()).then(|| path.into())
 }
 
 fn url(text: &str) -> Result<SecretString, String> {

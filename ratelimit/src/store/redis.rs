@@ -19,10 +19,10 @@ pub(super) use self::{
     script::Moment,
 };
 use super::{Charge, CounterStore, Outcome, StoreError};
-use crate::key::Key;
 
 mod batch;
 mod connection;
+pub mod doctor;
 mod lease;
 mod script;
 mod split;
@@ -47,6 +47,16 @@ pub struct Options {
     pub key_prefix: String,
     /// How one gets in.
     pub access: Access,
+    /// Another Redis, where hits of windows of one second are counted.
+    pub per_second: Option<Box<Options>>,
+}
+
+impl Options {
+    /// The same with counters of its own, whose names begin with `name` behind the prefix.
+    pub fn apart(&self, name: &str) -> Self {
+        let second = self.per_second.as_ref().map(|second| Box::new(second.apart(name)));
+        Self { key_prefix: format!("{}{name}", self.key_prefix), per_second: second, ..self.clone() }
+    }
 }
 
 impl fmt::Debug for Redis {
@@ -68,7 +78,7 @@ impl Redis {
 
     fn open(options: Options, epoch: Option<Arc<AtomicU64>>) -> Result<Self, StoreError> {
         let connection = Connection::open(&options)?;
-        let batches = Batches::new(connection.clone(), Script::new(&options.key_prefix), options.timeout, epoch);
+        let batches = Batches::new(connection.clone(), Script::new(&options.key_prefix), epoch);
         Ok(Self { connection, batches, options: Arc::new(options) })
     }
 
@@ -88,13 +98,19 @@ impl Redis {
         self.connection.run(shard, &script).await.map_err(StoreError::Redis)
     }
 
-    fn shard_of(&self, key: Key) -> Shard {
-        self.connection.shard(script::slot(key))
+    /// The way to the servers.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn shard_of(&self, charge: &Charge) -> Shard {
+        let slot = script::slot(charge.key);
+        if charge.window == 1 { self.connection.per_second_shard(slot) } else { self.connection.shard(slot) }
     }
 
     /// The shard of all charges if it is the same.
     fn only_shard(&self, charges: &[Charge]) -> Option<Shard> {
-        let mut shards = charges.iter().map(|charge| self.shard_of(charge.key));
+        let mut shards = charges.iter().map(|charge| self.shard_of(charge));
         let first = shards.next()?;
         shards.all(|shard| shard == first).then_some(first)
     }
@@ -107,8 +123,14 @@ impl Redis {
 impl CounterStore for Redis {
     async fn charge(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
         match self.only_shard(charges) {
-            Some(shard) => Ok(self.send(shard, charges).await?.outcomes(charges)),
-            None => self.charge_split(charges).await,
+            Some(shard) => match self.send(shard, charges).await {
+                Err(error) if split::is_elsewhere(&error) => self.charge_one_by_one(charges).await,
+                reply => Ok(reply?.outcomes(charges)),
+            },
+            None => match self.charge_split(charges).await {
+                Err(error) if split::is_elsewhere(&error) => self.charge_one_by_one(charges).await,
+                outcomes => outcomes,
+            },
         }
     }
 }

@@ -69,7 +69,13 @@ impl RedisServer {
     }
 
     pub(crate) fn options(&self, timeout: Duration) -> Options {
-        Options { url: Url::new(&self.url()), timeout, key_prefix: "test:".into(), access: Access::default() }
+        Options {
+            url: Url::new(&self.url()),
+            timeout,
+            key_prefix: "test:".into(),
+            access: Access::default(),
+            per_second: None,
+        }
     }
 }
 

@@ -37,8 +37,8 @@ impl Node {
         let dir = dir.join(port.to_string());
         fs::create_dir_all(&dir).unwrap();
         let mut command = Command::new(binary());
-        // A Sentinel wants its file first, and may not be told to save nothing.
-        let (file, rest): (Vec<&str>, Vec<&str>) = arguments.iter().partition(|argument| argument.starts_with('/'));
+        // A Sentinel's file comes first.
+        let (file, rest) = arguments.split_at(arguments.first().is_some_and(|first| !first.starts_with("--")).into());
         command.args(file).args(["--bind", "127.0.0.1", "--port", &port.to_string()]).args(rest);
         command.current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
         Self { port, process: command.spawn().expect("redis-server is missing: install it or set REDIS_SERVER") }
@@ -94,7 +94,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// The cluster bus takes the port that is 10000 higher, so the port must be low enough for both.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     loop {
         let port = 20_000 + rand::random::<u16>() % 25_000;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
@@ -105,7 +105,7 @@ fn free_port() -> u16 {
 
 fn options(url: &str, kind: Kind, timeout: Duration) -> Options {
     let access = Access { kind, ..Access::default() };
-    Options { url: Url::new(url), timeout, key_prefix: "test:".into(), access }
+    Options { url: Url::new(url), timeout, key_prefix: "test:".into(), access, per_second: None }
 }
 
 /// A primary, a replica, and three Sentinels that know both.

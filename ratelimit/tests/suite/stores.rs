@@ -12,6 +12,7 @@ use self::algorithms::*;
 use crate::{redis_server::RedisServer, requests::descriptor};
 
 mod algorithms;
+mod layouts;
 
 /// Long enough for a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -308,6 +309,7 @@ fn a_url_that_is_none_is_refused_without_its_password() {
         timeout: PATIENCE,
         key_prefix: String::new(),
         access: ratelimit::store::redis::Access::default(),
+        per_second: None,
     };
     let error = Redis::connect(options).unwrap_err();
     assert!(matches!(error, StoreError::Url(_)));

@@ -6,7 +6,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use ::redis::{ErrorKind, RedisResult, ServerErrorKind, Value};
@@ -17,9 +16,9 @@ use tokio::{
 };
 
 use super::{
-    StoreError,
+    Charge, StoreError,
     connection::{Connection, Shard},
-    script::{Replies, Reply, Script},
+    script::{self, Replies, Reply, Script},
 };
 
 /// Calls under way to one shard. With one, batches are largest and a decision costs least.
@@ -42,7 +41,6 @@ pub(super) struct Batches {
 struct Shared {
     connection: Connection,
     script: Script,
-    timeout: Duration,
     /// The epoch to charge in, for replicas that lease: zero while nothing may be charged.
     epoch: Option<Arc<AtomicU64>>,
     lanes: Mutex<HashMap<Shard, Lane>>,
@@ -68,26 +66,31 @@ struct Request {
 }
 
 impl Batches {
-    pub(super) fn new(
-        connection: Connection,
-        script: Script,
-        timeout: Duration,
-        epoch: Option<Arc<AtomicU64>>,
-    ) -> Self {
-        Self { shared: Arc::new(Shared { connection, script, timeout, epoch, lanes: Mutex::default() }) }
+    pub(super) fn new(connection: Connection, script: Script, epoch: Option<Arc<AtomicU64>>) -> Self {
+        Self { shared: Arc::new(Shared { connection, script, epoch, lanes: Mutex::default() }) }
     }
 
     /// Sends a request of so many charges. Nothing of it is charged when it is given up, by its deadline or by its caller,
     /// before it was sent; afterwards it may be.
     pub(super) async fn send(&self, shard: Shard, encoded: Vec<u8>, charges: usize) -> Result<Reply, StoreError> {
-        let deadline = Instant::now() + self.shared.timeout;
+        let timeout = self.shared.connection.timeout(shard);
+        let deadline = Instant::now() + timeout;
         let (answer, answered) = oneshot::channel();
         self.shared.push(shard, Request { encoded, charges, deadline, answer })?;
         match timeout_at(deadline, answered).await {
             Ok(Ok(reply)) => reply,
             // A call that is late is given up together with the requests it held.
-            Ok(Err(_)) | Err(_) => Err(StoreError::Timeout(self.shared.timeout)),
+            Ok(Err(_)) | Err(_) => Err(StoreError::Timeout(timeout)),
         }
+    }
+
+    /// Sends one charge by itself, to wherever its counter is in a cluster of which a part is moving.
+    pub(super) async fn send_with_key(&self, shard: Shard, charge: &Charge) -> Result<Reply, StoreError> {
+        let call = self.shared.script.call_at(charge.key, &script::encode(&[*charge]));
+        let sent = std::time::Instant::now();
+        let value = self.shared.connection.run(shard, &call).await.map_err(StoreError::of_redis)?;
+        // There are no leases in a cluster, so no epoch either.
+        Replies::new(value).ok_or(StoreError::Reply)?.next(1, 0, sent)
     }
 }
 

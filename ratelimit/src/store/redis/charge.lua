@@ -23,10 +23,25 @@ local function undo_charges(first, last, from)
   end
 end
 
+-- The first charge of the step under way, and the one it is at.
+local begun, tried
+
+-- Takes back what a step has charged before it failed.
+local function revert()
+  for at = begun, tried - 1, CHARGE_BYTES do
+    local bucket, field, hits, _, window, _, _, algorithm, per_window = unpack_bytes(CHARGE, batch, at)
+    if hits > 0 then
+      ALGORITHMS[algorithm].undo(bucket, field, hits, window, per_window)
+    end
+  end
+end
+
 local function step(first, last)
+  begun, tried = first, first
   local written, alone, together, together_within = replied + 1, false, false, false
   for at = first, last, CHARGE_BYTES do
     local bucket, field, hits, limit, window, denies, _, algorithm, per_window = unpack_bytes(CHARGE, batch, at)
+    tried = at
     local count, left = ALGORITHMS[algorithm].charge(bucket, field, hits, window, per_window)
     reply[written + 1], reply[written + 2] = count, left
     written = written + 2
@@ -38,6 +53,7 @@ local function step(first, last)
   end
   local denied = alone or (together and not together_within)
   if denied then
+    tried = begun -- What is undone twice would admit too much.
     undo_charges(first, last, replied + 2)
   end
   reply[replied + 1] = denied and 1 or 0
@@ -59,6 +75,7 @@ end
 while at <= size do
   local done, problem = pcall(steps)
   if not done then
+    pcall(revert)
     failure = failure or problem
     replied = replied + 1
     reply[replied] = 2

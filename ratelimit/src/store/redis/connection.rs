@@ -1,6 +1,6 @@
 //! How Redis is reached: one server, a primary that Sentinels name, or a cluster.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{Cmd, ConnectionInfo, RedisResult, Value, cmd};
 use tokio::{sync::watch, task::JoinSet};
@@ -22,6 +22,9 @@ mod wire;
 #[derive(Clone)]
 pub struct Connection {
     nodes: Nodes,
+    timeout: Duration,
+    /// Where hits of windows of one second are counted, if not here.
+    second: Option<Box<Connection>>,
     /// Ends the tasks with the last clone.
     _tasks: Arc<JoinSet<()>>,
 }
@@ -34,7 +37,12 @@ enum Nodes {
 
 /// A server that counts for itself: the only one, or a primary of a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Shard(Option<u16>);
+pub struct Shard {
+    /// In the Redis for windows of one second.
+    pub(super) second: bool,
+    /// Place in the cluster's map; none while nobody is known to own the slot.
+    node: Option<u16>,
+}
 
 impl Connection {
     /// Connects in the background, on the runtime it is called in. Fails only on what can never work.
@@ -65,60 +73,94 @@ impl Connection {
                 Nodes::Many(cluster)
             }
         };
-        Ok(Self { nodes, _tasks: Arc::new(tasks) })
+        let second = options.per_second.as_deref().map(Self::open).transpose()?.map(Box::new);
+        Ok(Self { nodes, timeout: options.timeout, second, _tasks: Arc::new(tasks) })
     }
 
     /// Who owns this slot of the cluster now. Without a cluster, all slots have the same owner.
     pub fn shard(&self, slot: u16) -> Shard {
-        match &self.nodes {
-            Nodes::One(_) => Shard(Some(0)),
-            Nodes::Many(cluster) => cluster.shard(slot),
+        let node = match &self.nodes {
+            Nodes::One(_) => Some(0),
+            Nodes::Many(cluster) => cluster.owner(slot),
+        };
+        Shard { second: false, node }
+    }
+
+    /// The same for counters of windows of one second.
+    pub fn per_second_shard(&self, slot: u16) -> Shard {
+        match &self.second {
+            Some(second) => Shard { second: true, ..second.shard(slot) },
+            None => self.shard(slot),
         }
     }
 
-    /// Everyone who owns slots now; empty while a cluster is not known.
-    pub fn shards(&self) -> Vec<Shard> {
-        match &self.nodes {
-            Nodes::One(_) => vec![Shard(Some(0))],
-            Nodes::Many(cluster) => cluster.shards(),
-        }
-    }
-
-    /// Whether keys have slots with owners of their own, so that a command takes keys of one slot only.
+    /// Whether counters lie on more than one server, so that no single step can charge all of a request.
     pub fn is_cluster(&self) -> bool {
-        matches!(self.nodes, Nodes::Many(_))
+        matches!(self.nodes, Nodes::Many(_)) || self.second.is_some()
+    }
+
+    /// Everyone who owns slots now; none of a cluster that is not known yet.
+    pub fn shards(&self) -> Vec<Shard> {
+        let nodes = match &self.nodes {
+            Nodes::One(_) => vec![0],
+            Nodes::Many(cluster) => cluster.owners(),
+        };
+        let first = nodes.into_iter().map(|node| Shard { second: false, node: Some(node) });
+        let second = self.second.iter().flat_map(|second| second.shards()).map(|shard| Shard { second: true, ..shard });
+        first.chain(second).collect()
+    }
+
+    /// How long a request may wait for this shard.
+    pub fn timeout(&self, shard: Shard) -> Duration {
+        self.of(shard).timeout
+    }
+
+    /// Which of the two a shard belongs to.
+    fn of(&self, shard: Shard) -> &Self {
+        self.second.as_deref().filter(|_| shard.second).unwrap_or(self)
     }
 
     /// Sends one command, and follows its slot to where it has moved. It waits while a connection is being made, without
     /// an end of its own, and fails at once while none can be made. A command whose reply is lost is not sent again.
     pub async fn run(&self, shard: Shard, command: &Cmd) -> RedisResult<Value> {
-        match &self.nodes {
+        match &self.of(shard).nodes {
             Nodes::One(link) => link.send(command, false).await,
-            Nodes::Many(cluster) => cluster.run(shard, command).await,
+            Nodes::Many(cluster) => cluster.run(shard.node, command).await,
         }
     }
 
-    /// Waits for an answer of each server, and succeeds if one of them gave it.
-    pub async fn ping(&self) -> RedisResult<()> {
-        if let Nodes::Many(cluster) = &self.nodes {
-            cluster.known().await?;
+    /// Has the owners of slots looked up again, after a script that found a key elsewhere.
+    pub fn mistrust(&self, shard: Shard) {
+        if let Nodes::Many(cluster) = &self.of(shard).nodes {
+            cluster.mistrust();
         }
-        let mut answer = Ok(());
-        for (index, shard) in self.shards().into_iter().enumerate() {
-            let reply = self.run(shard, &cmd("PING")).await.map(|_: Value| ());
-            if index == 0 || reply.is_ok() {
-                answer = reply;
+    }
+
+    /// Waits for an answer of each server. A cluster has answered when one of its primaries has.
+    pub async fn ping(&self) -> RedisResult<()> {
+        let (mut first, mut second) = (None, None);
+        for connection in [Some(self), self.second.as_deref()].into_iter().flatten() {
+            if let Nodes::Many(cluster) = &connection.nodes {
+                cluster.known().await?;
             }
         }
-        answer
+        for shard in self.shards() {
+            let reply = self.run(shard, &cmd("PING")).await.map(drop);
+            let answer = if shard.second { &mut second } else { &mut first };
+            if !matches!(answer, Some(Ok(()))) {
+                *answer = Some(reply);
+            }
+        }
+        first.into_iter().chain(second).collect()
     }
 
     /// Connections that are open now.
     pub fn active(&self) -> usize {
-        match &self.nodes {
+        let here = match &self.nodes {
             Nodes::One(link) => link.open_connections(),
             Nodes::Many(cluster) => cluster.open_connections(),
-        }
+        };
+        here + self.second.as_ref().map_or(0, |second| second.active())
     }
 }
 

@@ -76,18 +76,25 @@ impl Script {
 
     /// Calls the script that the server has.
     pub(super) fn call(&self, batch: &[u8], epoch: u64) -> Cmd {
-        self.command("EVALSHA", &self.hash, batch, epoch)
+        self.command("EVALSHA", &self.hash, &[], batch, epoch)
+    }
+
+    /// Calls it where this key's slot is, or where it is going if the slot's owner does not have the key. The key itself is
+    /// never there.
+    pub(super) fn call_at(&self, key: Key, batch: &[u8]) -> Cmd {
+        let name = [self.prefix.as_bytes(), b"{", &bucket(key), b"}"].concat();
+        self.command("EVAL", SOURCE, &[name], batch, 0)
     }
 
     /// Brings the script along; the server keeps it.
     pub(super) fn call_in_full(&self, batch: &[u8], epoch: u64) -> Cmd {
-        self.command("EVAL", SOURCE, batch, epoch)
+        self.command("EVAL", SOURCE, &[], batch, epoch)
     }
 
-    /// Names no keys: the batch holds them, and in a cluster they lie in different slots of one node.
-    fn command(&self, name: &str, script: &str, batch: &[u8], epoch: u64) -> Cmd {
+    /// A batch names no keys: it holds them, and in a cluster they lie in different slots of one node.
+    fn command(&self, name: &str, script: &str, keys: &[Vec<u8>], batch: &[u8], epoch: u64) -> Cmd {
         let mut command = Cmd::with_capacity(5, script.len() + self.prefix.len() + batch.len() + 64);
-        command.arg(name).arg(script).arg(0).arg(&self.prefix).arg(batch);
+        command.arg(name).arg(script).arg(keys.len()).arg(keys).arg(&self.prefix).arg(batch);
         if epoch > 0 {
             command.arg(epoch);
         }

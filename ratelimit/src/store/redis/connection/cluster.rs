@@ -11,7 +11,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Shard, link::Link, login::Login, options::Startup};
+use super::{link::Link, login::Login, options::Startup};
 
 /// Slots of every Redis Cluster.
 const SLOTS: usize = 16_384;
@@ -76,16 +76,21 @@ impl Cluster {
         }
     }
 
-    pub(super) fn shard(&self, slot: u16) -> Shard {
-        Shard(self.map.load().owners.get(usize::from(slot)).copied().flatten())
+    pub(super) fn owner(&self, slot: u16) -> Option<u16> {
+        self.map.load().owners.get(usize::from(slot)).copied().flatten()
+    }
+
+    /// Has the slots looked up.
+    pub(super) fn mistrust(&self) {
+        self.astray.send_replace(());
     }
 
     /// The primaries that own slots now.
-    pub(super) fn shards(&self) -> Vec<Shard> {
+    pub(super) fn owners(&self) -> Vec<u16> {
         let mut owners: Vec<_> = self.map.load().owners.iter().flatten().copied().collect();
         owners.sort_unstable();
         owners.dedup();
-        owners.into_iter().map(|owner| Shard(Some(owner))).collect()
+        owners
     }
 
     pub(super) fn open_connections(&self) -> usize {
@@ -108,9 +113,9 @@ impl Cluster {
     }
 
     /// Follows the slot where it has moved. A command whose reply is lost is not sent again.
-    pub(super) async fn run(&self, shard: Shard, command: &Cmd) -> RedisResult<Value> {
+    pub(super) async fn run(&self, node: Option<u16>, command: &Cmd) -> RedisResult<Value> {
         self.known().await?;
-        let owner = match shard.0.and_then(|place| self.map.load().links.get(usize::from(place)).cloned()) {
+        let owner = match node.and_then(|place| self.map.load().links.get(usize::from(place)).cloned()) {
             Some(link) => link,
             None => self.anyone()?,
         };
