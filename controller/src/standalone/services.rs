@@ -82,7 +82,8 @@ impl Services {
             None => store::Any::Memory(Arc::new(Memory::new(MAX_COUNTERS))),
             Some(url) => {
                 let access = redis::Access::default();
-                let options = redis::Options { url, timeout: REDIS_TIMEOUT, key_prefix: String::new(), access };
+                let options =
+                    redis::Options { url, timeout: REDIS_TIMEOUT, key_prefix: String::new(), access, per_second: None };
                 store::Any::Redis(Redis::connect(options)?)
             }
         };

@@ -33,7 +33,7 @@ pub struct Redis {
     /// How long a request waits for Redis before it gets an error
     #[arg(long, env, default_value = "100ms", value_parser = go::duration)]
     pub redis_timeout: Duration,
-    /// Connections to Redis that all cores together hold at most; each core has one at least
+    /// With REDIS_CONNECTIONS=pooled, connections to each server that all cores together hold; each core has one at least
     #[arg(long, env, default_value = "10", value_parser = go::count)]
     pub redis_pool_size: usize,
     /// How many connections a core has to each server: one that its requests share, or a pool of them

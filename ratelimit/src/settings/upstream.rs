@@ -23,7 +23,7 @@ enum Effect {
 }
 
 /// Upstream's settings that are honoured, with its defaults.
-const HONOURED: [(&str, &str); 94] = [
+const HONOURED: [(&str, &str); 97] = [
     ("HOST", "0.0.0.0"),
     ("PORT", "8080"),
     ("DEBUG_HOST", "0.0.0.0"),
@@ -103,6 +103,9 @@ const HONOURED: [(&str, &str); 94] = [
     ("REDIS_TLS_SKIP_HOSTNAME_VERIFICATION", "false"),
     ("REDIS_TIMEOUT", "10s"),
     ("REDIS_SENTINEL_AUTH", ""),
+    ("REDIS_STARTUP_INITIAL_INTERVAL", "1s"),
+    ("REDIS_STARTUP_MAX_INTERVAL", "30s"),
+    ("REDIS_STARTUP_MAX_ELAPSED_TIME", "0s"),
     ("REDIS_PERSECOND", "false"),
     ("REDIS_PERSECOND_SOCKET_TYPE", "unix"),
     ("REDIS_PERSECOND_TYPE", "SINGLE"),
