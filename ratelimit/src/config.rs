@@ -5,7 +5,10 @@ use std::collections::hash_map::Entry;
 use ahash::HashMap;
 use miette::{NamedSource, SourceSpan};
 
-pub(crate) use self::change::Change;
+pub(crate) use self::{
+    change::Change,
+    tree::{Candidate, End, Kind, Reason, Walk},
+};
 pub use self::{
     limit::{Limit, PerUnit},
     tree::{Domain, Rule},
@@ -124,6 +127,13 @@ impl Config {
     /// The limits of one domain.
     pub fn domain(&self, name: &str) -> Option<&Domain> {
         self.domains.get(name)
+    }
+
+    /// Names of all domains, sorted.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.domains.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
     }
 
     pub(crate) fn domain_mut(&mut self, name: &str) -> Option<&mut Domain> {

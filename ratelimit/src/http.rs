@@ -1,10 +1,13 @@
 //! The HTTP endpoints beside the gRPC service.
 
 use axum::{
-    Router,
+    Json, Router,
     body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -12,7 +15,7 @@ use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitResponse, rate_lim
 use proto::{drain::Signal, json, readiness::Readiness};
 
 use crate::{
-    service::{self, CurrentConfig, MAX_REQUEST_BYTES, Service},
+    service::{self, MAX_REQUEST_BYTES, Service},
     shadow::Report,
     store::CounterStore,
     talkers::Talkers,
@@ -33,9 +36,10 @@ pub fn router<S: CounterStore + Clone>(service: Service<S>, readiness: Readiness
 
 /// What the debug port tells.
 #[derive(Clone, Debug)]
-pub struct Debug {
-    /// Its rules are at `/rlconfig`, one a line; nothing while there is none.
-    pub config: CurrentConfig,
+pub struct Debug<S> {
+    /// Its rules are at `/rlconfig`, one a line; nothing while there is none. `/explain` takes a request as `/json` does, and
+    /// says in text, or in JSON to who accepts that, what the service would answer to it and why.
+    pub service: Service<S>,
     /// At `/stats`, as text for Prometheus.
     pub stats: Option<proto::metrics::Handle>,
     /// At `/top`.
@@ -44,27 +48,31 @@ pub struct Debug {
     pub shadow: Option<Report>,
 }
 
-impl Debug {
+impl<S: CounterStore + Clone> Debug<S> {
     /// `/` lists the paths.
     pub fn router(self) -> Router {
-        let Self { config, stats, talkers, shadow } = self;
-        let rules = move || config.load().as_ref().map(|config| config.dump()).unwrap_or_default();
+        let Self { service, stats, talkers, shadow } = self;
+        let rules = |State(service): State<Service<S>>| async move { service.dump() };
         let off = |setting: &str| format!("off; {setting} switches it on\n");
         let measured = move || stats.as_ref().map_or_else(|| off("USE_PROMETHEUS"), proto::metrics::Handle::render);
         let top = move || talkers.as_ref().map_or_else(|| off("TOP_TALKERS"), ToString::to_string);
         let tried = move || shadow.as_ref().map_or_else(|| off("SHADOW_CONFIG_DIR"), ToString::to_string);
         Router::new()
             .route("/", get(DEBUG_PATHS))
-            .route("/rlconfig", get(|| async move { rules() }))
+            .route("/rlconfig", get(rules))
             .route("/stats", get(|| async move { measured() }))
             .route("/top", get(|| async move { top() }))
             .route("/shadow", get(|| async move { tried() }))
+            .route("/explain", get(explain::<S>).post(explain::<S>))
+            .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+            .with_state(service)
     }
 }
 
 const DEBUG_PATHS: &str = "\
 /: this list
 /rlconfig: the rules in force
+/explain: why a request, sent as to /json, is answered as it is; charges nothing
 /stats: what is measured
 /top: who uses each rule most
 /shadow: what a second configuration would decide
@@ -102,4 +110,18 @@ async fn should_rate_limit<S: CounterStore>(State(service): State<Service<S>>, b
         Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
     };
     Ok((status, [(CONTENT_TYPE, "application/json")], json::to_json(&response)?.to_string()).into_response())
+}
+
+async fn explain<S: CounterStore>(
+    State(service): State<Service<S>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Error> {
+    let request = json::from_json(serde_json::from_slice(&body)?)?;
+    let explanation = service.explain(&request).await?;
+    let mut accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if accepted.any(|value| value.contains("application/json")) {
+        return Ok(Json(explanation).into_response());
+    }
+    Ok(explanation.to_string().into_response())
 }

@@ -6,6 +6,7 @@
 
 pub mod clients;
 pub mod config;
+pub mod explain;
 pub mod http;
 pub mod key;
 pub mod lease;

@@ -135,6 +135,17 @@ enum Check<'p> {
     Counted(Quota<'p>),
 }
 
+/// What a plan has for one descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Applied<'p> {
+    /// No rule, or one that another replaces.
+    Nothing,
+    /// A rule that does not count.
+    Unlimited,
+    /// A limit, of the rule or of the request if there is no rule, and what it costs.
+    Counted(PerUnit, Option<&'p Rule>, &'p Charge),
+}
+
 /// What becomes of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -210,6 +221,23 @@ impl Plan<'_> {
     /// What to count, in the order in which [`Plan::decide`] wants the outcomes. Empty when no limit applies.
     pub fn charges(&self) -> &[Charge] {
         &self.charges
+    }
+
+    /// The request that is planned.
+    pub(crate) fn request(&self) -> &RateLimitRequest {
+        self.request
+    }
+
+    /// What applies to each descriptor.
+    pub(crate) fn applied(&self) -> impl Iterator<Item = Applied<'_>> {
+        let mut charges = self.charges.iter();
+        self.checks.iter().map(move |check| match check {
+            Check::Unmatched => Applied::Nothing,
+            Check::Unlimited(_) => Applied::Unlimited,
+            Check::Counted(quota) => {
+                charges.next().map_or(Applied::Nothing, |charge| Applied::Counted(quota.limit, quota.rule, charge))
+            }
+        })
     }
 
     /// Whether the request's domain is configured at all.

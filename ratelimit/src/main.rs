@@ -3,11 +3,12 @@
 use std::{env, path::Path, process::ExitCode};
 
 use clap::CommandFactory as _;
+use jiff::Timestamp;
 use miette::{IntoDiagnostic, Report, miette};
 use ratelimit::{
     config::Domains,
-    server,
-    settings::{self, Command, Output, Page, Settings},
+    explain, overrides, server,
+    settings::{self, Command, Explain, Output, Page, Settings},
     source::dir::{self, Error},
     store::redis::{self, doctor::Status},
 };
@@ -30,6 +31,7 @@ fn main() -> miette::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Some(Command::Doctor { output }) => return doctor(&settings, *output),
+        Some(Command::Explain(arguments)) => return explain(&settings, arguments),
         None => {}
     }
     server::run(&settings).into_diagnostic()?;
@@ -56,14 +58,44 @@ fn check(dir: &Path, domains: Domains) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(errors) => {
-            for error in errors {
-                let report = match error {
-                    Error::Config(error) => Report::new(error),
-                    error => miette!("{error}"),
-                };
-                eprintln!("{report:?}");
-            }
+            errors.into_iter().for_each(report);
             ExitCode::FAILURE
         }
     }
+}
+
+fn report(error: Error) {
+    let report = match error {
+        Error::Config(error) => Report::new(error),
+        error => miette!("{error}"),
+    };
+    eprintln!("{report:?}");
+}
+
+/// Asks a running instance about a request, or reads files.
+fn explain(settings: &Settings, arguments: &Explain) -> miette::Result<ExitCode> {
+    let (request, as_json) = (arguments.request(), arguments.output == Output::Json);
+    let Some(dir) = &arguments.dir else {
+        let url = arguments.url.clone().unwrap_or_else(|| settings.debug_url());
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+        println!("{}", runtime.block_on(explain::ask(&url, &request, as_json)).into_diagnostic()?.trim_end());
+        return Ok(ExitCode::SUCCESS);
+    };
+    let overrides = settings.tuning.overrides_dir().map(|dir| overrides::check(&dir.into())).transpose();
+    let config = dir::check(&dir.as_path().into(), settings.source.domains());
+    let (config, overrides) = match (config, overrides) {
+        (Ok(config), Ok(overrides)) => (config, overrides.unwrap_or_default()),
+        (config, overrides) => {
+            config.err().unwrap_or_default().into_iter().chain(overrides.err()).for_each(report);
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let config = overrides.over(config, Timestamp::now());
+    let explanation = explain::without_counts(&config, &request, &settings.options()).into_diagnostic()?;
+    if as_json {
+        println!("{}", serde_json::to_string(&explanation).into_diagnostic()?);
+    } else {
+        print!("{explanation}");
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,10 @@
 //! Other limits than those of the rules: for a rule or for one value under it, often for a time. They come from files of
 //! their own and lie over any configuration, whatever its source.
 
-pub use self::{dir::Dir, overlay::Overlay};
+pub use self::{
+    dir::{Dir, check},
+    overlay::Overlay,
+};
 pub(crate) use self::{
     overridden::Overridden,
     target::{Step, Target},
@@ -12,7 +15,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use jiff::Timestamp;
 use serde_saphyr::Spanned;
 
-use crate::config::{self, Change, yaml};
+use crate::config::{self, Change, Config, yaml};
 
 mod audit;
 mod dir;
@@ -56,6 +59,13 @@ impl Overrides {
             }
         }
         Ok(Self(overrides))
+    }
+
+    /// A configuration with those over it that have not expired by `now`.
+    #[must_use]
+    pub fn over(&self, written: Config, now: Timestamp) -> Config {
+        let applied = overlay::apply(&written, self, now);
+        if applied.in_force.is_empty() { written } else { applied.config }
     }
 
     fn unexpired(&self, now: Timestamp) -> impl Iterator<Item = &Arc<Override>> {

@@ -110,9 +110,10 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         let service = service.clients(Arc::clone(&clients)).traced(tracer.clone());
         Ok::<_, Error>(service.watching(sketch).tried(trial.clone()))
     };
+    let on_http = service()?;
     let answers = Routers {
-        public: http::router(service()?, readiness.clone(), drain.leaving.clone()),
-        debug: Debug { config: config.clone(), stats: handle.clone(), talkers: talkers.clone(), shadow: differences }
+        public: http::router(on_http.clone(), readiness.clone(), drain.leaving.clone()),
+        debug: Debug { service: on_http, stats: handle.clone(), talkers: talkers.clone(), shadow: differences }
             .router(),
         prometheus: handle.map(|handle| proto::metrics::router_at(&settings.stats.prometheus_path, handle)),
     };

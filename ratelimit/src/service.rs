@@ -19,6 +19,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     clients::Clients,
     config::Config,
+    explain::{Counters, Explanation},
     limiter::{self, Options, RequestError},
     metrics,
     shadow::Trial,
@@ -136,6 +137,25 @@ impl<S: CounterStore> Service<S> {
             trial.take(request, response);
         }
         answer
+    }
+
+    /// Explains what a request would be answered now. Charges nothing, and leaves the metrics alone.
+    pub async fn explain(&self, request: &RateLimitRequest) -> Result<Explanation, Error> {
+        let config = self.config.load_full().ok_or(Error::NoConfig)?;
+        let plan = limiter::plan(&config, request, &self.options)?;
+        let counters = match plan.charges() {
+            [] => Counters::Known(vec![]),
+            charges => match self.store.peek(charges).await {
+                Ok(standings) => Counters::Known(standings),
+                Err(error) => Counters::Silent(error.to_string()),
+            },
+        };
+        Ok(Explanation::new(&config, &plan, &self.options, &counters))
+    }
+
+    /// All rules in force as text; empty while there is no configuration.
+    pub fn dump(&self) -> String {
+        self.config.load().as_ref().map(|config| config.dump()).unwrap_or_default()
     }
 
     async fn answer(&self, request: &RateLimitRequest, begin: Instant) -> Result<RateLimitResponse, Error> {

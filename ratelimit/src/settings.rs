@@ -8,6 +8,7 @@ use clap::{ArgAction::Set, CommandFactory, FromArgMatches, Parser, Subcommand, V
 pub use self::{
     answer::Answer,
     error::Error,
+    explain::Explain,
     go::{List, Map},
     grpc::Grpc,
     http::Http,
@@ -26,6 +27,7 @@ use crate::{limiter::Options, store::redis as redis_store};
 
 mod answer;
 mod error;
+mod explain;
 pub(crate) mod go;
 mod grpc;
 mod http;
@@ -95,6 +97,8 @@ pub enum Command {
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
     },
+    /// Say why a request is answered as it is: which rule applies and why no other, what lies over it, what has been counted
+    Explain(Explain),
     /// Print the reference of all settings as Markdown, and end
     Settings,
 }
@@ -129,6 +133,11 @@ impl Settings {
     pub fn backend_type(&self) -> BackendType {
         let default = if self.redis.is_given() { BackendType::Redis } else { BackendType::Memory };
         self.store.backend_type.unwrap_or(default)
+    }
+
+    /// URL of the debug port of an instance with the same settings on this host.
+    pub fn debug_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http.debug_port)
     }
 
     /// How requests are answered.

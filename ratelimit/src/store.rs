@@ -8,6 +8,7 @@ pub use self::{
     membership::Member,
     memory::Memory,
     redis::Redis,
+    standing::{Standing, foresee},
 };
 use crate::key::Key;
 
@@ -17,6 +18,7 @@ mod loss;
 mod membership;
 mod memory;
 pub mod redis;
+mod standing;
 
 /// Hits to add to one counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,12 @@ pub trait CounterStore: Send + Sync + 'static {
     fn charge_held(&self, _charges: &[Charge]) -> Option<Vec<Outcome>> {
         None
     }
+
+    /// Looks at the counters of charges, and charges nothing. An error where a charge would be decided without the store.
+    fn peek(&self, charges: &[Charge]) -> impl Future<Output = Result<Vec<Standing>, StoreError>> + Send {
+        let looks = standing::looks(charges);
+        async move { Ok(self.charge(&looks).await?.into_iter().map(Standing::from).collect()) }
+    }
 }
 
 impl StoreError {
@@ -191,7 +199,8 @@ impl StoreError {
 }
 
 impl Charge {
-    fn is_over(&self, count: u64) -> bool {
+    /// Whether a counter that stands at `count` is over the limit.
+    pub(crate) fn is_over(&self, count: u64) -> bool {
         count > u64::from(self.limit)
     }
 
@@ -244,6 +253,15 @@ impl CounterStore for Any {
             Self::Redis(redis) => redis.charge(charges).await,
             Self::Guarded(loss) => loss.charge(charges).await,
             Self::Leased(loss) => loss.charge(charges).await,
+        }
+    }
+
+    async fn peek(&self, charges: &[Charge]) -> Result<Vec<Standing>, StoreError> {
+        match self {
+            Self::Memory(memory) => memory.peek(charges).await,
+            Self::Redis(redis) => redis.peek(charges).await,
+            Self::Guarded(loss) => loss.peek(charges).await,
+            Self::Leased(loss) => loss.peek(charges).await,
         }
     }
 }

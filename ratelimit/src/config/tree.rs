@@ -19,6 +19,10 @@ use crate::{
     store::OnStoreLoss,
 };
 
+pub(crate) use self::walk::{Candidate, End, Kind, Reason, Walk};
+
+mod walk;
+
 /// One domain's rules.
 #[derive(Clone, Debug)]
 pub struct Domain {

@@ -35,19 +35,13 @@ impl Dir {
 
     /// Reads the files and, if they differ from those read last, puts them in force. Blocks on the file system.
     pub fn load(&mut self) {
-        let files = match self.place.read() {
-            Err(Error::Empty(_)) => Ok(Files::new()),
-            files => files,
-        };
+        let files = read(&self.place);
         let seen = files.as_ref().map_err(ToString::to_string).cloned();
         if self.seen.as_ref() == Some(&seen) {
             return;
         }
         self.seen = Some(seen);
-        let parse = |files: Files| -> Result<_, Error> {
-            Ok(Overrides::from_yaml(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))?)
-        };
-        match files.and_then(parse) {
+        match files.and_then(|files| parse(&files)) {
             Ok(overrides) => {
                 tracing::info!(dir = %self.place.dir.display(), overrides = overrides.0.len(), "overrides loaded");
                 self.overlay.replace(overrides, Timestamp::now());
@@ -79,6 +73,23 @@ impl Dir {
             }
         }
     }
+}
+
+/// Reads files once.
+pub fn check(place: &Place) -> Result<Overrides, Error> {
+    read(place).and_then(|files| parse(&files))
+}
+
+/// A directory may be empty.
+fn read(place: &Place) -> Result<Files, Error> {
+    match place.read() {
+        Err(Error::Empty(_)) => Ok(Files::new()),
+        files => files,
+    }
+}
+
+fn parse(files: &Files) -> Result<Overrides, Error> {
+    Ok(Overrides::from_yaml(files.iter().map(|(name, text)| (name.as_str(), text.as_str())))?)
 }
 
 /// Ends overrides at their time, for as long as it is polled.

@@ -15,10 +15,10 @@ pub struct Http {
     /// Port of /healthcheck and /json
     #[arg(long, env, default_value = "8080", value_parser = go::port)]
     pub port: u16,
-    /// Address of /rlconfig
+    /// Address of /rlconfig and /explain
     #[arg(long, env, default_value = "0.0.0.0", value_parser = go::host)]
     pub debug_host: IpAddr,
-    /// Port of /rlconfig
+    /// Port of /rlconfig and /explain
     #[arg(long, env, default_value = "6070", value_parser = go::port)]
     pub debug_port: u16,
 }
@@ -29,7 +29,7 @@ impl Http {
         (self.host, self.port).into()
     }
 
-    /// Where `/rlconfig` is served.
+    /// Where `/rlconfig` and `/explain` are served.
     pub fn debug_address(&self) -> SocketAddr {
         (self.debug_host, self.debug_port).into()
     }

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    Charge, CounterStore, Outcome, StoreError,
+    Charge, CounterStore, Outcome, Standing, StoreError,
     redis::{Options, Redis},
 };
 use crate::lease::Timing;
@@ -111,5 +111,14 @@ impl CounterStore for Lease {
             self.table.put_back_all(charges, &parts);
         }
         outcomes
+    }
+
+    async fn peek(&self, charges: &[Charge]) -> Result<Vec<Standing>, StoreError> {
+        let debited = self.redis.peek(charges).await?;
+        let standings = charges.iter().zip(debited).map(|(charge, debited)| {
+            let leased = self.table.held(charge).min(debited.count);
+            Standing { count: debited.count - leased, leased, ..debited }
+        });
+        Ok(standings.collect())
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use self::breaker::Breaker;
 pub use self::local::Local;
-use super::{Algorithm, Charge, CounterStore, Denies, Outcome, StoreError, Undo};
+use super::{Algorithm, Charge, CounterStore, Denies, Outcome, Standing, StoreError, Undo};
 use crate::{key::Key, metrics};
 
 mod breaker;
@@ -18,6 +18,8 @@ mod local;
 
 /// Pause between two looks whether a lost store is back.
 const PROBE_PAUSE: Duration = Duration::from_millis(250);
+/// How long a person who looks at counters waits at least.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Waits for its store no longer than a deadline. Charges that the store does not answer are decided by their
 /// [`on_store_loss`](Charge::on_store_loss), and after a few of them nobody waits any more until the store is back. Nothing
@@ -66,6 +68,15 @@ impl<S: CounterStore> CounterStore for Loss<S> {
                 shared.failed(&error, charges);
                 shared.charge_without_store(charges)
             }
+        }
+    }
+
+    /// Beside the breaker: who looks does not decide whether the store is lost.
+    async fn peek(&self, charges: &[Charge]) -> Result<Vec<Standing>, StoreError> {
+        let deadline = self.shared.deadline.max(PATIENCE);
+        match timeout(deadline, self.shared.store.peek(charges)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(StoreError::Timeout(deadline)),
         }
     }
 }

@@ -53,6 +53,7 @@ pub struct Options {
 
 impl Options {
     /// The same with counters of its own, whose names begin with `name` behind the prefix.
+    #[must_use]
     pub fn apart(&self, name: &str) -> Self {
         let second = self.per_second.as_ref().map(|second| Box::new(second.apart(name)));
         Self { key_prefix: format!("{}{name}", self.key_prefix), per_second: second, ..self.clone() }

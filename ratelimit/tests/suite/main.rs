@@ -8,6 +8,7 @@ mod connection;
 mod dir;
 mod doctor;
 mod envoy_gateway;
+mod explain;
 mod fault_proxy;
 mod faults;
 mod fuzz;

@@ -143,6 +143,17 @@ impl Table {
         self.shards.get((key.0 % SHARDS as u128) as usize)
     }
 
+    /// Hits of a charge's counter that are debited and not used.
+    pub(super) fn held(&self, charge: &Charge) -> u64 {
+        if charge.algorithm != Algorithm::FixedWindow {
+            return 0;
+        }
+        let now = self.now();
+        let Some(shard) = self.shard(charge.key) else { return 0 };
+        let slots = shard.lock();
+        slots.get(&charge.key).filter(|slot| slot.entry.runs(now)).map_or(0, |slot| slot.entry.left())
+    }
+
     /// Takes from the leases what there is, and says what to charge for new ones.
     pub(super) fn cover(&self, charges: &[Charge], now: Millis) -> (Vec<Part>, Vec<Charge>) {
         let mut renewals = Vec::new();
