@@ -1,7 +1,7 @@
 //! The names that dashboards of envoyproxy/ratelimit know. Label values come from the configuration, and every handle is
 //! resolved before the first request; only [`ByValue`] takes values of requests, up to a bound.
 
-use std::io;
+use std::{io, ops::Deref, sync::OnceLock};
 
 use ::metrics::{Counter, Gauge, Histogram, Label, Recorder, counter, gauge, histogram};
 use metrics_util::layers::FanoutBuilder;
@@ -50,9 +50,17 @@ pub fn install(options: Options) -> io::Result<(Handle, Option<Sender>)> {
     Ok((handle, sender))
 }
 
-/// Counters of one rule.
+/// Counters of one rule. They are made when the rule is used first, since most rules of a large configuration never are.
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
+    /// The domain and the levels of the descriptor.
+    levels: Vec<String>,
+    counters: OnceLock<RuleCounters>,
+}
+
+/// What [`Rule`] leads to.
+#[derive(Clone, Debug)]
+pub(crate) struct RuleCounters {
     pub(crate) total_hits: Counter,
     pub(crate) over_limit: Counter,
     pub(crate) near_limit: Counter,
@@ -63,8 +71,23 @@ pub(crate) struct Rule {
 impl Rule {
     /// Labels are the domain and the levels of the descriptor; Prometheus is shown the first two, as upstream has it.
     pub(crate) fn new(domain: &str, levels: &[String]) -> Self {
-        let mut labels = vec![Label::new("domain", domain.to_owned())];
-        labels.extend(levels.iter().zip(1..).map(|(level, at)| Label::new(format!("key{at}"), level.clone())));
+        let levels = [domain.to_owned()].into_iter().chain(levels.iter().cloned()).collect();
+        Self { levels, counters: OnceLock::new() }
+    }
+}
+
+impl Deref for Rule {
+    type Target = RuleCounters;
+
+    fn deref(&self) -> &RuleCounters {
+        self.counters.get_or_init(|| RuleCounters::new(&self.levels))
+    }
+}
+
+impl RuleCounters {
+    fn new(levels: &[String]) -> Self {
+        let name = |at| if at == 0 { "domain".to_owned() } else { format!("key{at}") };
+        let labels: Vec<_> = (0..).zip(levels).map(|(at, level)| Label::new(name(at), level.clone())).collect();
         Self {
             total_hits: counter!("ratelimit_service_rate_limit_total_hits", labels.clone()),
             over_limit: counter!("ratelimit_service_rate_limit_over_limit", labels.clone()),
