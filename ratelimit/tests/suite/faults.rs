@@ -12,6 +12,8 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::program::{Program, ask, fetch, until};
 
+mod rollout;
+
 /// CPU time of a process so far, in ticks of 10 ms.
 fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();

@@ -7,6 +7,7 @@ mod config;
 mod connection;
 mod dir;
 mod doctor;
+mod envoy;
 mod envoy_gateway;
 mod explain;
 mod fault_proxy;

@@ -46,9 +46,21 @@ impl Program {
 
     /// With variables of the environment.
     pub(crate) fn start_with(arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::start_by(|| Self::spawn(arguments, variables))
+    }
+
+    /// With a port for gRPC that the caller holds.
+    pub(crate) fn start_at(grpc: u16, arguments: &[&str]) -> Self {
+        Self::start_by(|| {
+            let [_, http, debug, metrics] = free_ports();
+            Self::spawn_at([grpc, http, debug, metrics], None, arguments, &[])
+        })
+    }
+
+    fn start_by(spawn: impl Fn() -> Self) -> Self {
         // A free port may be taken by another test before the program binds it.
         for _ in 0..5 {
-            let mut program = Self::spawn(arguments, variables);
+            let mut program = spawn();
             let mut ended = false;
             until("health or the end", || {
                 ended = program.process.try_wait().unwrap().is_some();
@@ -67,10 +79,14 @@ impl Program {
 
     /// Standard error goes to a file unless `stderr` says where to.
     pub(crate) fn spawn_logging_to(stderr: Option<Stdio>, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
+        Self::spawn_at(free_ports(), stderr, arguments, variables)
+    }
+
+    fn spawn_at(ports: [u16; 4], stderr: Option<Stdio>, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("config")).unwrap();
         fs::write(dir.path().join("config/rules.yaml"), RULES).unwrap();
-        let [grpc, http, debug, metrics] = free_ports();
+        let [grpc, http, debug, metrics] = ports;
         let process = Command::new(env!("CARGO_BIN_EXE_ratelimit"))
             .args(["--host", "127.0.0.1", "--grpc-host", "127.0.0.1", "--debug-host", "127.0.0.1", "--cores", "2"])
             .args(["--grpc-port", &grpc.to_string(), "--port", &http.to_string(), "--debug-port", &debug.to_string()])
