@@ -6,11 +6,11 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
 };
 use proto::readiness::Block;
-use tokio::{sync::mpsc, time};
+use tokio::{sync::mpsc, task, time};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, transport};
 
-use self::{backoff::Backoff, session::Session};
+use self::{backoff::Backoff, session::Session, state::State};
 use crate::{
     config::{Config, Domains},
     metrics::ConfigLoad,
@@ -20,6 +20,7 @@ use crate::{
 mod backoff;
 mod options;
 mod session;
+mod state;
 
 pub use options::Options;
 
@@ -59,6 +60,7 @@ pub enum Error {
 pub struct Xds {
     options: Options,
     session: Session,
+    state: Option<State>,
     current: Overlay,
     /// Held until the server has said anything.
     first: Option<Block>,
@@ -67,11 +69,33 @@ pub struct Xds {
 
 impl Xds {
     /// Does not connect yet, but refuses options that never can. `first` is dropped when the server has sent a
-    /// configuration, good or not.
+    /// configuration, good or not, or the last one that it sent to this directory is in force.
     pub fn new(options: Options, domains: Domains, current: impl Into<Overlay>, first: Block) -> Result<Self, Error> {
         options.endpoint()?;
         let session = Session::new(options.node(), domains);
-        Ok(Self { options, session, current: current.into(), first: Some(first), metrics: ConfigLoad::new() })
+        let state = options.state_dir().map(State::new);
+        let (current, first, metrics) = (current.into(), Some(first), ConfigLoad::new());
+        let mut xds = Self { options, session, state, current, first, metrics };
+        xds.resume();
+        Ok(xds)
+    }
+
+    /// Puts in force what the server sent before the program was started, until it says something else.
+    fn resume(&mut self) {
+        let kept = match self.state.as_ref().map_or(Ok(None), State::load) {
+            Ok(Some(kept)) => kept,
+            Ok(None) => return,
+            Err(error) => return tracing::error!(%error, "the kept configuration is ignored"),
+        };
+        let version = &kept.version_info;
+        match self.session.read(&kept) {
+            Ok(config) => {
+                self.current.publish(config);
+                self.first = None;
+                tracing::warn!(version, "the kept configuration is in force until the xDS server sends another one");
+            }
+            Err(error) => tracing::error!(%error, version, "the kept configuration is ignored"),
+        }
     }
 
     /// Puts in force what the server sends, for as long as it is polled. Errors are logged.
@@ -108,29 +132,44 @@ impl Xds {
         while sent && let Some(response) = responses.message().await? {
             backoff.reset();
             let Some(answer) = self.session.receive(&response) else { continue };
-            self.put_in_force(&response, answer.config);
+            let accepted = self.put_in_force(&response, answer.config);
             self.first = None;
             if answer.refused_again {
                 // Some servers send what was refused again at once; without a pause that never ends.
                 time::sleep(self.options.connect_retry_interval()).await;
             }
             sent = requests.send(answer.request).await.is_ok();
+            if accepted {
+                self.keep(response).await;
+            }
         }
         Ok(())
     }
 
-    fn put_in_force(&self, response: &DiscoveryResponse, config: Result<Config, session::Error>) {
+    fn put_in_force(&self, response: &DiscoveryResponse, config: Result<Config, session::Error>) -> bool {
         let version = &response.version_info;
         match config {
             Ok(config) => {
                 self.current.publish(config);
                 self.metrics.success.increment(1);
                 tracing::info!(version, resources = response.resources.len(), "configuration loaded");
+                true
             }
             Err(error) => {
                 self.metrics.error.increment(1);
                 tracing::error!(%error, version, "configuration refused; the last good one stays in force");
+                false
             }
+        }
+    }
+
+    /// Writes the configuration that is in force; the disk holds up no other task.
+    async fn keep(&self, response: DiscoveryResponse) {
+        let Some(state) = self.state.clone() else { return };
+        match task::spawn_blocking(move || state.keep(&response)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the configuration is in force but not kept"),
+            Err(error) => tracing::error!(%error, "the configuration is in force but not kept"),
         }
     }
 }

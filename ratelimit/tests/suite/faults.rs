@@ -13,6 +13,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use crate::program::{Program, ask, fetch, until};
 
 mod rollout;
+mod xds;
 
 /// CPU time of a process so far, in ticks of 10 ms.
 fn ticks(pid: u32) -> u64 {

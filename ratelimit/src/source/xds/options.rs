@@ -1,6 +1,12 @@
 //! Where the xDS server is and how it is spoken to, under upstream's names.
 
-use std::{collections::HashMap, fs, path::Path, str::FromStr, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use clap::{ArgAction::Set, Args};
 use envoy_types::pb::{
@@ -67,6 +73,9 @@ pub struct Options {
     /// Whether such pauses vary
     #[arg(long, env, default_value = "true", action = Set, value_parser = go::boolean)]
     xds_client_backoff_jitter: bool,
+    /// Directory that keeps the last good configuration for a start while the xDS server is away; none if empty
+    #[arg(long, env, default_value = "")]
+    config_grpc_xds_state_dir: String,
     /// Largest response in bytes; 0 is 4 MiB
     #[arg(long, env, default_value = "0", value_parser = go::count)]
     xds_client_max_msg_size_in_bytes: usize,
@@ -88,6 +97,10 @@ impl Options {
 
     pub(super) fn connect_retry_interval(&self) -> Duration {
         self.config_grpc_xds_server_connect_retry_interval
+    }
+
+    pub(super) fn state_dir(&self) -> Option<PathBuf> {
+        (!self.config_grpc_xds_state_dir.is_empty()).then(|| PathBuf::from(&self.config_grpc_xds_state_dir))
     }
 
     pub(super) fn max_message_size(&self) -> usize {

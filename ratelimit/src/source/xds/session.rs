@@ -80,7 +80,7 @@ impl Session {
         if response.type_url != TYPE_URL {
             return None;
         }
-        let config = read(response, self.domains);
+        let config = self.read(response);
         let version = &response.version_info;
         let refused_again = config.is_err() && self.refused.as_ref() == Some(version);
         let error = match &config {
@@ -95,6 +95,11 @@ impl Session {
             }
         };
         Some(Answer { config, request: self.request(response.nonce.clone(), error), refused_again })
+    }
+
+    /// The configuration of a response, whoever it was sent to.
+    pub(super) fn read(&self, response: &DiscoveryResponse) -> Result<Config, Error> {
+        read(response, self.domains)
     }
 
     fn request(&self, response_nonce: String, error_detail: Option<Status>) -> DiscoveryRequest {
