@@ -187,6 +187,17 @@ pub trait CounterStore: Send + Sync + 'static {
         let looks = standing::looks(charges);
         async move { Ok(self.charge(&looks).await?.into_iter().map(Standing::from).collect()) }
     }
+
+    /// Hits of the charge's counter that this replica has taken from the store in the running window, as far as is known.
+    fn debited(&self, _charge: &Charge) -> u64 {
+        0
+    }
+
+    /// Takes note of what was decided without the store, at `now` milliseconds of its clock, to tell it when it is back. False
+    /// when it was told already, so that nothing may be added.
+    fn remember(&self, _charges: &[Charge], _outcomes: &[Outcome], _now: u64) -> bool {
+        true
+    }
 }
 
 impl StoreError {

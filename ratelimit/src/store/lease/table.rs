@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::metrics::Metrics;
+use super::{TIMING, metrics::Metrics};
 use crate::{
     key::Key,
     lease::{Cover, Entry, Epoch, Fence, Heard, Millis, ReplicaId},
@@ -23,6 +23,9 @@ use crate::{
 };
 
 const SHARDS: usize = 64;
+/// For so long after a replica told its ledger nothing is admitted without Redis: a membership, which is how long an epoch
+/// waits at most, and a second in which connections come back.
+const SEAL: Millis = TIMING.membership + 1000;
 
 /// Entries by counter, behind short locks, and the epoch they live in.
 #[derive(Debug)]
@@ -34,6 +37,10 @@ pub struct Table {
     epoch: AtomicU64,
     /// The same, or zero while nothing may be charged in it.
     charging: Arc<AtomicU64>,
+    /// Until when nothing may be added to the ledgers that Redis does not count.
+    sealed_until: AtomicU64,
+    /// Whether Redis answered the last greeting.
+    pub(super) hears: AtomicBool,
     pub(super) members: AtomicU32,
     shards: Vec<Mutex<HashMap<Key, Slot>>>,
     max_counters: usize,
@@ -96,6 +103,8 @@ impl Table {
             fence: Mutex::default(),
             epoch: AtomicU64::new(0),
             charging: Arc::default(),
+            sealed_until: AtomicU64::new(0),
+            hears: AtomicBool::new(false),
             members: AtomicU32::new(1),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             max_counters,
@@ -305,20 +314,7 @@ impl Table {
         if !self.admits(moment) {
             return None;
         }
-        if !slots.contains_key(&charge.key) && slots.len() >= self.max_counters.div_ceil(SHARDS) {
-            slots.retain(|_, slot| slot.entry.runs(now));
-            if slots.len() >= self.max_counters.div_ceil(SHARDS) {
-                self.metrics.unremembered.increment(1);
-                return Some(0);
-            }
-        }
-        let slot = slots.entry(charge.key).or_insert_with(|| Slot {
-            entry: Entry::new(charge.limit, heard, now),
-            window: charge.window,
-            renewing: false,
-            low: 0,
-            overshoot: 0,
-        });
+        let Some(slot) = self.slot(&mut slots, charge, heard, now) else { return Some(0) };
         if slot.entry.number() < heard.number {
             (slot.low, slot.overshoot) = (0, 0);
         }
@@ -336,6 +332,67 @@ impl Table {
             slot.overshoot = excess;
         }
         Some(slot.entry.left())
+    }
+
+    /// The charge's counter, or nothing when there is no room for it.
+    fn slot<'a>(
+        &self,
+        slots: &'a mut HashMap<Key, Slot>,
+        charge: &Charge,
+        heard: Heard,
+        now: Millis,
+    ) -> Option<&'a mut Slot> {
+        let most = self.max_counters.div_ceil(SHARDS);
+        if !slots.contains_key(&charge.key) && slots.len() >= most {
+            slots.retain(|_, slot| slot.entry.runs(now));
+            if slots.len() >= most {
+                self.metrics.unremembered.increment(1);
+                return None;
+            }
+        }
+        Some(slots.entry(charge.key).or_insert_with(|| Slot {
+            entry: Entry::new(charge.limit, heard, now),
+            window: charge.window,
+            renewing: false,
+            low: 0,
+            overshoot: 0,
+        }))
+    }
+
+    /// What this replica has debited of the charge's counter in the window that runs.
+    pub(super) fn debited(&self, charge: &Charge) -> u64 {
+        let now = self.now();
+        let Some(slots) = self.shard(charge.key).map(Mutex::lock) else { return 0 };
+        slots.get(&charge.key).filter(|slot| slot.entry.runs(now)).map_or(0, |slot| slot.entry.debited())
+    }
+
+    /// Enters hits that were admitted at `authority_now` of Redis' clock, as far as it was known. False if the ledger must stay
+    /// as it was told.
+    pub(super) fn remember(&self, charge: &Charge, authority_now: Millis) -> bool {
+        let now = self.now();
+        let Some(mut slots) = self.shard(charge.key).map(Mutex::lock) else { return true };
+        if now < self.sealed_until.load(Ordering::SeqCst) {
+            return false;
+        }
+        let heard = Heard::new(now, authority_now, charge.window, 0);
+        if let Some(slot) = self.slot(&mut slots, charge, heard, now) {
+            if slot.entry.number() < heard.number {
+                (slot.low, slot.overshoot) = (0, 0);
+                slot.entry.hear(charge.limit, heard, 0, 0, now);
+            }
+            slot.entry.remember(charge.hits.try_into().unwrap_or_default());
+        }
+        true
+    }
+
+    /// Keeps ledgers from growing without Redis from here on. Whoever holds a shard's lock afterwards sees it.
+    pub(super) fn seal(&self) {
+        self.sealed_until.store(self.now() + SEAL, Ordering::SeqCst);
+    }
+
+    /// Redis did not take the ledgers, so they may grow.
+    pub(super) fn unseal(&self) {
+        self.sealed_until.store(0, Ordering::SeqCst);
     }
 
     /// Ledgers of all windows that run.

@@ -6,7 +6,7 @@ use tokio::time::{self, MissedTickBehavior};
 
 use super::{HEARTBEAT, Lease, TIMING};
 use crate::{
-    lease::{Greeting, ReplicaId},
+    lease::{Epoch, Greeting, ReplicaId},
     store::{StoreError, redis::Counted},
 };
 
@@ -27,7 +27,9 @@ impl Lease {
         let mut heartbeat = time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if let Err(error) = self.greet(&mut known).await {
+            let greeted = self.greet(&mut known).await;
+            self.table.hears.store(greeted.is_ok(), Ordering::Relaxed);
+            if let Err(error) = greeted {
                 tracing::debug!(%error, "Redis does not take notice of this replica");
             }
             tokio::select! {
@@ -48,9 +50,10 @@ impl Lease {
         let table = &self.table;
         let unasserted = table.fence.lock().unasserted();
         if let Some(epoch) = unasserted {
-            for ledgers in table.ledgers().chunks(BATCH) {
-                table.metrics.assert_calls.increment(1);
-                self.redis.assert(table.replica, epoch, ledgers).await?;
+            table.seal();
+            if let Err(error) = self.assert(epoch).await {
+                table.unseal();
+                return Err(error);
             }
             table.change_fence(|fence| fence.assert(epoch));
         }
@@ -84,6 +87,14 @@ impl Lease {
         }
         if table.returning().is_some() {
             known.returned = self.give_back(known.returned, &table.release(false)).await?;
+        }
+        Ok(())
+    }
+
+    async fn assert(&self, epoch: Epoch) -> Result<(), StoreError> {
+        for ledgers in self.table.ledgers().chunks(BATCH) {
+            self.table.metrics.assert_calls.increment(1);
+            self.redis.assert(self.table.replica, epoch, ledgers).await?;
         }
         Ok(())
     }

@@ -94,12 +94,16 @@ impl Local {
         }
     }
 
-    /// Decides by each charge's `on_store_loss`, as one atomic step.
-    pub(super) fn charge(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
+    /// Decides by each charge's `on_store_loss`, as one atomic step. `debited` tells what this replica took from the store.
+    pub(super) fn charge(
+        &self,
+        charges: &[Charge],
+        debited: impl Fn(&Charge) -> u64,
+    ) -> Result<Vec<Outcome>, StoreError> {
         if charges.iter().any(|charge| charge.on_store_loss == OnStoreLoss::Error) {
             return Err(StoreError::Lost);
         }
-        let stand_ins: Vec<_> = charges.iter().map(|charge| self.stand_in(charge)).collect();
+        let stand_ins: Vec<_> = charges.iter().map(|charge| self.stand_in(charge, &debited)).collect();
         let Ok(outcomes) = self.counters.charge_at(&stand_ins, self.now()) else {
             // No room for one more counter: what cannot be counted is not admitted.
             let denied = |charge: &Charge| Outcome { count: over(charge), charged: false, seconds_left: 1 };
@@ -110,10 +114,10 @@ impl Local {
     }
 
     /// What is counted here in place of a charge.
-    fn stand_in(&self, charge: &Charge) -> Charge {
+    fn stand_in(&self, charge: &Charge, debited: impl Fn(&Charge) -> u64) -> Charge {
         let fixed = Charge { algorithm: Algorithm::FixedWindow, ..*charge };
         match charge.on_store_loss {
-            OnStoreLoss::Share => self.share(charge),
+            OnStoreLoss::Share => self.share(charge, debited(charge)),
             OnStoreLoss::Allow => Charge { key: ADMITTED, hits: 0, limit: u32::MAX, ..fixed },
             // Giving back and looking are not denied.
             _ if charge.hits <= 0 => Charge { key: ADMITTED, hits: 0, limit: u32::MAX, ..fixed },
@@ -123,13 +127,16 @@ impl Local {
         }
     }
 
-    /// This replica's share of what was left when the store told last, and later of the whole limit.
-    fn share(&self, charge: &Charge) -> Charge {
+    /// This replica's share of what was left when the store told last, and later of the whole limit. With what was `debited`
+    /// before no more than its part of the limit, so replicas that all keep to their parts keep to the limit.
+    fn share(&self, charge: &Charge, debited: u64) -> Charge {
         let known = self.known.count(charge.key, self.start.elapsed().as_secs()).unwrap_or(0);
         let left = charge.limit.saturating_sub(u32::try_from(known).unwrap_or(u32::MAX));
         let replicas = self.replicas.load(Relaxed);
         let number = u32::try_from(replicas & u64::from(u32::MAX)).unwrap_or(UNNUMBERED);
-        let limit = part(left, self.replicas(), number, charge.key);
+        let part = |limit| part(limit, self.replicas(), number, charge.key);
+        let own = part(charge.limit).saturating_sub(u32::try_from(debited).unwrap_or(u32::MAX));
+        let limit = part(left).min(own);
         let window = match charge.algorithm {
             // Hits come back more slowly by as much, exactly.
             Algorithm::Gcra { .. } => charge.window.saturating_mul(self.replicas()),
@@ -191,7 +198,7 @@ mod tests {
     }
 
     fn admits(local: &Local, charge: Charge) -> u32 {
-        (0..1000).map(|_| u32::from(!charge.is_over(local.charge(&[charge]).unwrap()[0].count))).sum()
+        (0..1000).map(|_| u32::from(!charge.is_over(local.charge(&[charge], |_| 0).unwrap()[0].count))).sum()
     }
 
     #[test]
@@ -221,7 +228,7 @@ mod tests {
         {
             assert_eq!(admits(&local, charge(100, 90, mode)), admitted, "{mode}");
         }
-        assert!(matches!(local.charge(&[charge(5, 9, OnStoreLoss::Error)]), Err(StoreError::Lost)));
+        assert!(matches!(local.charge(&[charge(5, 9, OnStoreLoss::Error)], |_| 0), Err(StoreError::Lost)));
     }
 
     #[test]
@@ -253,18 +260,18 @@ mod tests {
         let local = Local::new(1000);
         let (share, deny) = (charge(100, 9, OnStoreLoss::Share), charge(101, 9, OnStoreLoss::Deny));
         let allow = charge(102, 0, OnStoreLoss::Allow);
-        let outcomes = local.charge(&[share, deny, allow]).unwrap();
+        let outcomes = local.charge(&[share, deny, allow], |_| 0).unwrap();
         assert_eq!(outcomes.iter().map(|outcome| outcome.charged).collect::<Vec<_>>(), [false; 3]);
         assert_eq!(outcomes.iter().map(|outcome| outcome.count).collect::<Vec<_>>(), [0, 10, 0]);
         assert_eq!(admits(&local, share), 9, "the denied request cost nothing");
-        assert!(matches!(local.charge(&[deny, charge(1, 1, OnStoreLoss::Error)]), Err(StoreError::Lost)));
+        assert!(matches!(local.charge(&[deny, charge(1, 1, OnStoreLoss::Error)], |_| 0), Err(StoreError::Lost)));
     }
 
     #[test]
     fn giving_back_is_never_denied() {
         let local = Local::new(1000);
         let back = Charge { hits: -1, ..charge(100, 0, OnStoreLoss::Deny) };
-        assert_eq!(local.charge(&[back]).unwrap()[0].count, 0);
+        assert_eq!(local.charge(&[back], |_| 0).unwrap()[0].count, 0);
     }
 
     #[test]
@@ -279,7 +286,7 @@ mod tests {
         local.set_clock(7_200_500, Instant::now());
         assert!((7_200_500..7_260_000).contains(&local.now()));
         let charge = Charge { window: 3600, ..charge(100, 9, OnStoreLoss::Share) };
-        let left = local.charge(&[charge]).unwrap()[0].seconds_left;
+        let left = local.charge(&[charge], |_| 0).unwrap()[0].seconds_left;
         assert!((3540..=3600).contains(&left), "{left}");
     }
 }

@@ -1,0 +1,95 @@
+//! The program with `LEASES=true`, on a real Redis.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+
+use crate::{
+    program::{Program, ask, fetch, until},
+    redis_server::RedisServer,
+};
+
+const RULES: &str = "
+domain: d
+descriptors:
+  - key: user
+    rate_limit: { unit: year, requests_per_unit: 2000 }
+";
+
+fn start(server: &RedisServer) -> Program {
+    let address = server.socket().display().to_string();
+    let arguments = ["--backend-type", "redis", "--redis-timeout", "2s", "--redis-url", &address];
+    let variables = [("LEASES", "true"), ("STORE_DEADLINE", "2s"), ("ON_STORE_LOSS", "lease_only")];
+    let program = Program::start_with(&arguments, &variables);
+    std::fs::write(program.dir.path().join("config/rules.yaml"), RULES).unwrap();
+    until("the limit", || fetch(program.debug, "GET", "/rlconfig", "").1.contains("requests_per_unit=2000"));
+    program
+}
+
+/// Sends requests until so many were admitted, or are denied for longer than an epoch takes. Returns how many were admitted.
+async fn admits(program: &Program, most: usize) -> usize {
+    let (mut client, mut admitted, mut since) = (program.client().await, 0, Instant::now());
+    while admitted < most && since.elapsed() < Duration::from_secs(4) {
+        if ask(&mut client, "joe").await.unwrap().overall_code() == Code::Ok {
+            (admitted, since) = (admitted + 1, Instant::now());
+        } else {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    admitted
+}
+
+/// The sum of a metric's series.
+fn metric(program: &Program, name: &str) -> f64 {
+    let metrics = fetch(program.metrics, "GET", "/metrics", "").1;
+    let of_name = metrics.lines().filter_map(|line| line.strip_prefix(name)?.rsplit(' ').next()?.parse::<f64>().ok());
+    of_name.sum()
+}
+
+fn sigterm(program: &mut Program) {
+    assert!(Command::new("kill").args(["-TERM", &program.process.id().to_string()]).status().unwrap().success());
+    until("the end", || program.process.try_wait().unwrap().is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn p02_a_program_that_drains_gives_its_leases_back() {
+    let server = RedisServer::start();
+    let (mut first, second) = (start(&server), start(&server));
+    let before = admits(&first, 200).await;
+    let by_lease = metric(&first, "ratelimit_lease_decisions{by=\"lease\"}");
+    assert!(by_lease > 50.0, "{by_lease} of 200 decided by leases");
+    let calls =
+        ["charge", "renew"].map(|kind| metric(&first, &format!("ratelimit_lease_store_operations{{kind=\"{kind}\"}}")));
+    assert!(calls.iter().sum::<f64>() < 200.0 - by_lease + 50.0, "{calls:?} operations");
+    until("two members", || metric(&first, "ratelimit_lease_members") > 1.5);
+    sigterm(&mut first);
+    assert_eq!(before + admits(&second, usize::MAX).await, 2000);
+    until("nothing is held", || metric(&second, "ratelimit_lease_outstanding_hits") < 0.5);
+    assert!(metric(&second, "ratelimit_lease_decisions{by=\"denial\"}") > 0.5);
+    assert!(metric(&second, "ratelimit_lease_overshoot_hits") < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r02_programs_that_lease_admit_the_limit_over_a_restart_of_redis() {
+    let mut server = RedisServer::start();
+    let programs = [start(&server), start(&server)];
+    let mut admitted = admits(&programs[0], 300).await + admits(&programs[1], 300).await;
+    let bounds = programs.each_ref().map(|program| {
+        until("the ledger", || metric(program, "ratelimit_lease_overadmission_bound_hits") > 299.5);
+        metric(program, "ratelimit_lease_epochs")
+    });
+    server.kill();
+    server.restart();
+    for (program, epochs) in programs.iter().zip(bounds) {
+        until("another epoch", || metric(program, "ratelimit_lease_epochs") > epochs + 0.5);
+    }
+    let asserted = || metric(&programs[0], "ratelimit_lease_store_operations{kind=\"assert\"}") > 0.5;
+    until("the ledger is told", asserted);
+    let (first, second) = tokio::join!(admits(&programs[0], usize::MAX), admits(&programs[1], usize::MAX));
+    admitted += first + second;
+    assert!((1800..=2000).contains(&admitted), "{admitted} of 2000");
+    assert!(metric(&programs[0], "ratelimit_store_breakers_open") < 0.5);
+}
