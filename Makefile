@@ -7,8 +7,10 @@ MAKEFLAGS += --no-print-directory
 target := $(or $(CARGO_TARGET_DIR),target)
 # `make demo DEMO=once` ends after the story instead of staying up.
 DEMO ?=
+# `make bench BENCH=quick` takes a minute or two instead of a quarter of an hour.
+BENCH ?=
 
-.PHONY: help demo test fmt deny clean-tools cargo
+.PHONY: help demo test bench fmt deny clean-tools cargo
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +30,10 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy and a real Red
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo '==> tests' >&2
 	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server cargo test --workspace --all-targets --locked --no-fail-fast
+
+bench: cargo ## What a decision of ratelimit costs, beside floors: a table and a plot; wants two quiet cores (BENCH=quick: shorter)
+	@deploy/dev/redis.sh
+	@REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/table.py $(BENCH)
 
 fmt: ## Formats the code
 	@cargo fmt --all

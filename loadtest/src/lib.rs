@@ -9,6 +9,7 @@ pub mod compare;
 pub mod connection;
 pub mod floor;
 pub mod keys;
+pub mod plot;
 pub mod process;
 pub mod record;
 pub mod report;

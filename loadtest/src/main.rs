@@ -1,13 +1,16 @@
 //! The command line of the load generator.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use loadtest::address::Address;
 use loadtest::compare::Comparison;
 use loadtest::floor;
+use loadtest::plot;
 use loadtest::process;
 use loadtest::report::Report;
 use loadtest::run;
@@ -29,6 +32,8 @@ enum Command {
     Rls(Box<RlsArgs>),
     /// Serve rate limit answers without looking, to compare with
     Floor(FloorArgs),
+    /// Draw what `make bench` has measured
+    Plot(PlotArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -78,6 +83,15 @@ struct FloorArgs {
     redis: Option<String>,
 }
 
+#[derive(Debug, clap::Args)]
+struct PlotArgs {
+    /// The results, as JSON
+    results: PathBuf,
+    /// The picture, as SVG
+    #[arg(long)]
+    out: PathBuf,
+}
+
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error(transparent)]
@@ -92,6 +106,8 @@ enum Error {
     Runtime(std::io::Error),
     #[error("cannot write the report: {0}")]
     Report(#[from] serde_json::Error),
+    #[error("cannot draw {}: {source}", path.display())]
+    Plot { path: PathBuf, source: std::io::Error },
     #[error("no request to {0} was answered")]
     NoAnswer(String),
     #[error("the CPU time of a process is not known: give --pid and --vs-pid")]
@@ -104,6 +120,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Rls(args) => load(&args),
         Command::Floor(args) => serve_floor(&args),
+        Command::Plot(args) => draw(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -122,6 +139,13 @@ fn serve_floor(args: &FloorArgs) -> Result<(), Error> {
         }
         args.kind.serve(listener, args.redis.as_deref()).await
     })?)
+}
+
+fn draw(args: &PlotArgs) -> Result<(), Error> {
+    let at = |path: &Path, source| Error::Plot { path: path.to_owned(), source };
+    let text = fs::read_to_string(&args.results).map_err(|source| at(&args.results, source))?;
+    let results: plot::Results = serde_json::from_str(&text).map_err(|error| at(&args.results, error.into()))?;
+    fs::write(&args.out, results.to_string()).map_err(|source| at(&args.out, source))
 }
 
 fn load(args: &RlsArgs) -> Result<(), Error> {

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
-use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
+use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{Entry, RateLimitOverride};
+use envoy_types::pb::envoy::r#type::v3::RateLimitUnit;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use http::Request;
 use prost::Message;
@@ -30,6 +31,9 @@ pub struct Settings {
     /// Descriptors in a request, all with the same drawn number
     #[arg(long, default_value = "1")]
     pub descriptors: NonZeroU32,
+    /// Every descriptor brings a limit of its own, of so many requests a day
+    #[arg(long, value_name = "N")]
+    pub own_limit: Option<u32>,
     /// Distinct values to draw from
     #[arg(long, default_value = "10000")]
     pub keys: NonZeroU32,
@@ -73,11 +77,16 @@ struct Response {
 impl Rls {
     /// Requests to the server at `address`, encoded once: for each request only the digits of the drawn number are written.
     pub fn new(address: &Address, settings: &Settings) -> Result<Self, Error> {
+        let limit = settings.own_limit.map(|requests_per_unit| RateLimitOverride {
+            requests_per_unit,
+            unit: RateLimitUnit::Day.into(),
+        });
         let descriptors = (0..settings.descriptors.get()).map(|position| RateLimitDescriptor {
             entries: vec![Entry {
                 key: settings.entry_key.clone(),
                 value: format!("{}.{position}", String::from_utf8_lossy(&NUMBER)),
             }],
+            limit,
             ..RateLimitDescriptor::default()
         });
         let request = RateLimitRequest {
@@ -100,8 +109,9 @@ impl Rls {
 
 impl fmt::Display for Rls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Settings { domain, entry_key, descriptors, keys, distribution } = &self.settings;
-        write!(f, "domain {domain}, {descriptors} x {entry_key}, {keys} keys {distribution}")
+        let Settings { domain, entry_key, descriptors, own_limit, keys, distribution } = &self.settings;
+        write!(f, "domain {domain}, {descriptors} x {entry_key}, {keys} keys {distribution}")?;
+        own_limit.map_or(Ok(()), |limit| write!(f, ", own limit {limit} a day"))
     }
 }
 
@@ -146,6 +156,7 @@ mod tests {
             domain: "bench".to_owned(),
             entry_key: "user".to_owned(),
             descriptors: NonZeroU32::new(descriptors).unwrap(),
+            own_limit: None,
             keys: NonZeroU32::new(1000).unwrap(),
             distribution: Distribution::Uniform,
         }
@@ -165,6 +176,17 @@ mod tests {
         assert!(number < 1000);
         assert_eq!(*values[2], format!("{number:010}.2"));
         assert_eq!(request.descriptors[1].entries[0].key, "user");
+    }
+
+    #[test]
+    fn descriptors_bring_their_own_limit() {
+        let settings = Settings { own_limit: Some(7), ..settings(2) };
+        let rls = Rls::new(&"unix:/s".parse().unwrap(), &settings).unwrap();
+        let (_, body) = rls.request(&mut SmallRng::seed_from_u64(7));
+        let request = RateLimitRequest::decode(body.slice(5..)).unwrap();
+        let limits: Vec<_> = request.descriptors.iter().flat_map(|descriptor| descriptor.limit).collect();
+        assert_eq!(limits, [RateLimitOverride { requests_per_unit: 7, unit: RateLimitUnit::Day.into() }; 2]);
+        assert!(rls.to_string().ends_with(", own limit 7 a day"));
     }
 
     #[test]

@@ -1,0 +1,194 @@
+"""Programs under load: where they run, what they are loaded with, and what they cost."""
+
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+SERVER_CORE, CLIENT_CORE = "0", "1"
+
+
+def median(values):
+    """The middle of what is known."""
+    return statistics.median([value for value in values if value is not None])
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def listens(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+class Process:
+    """A program that is pinned to a core and ends with the bench."""
+
+    def __init__(self, name, core, command):
+        self.name = name
+        self.started = time.monotonic()
+        self.child = subprocess.Popen(["taskset", "--cpu-list", core, *command], stdout=subprocess.DEVNULL)
+
+    def await_condition(self, holds, pause=0.02):
+        """Waits for `holds`, and returns the seconds since the start."""
+        while not holds():
+            if self.child.poll() is not None:
+                raise RuntimeError(f"{self.name} ended with status {self.child.returncode}")
+            if time.monotonic() - self.started > 30:
+                raise RuntimeError(f"{self.name} does not listen after 30 seconds")
+            time.sleep(pause)
+        return time.monotonic() - self.started
+
+    def rss(self):
+        """Resident bytes."""
+        status = pathlib.Path(f"/proc/{self.child.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) * 1024
+
+    def end(self):
+        self.child.send_signal(signal.SIGKILL)
+        self.child.wait()
+
+
+class Redis(Process):
+    """A Redis that keeps nothing on disk."""
+
+    def __init__(self, place):
+        self.path = place / "redis.sock"
+        program = os.environ.get("REDIS_SERVER", "redis-server")
+        options = ["--port", "0", "--unixsocket", str(self.path), "--save", "", "--daemonize", "no"]
+        super().__init__("redis", CLIENT_CORE, [program, *options])
+        self.await_condition(self.path.exists)
+
+    def command(self, *words):
+        """A command's answer, as the bytes of one simple or bulk string."""
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(self.path))
+            client.sendall(" ".join(words).encode() + b"\r\n")
+            answer = client.makefile("rb")
+            head = answer.readline()
+            return answer.read(int(head[1:])).decode() if head[:1] == b"$" else head[1:].decode().strip()
+
+    def info(self, section):
+        lines = (line.partition(":") for line in self.command("INFO", section).splitlines())
+        return {name: value for name, _, value in lines}
+
+    def calls(self):
+        """Commands that it has carried out, also within scripts, but for INFO."""
+        stats = self.info("commandstats").items()
+        count = {name: int(value.split(",")[0].removeprefix("calls=")) for name, value in stats if value}
+        return sum(calls for name, calls in count.items() if name != "cmdstat_info")
+
+
+class Server(Process):
+    """Something that answers rate limit requests on a port."""
+
+    def __init__(self, name, port, command, pause=0.02):
+        self.port = port
+        super().__init__(name, SERVER_CORE, command)
+        self.ready_seconds = self.await_condition(lambda: listens(port), pause)
+
+
+class Bench:
+    """The programs that have been built, and all that has been started."""
+
+    def __init__(self, target, seconds):
+        self.release = target / "release"
+        self.seconds = seconds
+        self.place = pathlib.Path(tempfile.mkdtemp())
+        self.started = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.started:
+            process.end()
+        shutil.rmtree(self.place)
+
+    def _keep(self, process):
+        self.started.append(process)
+        return process
+
+    def end(self, *processes):
+        for process in processes:
+            self.started.remove(process)
+            process.end()
+
+    def redis(self):
+        place = self.place / f"redis-{len(list(self.place.iterdir()))}"
+        place.mkdir()
+        return self._keep(Redis(place))
+
+    def config(self, name, yaml):
+        """A RUNTIME_ROOT with one file."""
+        root = self.place / name
+        (root / "config").mkdir(parents=True)
+        (root / "config" / "bench.yaml").write_text(yaml)
+        return root
+
+    def ratelimit(self, name, root, redis=None, pause=0.02, **settings):
+        """Our server; with a Redis that it always waits for, so that nothing is decided without it unseen."""
+        port, metrics = free_port(), free_port()
+        settings = {
+            "backend_type": "memory", "runtime_root": root, "log_level": "error", "grpc_host": "127.0.0.1",
+            "grpc_port": port, "host": "127.0.0.1", "port": 0, "debug_host": "127.0.0.1", "debug_port": 0,
+            "prometheus_addr": f"127.0.0.1:{metrics}",
+        } | settings
+        if redis:
+            settings |= {
+                "backend_type": "redis", "redis_url": redis.path, "redis_timeout": "5s", "store_deadline": "5s",
+                "on_store_loss": "error",
+            }
+        flags = [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), str(value))]
+        server = Server(name, port, [str(self.release / "ratelimit"), *flags], pause)
+        server.metrics = f"http://127.0.0.1:{metrics}/metrics"
+        return self._keep(server)
+
+    def floor(self, kind, redis=None):
+        port = free_port()
+        command = [str(self.release / "loadtest"), "floor", "--kind", kind, "--listen", f"127.0.0.1:{port}"]
+        command += ["--redis", f"unix://{redis.path}"] if redis else []
+        return self._keep(Server(f"the {kind} floor", port, command))
+
+    def load(self, server, *options, redis=None, seconds=None, warm_up=0.5):
+        """One run of the load generator: its report."""
+        command = [
+            "taskset", "--cpu-list", CLIENT_CORE, str(self.release / "loadtest"), "rls",
+            f"http://127.0.0.1:{server.port}", "--pid", str(server.child.pid), "--quiet", "--json",
+            "--connections", "4", "--duration", str(seconds or self.seconds), "--warm-up", str(warm_up), *map(str, options),
+        ]
+        command += ["--also-pid", f"redis={redis.child.pid}"] if redis else []
+        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        if report["errors"]:
+            raise RuntimeError(f"{server.name}: {report['errors']} requests failed: {report['errors_by_kind']}")
+        return report
+
+    def rounds(self, count, loads):
+        """Loads all in turn, `count` times: the reports by name."""
+        reports = {name: [] for name in loads}
+        for _ in range(count):
+            for name, load in loads.items():
+                reports[name].append(load())
+        return reports
+
+
+def cpu(reports, of="server"):
+    """Median of CPU seconds for 100,000 decisions, of the server or of `redis`."""
+    costs = [report["server"] if of == "server" else report["others"][of] for report in reports]
+    return median([cost and cost["cpu_seconds_per_100k"] for cost in costs])
+
+
+def page_size(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return len(answer.read())
