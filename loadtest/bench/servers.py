@@ -55,6 +55,11 @@ class Process:
         line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
         return int(line.split()[1]) * 1024
 
+    def cpu_ms(self):
+        """CPU time of all its threads, finer than the kernel's ticks."""
+        threads = pathlib.Path(f"/proc/{self.child.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e6
+
     def end(self):
         self.child.send_signal(signal.SIGKILL)
         self.child.wait()
@@ -96,7 +101,8 @@ class Server(Process):
     def __init__(self, name, port, command, pause=0.02):
         self.port = port
         super().__init__(name, SERVER_CORE, command)
-        self.ready_seconds = self.await_condition(lambda: listens(port), pause)
+        self.ready_ms = self.await_condition(lambda: listens(port), pause) * 1000
+        self.ready_cpu_ms = self.cpu_ms()
 
 
 class Bench:
@@ -161,18 +167,28 @@ class Bench:
         command += ["--redis", f"unix://{redis.path}"] if redis else []
         return self._keep(Server(f"the {kind} floor", port, command))
 
-    def load(self, server, *options, redis=None, seconds=None, warm_up=0.5):
-        """One run of the load generator: its report."""
+    def await_answers(self, server):
+        """A replica with leases first waits for others that may know more about a Redis that is empty."""
+        for _ in range(20):
+            if not self._report(server, seconds=0.5)["errors"]:
+                return
+        raise RuntimeError(f"{server.name} answers with errors after 20 attempts")
+
+    def load(self, server, *options, **how):
+        """One run of the load generator without a failure: its report."""
+        report = self._report(server, *options, **how)
+        if report["errors"]:
+            raise RuntimeError(f"{server.name}: {report['errors']} requests failed: {report['errors_by_kind']}")
+        return report
+
+    def _report(self, server, *options, redis=None, seconds=None, warm_up=0.5):
         command = [
             "taskset", "--cpu-list", CLIENT_CORE, str(self.release / "loadtest"), "rls",
             f"http://127.0.0.1:{server.port}", "--pid", str(server.child.pid), "--quiet", "--json",
             "--connections", "4", "--duration", str(seconds or self.seconds), "--warm-up", str(warm_up), *map(str, options),
         ]
         command += ["--also-pid", f"redis={redis.child.pid}"] if redis else []
-        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-        if report["errors"]:
-            raise RuntimeError(f"{server.name}: {report['errors']} requests failed: {report['errors_by_kind']}")
-        return report
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
 
     def rounds(self, count, loads):
         """Loads all in turn, `count` times: the reports by name."""
