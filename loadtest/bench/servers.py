@@ -118,8 +118,7 @@ class Bench:
         return self
 
     def __exit__(self, *_):
-        for process in self.started:
-            process.end()
+        self.end()
         shutil.rmtree(self.place)
 
     def _keep(self, process):
@@ -127,7 +126,8 @@ class Bench:
         return process
 
     def end(self, *processes):
-        for process in processes:
+        """Ends these, or all."""
+        for process in processes or list(self.started):
             self.started.remove(process)
             process.end()
 
@@ -170,25 +170,26 @@ class Bench:
     def await_answers(self, server):
         """A replica with leases first waits for others that may know more about a Redis that is empty."""
         for _ in range(20):
-            if not self._report(server, seconds=0.5)["errors"]:
+            try:
+                self.load(server, seconds=0.5, quiet=True)
                 return
+            except (RuntimeError, subprocess.CalledProcessError):
+                time.sleep(0.2)
         raise RuntimeError(f"{server.name} answers with errors after 20 attempts")
 
-    def load(self, server, *options, **how):
+    def load(self, server, *options, redis=None, seconds=None, warm_up=0.5, quiet=False):
         """One run of the load generator without a failure: its report."""
-        report = self._report(server, *options, **how)
-        if report["errors"]:
-            raise RuntimeError(f"{server.name}: {report['errors']} requests failed: {report['errors_by_kind']}")
-        return report
-
-    def _report(self, server, *options, redis=None, seconds=None, warm_up=0.5):
         command = [
             "taskset", "--cpu-list", CLIENT_CORE, str(self.release / "loadtest"), "rls",
             f"http://127.0.0.1:{server.port}", "--pid", str(server.child.pid), "--quiet", "--json",
             "--connections", "4", "--duration", str(seconds or self.seconds), "--warm-up", str(warm_up), *map(str, options),
         ]
         command += ["--also-pid", f"redis={redis.child.pid}"] if redis else []
-        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        complaints = subprocess.DEVNULL if quiet else None
+        report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=complaints).stdout)
+        if report["errors"]:
+            raise RuntimeError(f"{server.name}: {report['errors']} requests failed: {report['errors_by_kind']}")
+        return report
 
     def rounds(self, count, loads):
         """Loads all in turn, `count` times: the reports by name."""
