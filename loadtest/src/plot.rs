@@ -26,7 +26,7 @@ struct Row {
     bound: Option<f64>,
 }
 
-const WIDTH: f64 = 1000.0;
+const WIDTH: f64 = 1100.0;
 /// Where bars begin, to the right of the cases' names.
 const LEFT: f64 = 390.0;
 /// How wide a bar is that just reaches its bound, or latency axis is.
@@ -71,12 +71,7 @@ impl Results {
             label(svg, &row.case, y)?;
             writeln!(svg, r#"<rect x="{LEFT}" y="{y}" width="{width:.1}" height="16" fill="{colour}"/>"#)?;
             let after = LEFT + width.max(FULL) + 8.0;
-            writeln!(
-                svg,
-                r#"<text x="{after:.1}" y="{}">{} of {bound} {unit}</text>"#,
-                y + 13.0,
-                figure(value)
-            )?;
+            writeln!(svg, r#"<text x="{after:.1}" y="{}">{} of {bound} {unit}</text>"#, y + 13.0, figure(value))?;
             y += LINE;
         }
         let (x, end) = (LEFT + FULL, y);
@@ -156,7 +151,10 @@ mod tests {
             { "case": "no bound", "ours": 1.0, "floor": 2.0, "ratio": 0.5, "unit": "CPU", "bound": null },
         ]))
         .to_string();
-        assert!(svg.contains("a &lt; b</text>") && svg.contains("0.50 of 1 times") && svg.contains("90.0 of 60 ms"), "{svg}");
+        assert!(
+            svg.contains("a &lt; b</text>") && svg.contains("0.50 of 1 times") && svg.contains("90.0 of 60 ms"),
+            "{svg}"
+        );
         assert!(svg.contains(&format!(r#"width="180.0" height="16" fill="{OK}""#)), "{svg}");
         assert!(svg.contains(&format!(r#"width="522.0" height="16" fill="{SHORT}""#)), "{svg}");
         assert!(!svg.contains("no bound") && !svg.contains("Latency"), "{svg}");

@@ -33,11 +33,7 @@ fn entry(number: usize) -> Entry {
 fn request(descriptors: usize) -> RateLimitRequest {
     let descriptors = (0..descriptors)
         .map(|number| RateLimitDescriptor { entries: vec![entry(number)], ..RateLimitDescriptor::default() });
-    RateLimitRequest {
-        domain: "bench".to_owned(),
-        descriptors: descriptors.collect(),
-        ..RateLimitRequest::default()
-    }
+    RateLimitRequest { domain: "bench".to_owned(), descriptors: descriptors.collect(), ..RateLimitRequest::default() }
 }
 
 fn keys(criterion: &mut Criterion) {

@@ -6,8 +6,8 @@ use std::num::NonZeroU32;
 use bytes::Bytes;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::RateLimitDescriptor;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::{Entry, RateLimitOverride};
-use envoy_types::pb::envoy::r#type::v3::RateLimitUnit;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
+use envoy_types::pb::envoy::r#type::v3::RateLimitUnit;
 use http::Request;
 use prost::Message;
 use rand::rngs::SmallRng;
@@ -77,10 +77,9 @@ struct Response {
 impl Rls {
     /// Requests to the server at `address`, encoded once: for each request only the digits of the drawn number are written.
     pub fn new(address: &Address, settings: &Settings) -> Result<Self, Error> {
-        let limit = settings.own_limit.map(|requests_per_unit| RateLimitOverride {
-            requests_per_unit,
-            unit: RateLimitUnit::Day.into(),
-        });
+        let limit = settings
+            .own_limit
+            .map(|requests_per_unit| RateLimitOverride { requests_per_unit, unit: RateLimitUnit::Day.into() });
         let descriptors = (0..settings.descriptors.get()).map(|position| RateLimitDescriptor {
             entries: vec![Entry {
                 key: settings.entry_key.clone(),
