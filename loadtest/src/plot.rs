@@ -88,9 +88,9 @@ impl Results {
             return Ok(top);
         }
         let values = measured.iter().flat_map(|(row, floor)| [row.ours, *floor]);
-        let (least, most) =
-            values.fold((f64::MAX, f64::MIN), |(least, most), value| (least.min(value), most.max(value)));
-        let (first, last) = (least.max(0.001).log10().floor(), most.max(0.01).log10().ceil());
+        let (fastest, slowest) =
+            values.fold((f64::MAX, f64::MIN), |(low, high), value| (low.min(value), high.max(value)));
+        let (first, last) = (fastest.max(0.001).log10().floor(), slowest.max(0.01).log10().ceil());
         let x = |ms: f64| LEFT + (FULL * MOST) * (ms.max(0.001).log10() - first) / (last - first).max(1.0);
         writeln!(svg, r#"<text x="20" y="{top}" font-size="16" font-weight="bold">Latency in milliseconds</text>"#)?;
         for (name, colour, at) in [("ratelimit", OK, LEFT), ("no-op tonic", FLOOR, LEFT + 110.0)] {
@@ -139,13 +139,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn results(rows: serde_json::Value) -> Results {
+    fn results(rows: &serde_json::Value) -> Results {
         serde_json::from_value(serde_json::json!({ "rounds": 5, "other_programs": 0.25, "rows": rows })).unwrap()
     }
 
     #[test]
     fn a_figure_that_misses_its_bound_stands_out() {
-        let svg = results(serde_json::json!([
+        let svg = results(&serde_json::json!([
             { "case": "a < b", "ours": 1.0, "floor": 2.0, "ratio": 0.5, "unit": "CPU", "bound": 1.0 },
             { "case": "start", "ours": 90.0, "floor": null, "ratio": null, "unit": "ms", "bound": 60.0 },
             { "case": "no bound", "ours": 1.0, "floor": 2.0, "ratio": 0.5, "unit": "CPU", "bound": null },
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn latencies_stand_on_a_logarithmic_axis() {
-        let svg = results(serde_json::json!([
+        let svg = results(&serde_json::json!([
             { "case": "p50", "ours": 0.1, "floor": 1.0, "ratio": 0.1, "unit": "ms", "bound": null },
             { "case": "p99", "ours": 10.0, "floor": 1.0, "ratio": 10.0, "unit": "ms", "bound": null },
         ]))
@@ -173,6 +173,6 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_an_empty_picture() {
-        assert!(results(serde_json::json!([])).to_string().trim_end().ends_with("</svg>"));
+        assert!(results(&serde_json::json!([])).to_string().trim_end().ends_with("</svg>"));
     }
 }

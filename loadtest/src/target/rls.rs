@@ -183,7 +183,7 @@ mod tests {
         let rls = Rls::new(&"unix:/s".parse().unwrap(), &settings).unwrap();
         let (_, body) = rls.request(&mut SmallRng::seed_from_u64(7));
         let request = RateLimitRequest::decode(body.slice(5..)).unwrap();
-        let limits: Vec<_> = request.descriptors.iter().flat_map(|descriptor| descriptor.limit).collect();
+        let limits: Vec<_> = request.descriptors.iter().filter_map(|descriptor| descriptor.limit).collect();
         assert_eq!(limits, [RateLimitOverride { requests_per_unit: 7, unit: RateLimitUnit::Day.into() }; 2]);
         assert!(rls.to_string().ends_with(", own limit 7 a day"));
     }
