@@ -91,6 +91,7 @@ fn run(address: &Address, load: &Load) -> Result<Report, run::Error> {
         domain: "bench".to_owned(),
         entry_key: "user".to_owned(),
         descriptors: NonZeroU32::MIN,
+        own_limit: None,
         keys: NonZeroU32::new(100).unwrap(),
         distribution: Distribution::Uniform,
     };
