@@ -13,6 +13,7 @@ pub mod lease;
 pub mod limiter;
 pub mod metrics;
 pub mod overrides;
+pub mod rlqs;
 pub mod server;
 pub mod service;
 pub mod settings;

@@ -18,7 +18,7 @@ use self::{
 };
 use crate::{
     http::{self, Debug},
-    metrics,
+    metrics, rlqs,
     service::{CurrentConfig, Service},
     settings::{self, Settings},
     shadow::{self, Report, Trial},
@@ -111,6 +111,10 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         Ok::<_, Error>(service.watching(sketch).tried(trial.clone()))
     };
     let on_http = service()?;
+    let quotas = settings.rlqs.ttl().map(|ttl| {
+        let (quotas, clients, draining) = (rlqs::Quotas::new(ttl), Arc::clone(&clients), drain.draining.clone());
+        rlqs::Service::new(quotas, config.clone(), clients, stores.local(), draining)
+    });
     let answers = Routers {
         public: http::router(on_http.clone(), readiness.clone(), drain.leaving.clone()),
         debug: Debug { service: on_http, stats: handle.clone(), talkers: talkers.clone(), shadow: differences }
@@ -123,7 +127,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     tracing::info!(%address, cores, store = ?settings.backend_type(), "serving");
     let (limits, admission) = (settings.grpc.limits(), settings.grpc.admission());
     let ended = serve::per_core(grpc, &drain.trigger, async |_, listener| {
-        let routes = endpoints::grpc(service()?, &readiness, &drain.leaving).await?;
+        let routes = endpoints::grpc(service()?, quotas.clone(), &readiness, &drain.leaving).await?;
         let grpc = Grpc::new(listener).limits(limits).admission(admission.clone()).tls(tls.clone());
         Ok(grpc.serve(routes, drain.draining.clone()).await?)
     });

@@ -15,6 +15,7 @@ pub use self::{
     log::Log,
     page::Page,
     redis::{PerSecond, Pool, Redis, RedisTls, RedisType, SocketType},
+    rlqs::Rlqs,
     source::{ConfigType, Source},
     stats::Stats,
     store::{BackendType, Store},
@@ -34,6 +35,7 @@ mod http;
 mod log;
 mod page;
 mod redis;
+mod rlqs;
 mod source;
 mod stats;
 mod store;
@@ -67,6 +69,8 @@ pub struct Settings {
     pub redis: Redis,
     #[command(flatten, next_help_heading = "Answers")]
     pub answer: Answer,
+    #[command(flatten, next_help_heading = "Quota service")]
+    pub rlqs: Rlqs,
     #[command(flatten, next_help_heading = "Metrics")]
     pub stats: Stats,
     #[command(flatten, next_help_heading = "Traces")]

@@ -21,6 +21,7 @@ use crate::{
 
 pub(crate) use self::walk::{Candidate, End, Kind, Reason, Walk};
 
+mod unordered;
 mod walk;
 
 /// One domain's rules.

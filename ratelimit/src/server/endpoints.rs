@@ -1,7 +1,10 @@
 //! What is served where.
 
 use axum::Router;
-use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::SERVICE_NAME;
+use envoy_types::pb::envoy::service::{
+    rate_limit_quota::v3::rate_limit_quota_service_server as quota,
+    ratelimit::v3::rate_limit_service_server::SERVICE_NAME,
+};
 use proto::{
     drain::Signal,
     health,
@@ -13,7 +16,7 @@ use tokio::{runtime::Runtime, task::JoinHandle};
 use tonic::service::{Routes, RoutesBuilder};
 
 use super::Error;
-use crate::{service::Service, settings::Settings, store};
+use crate::{rlqs, service::Service, settings::Settings, store};
 
 /// Name of the service in `grpc.health.v1.Health`.
 const HEALTH_NAME: &str = "ratelimit";
@@ -70,12 +73,18 @@ impl Running {
 /// The services of the gRPC port.
 pub(super) async fn grpc(
     service: Service<store::Any>,
+    quotas: Option<rlqs::Service>,
     readiness: &Readiness,
     leaving: &Signal,
 ) -> Result<Routes, Error> {
     let mut routes = RoutesBuilder::default();
     routes.add_service(service.into_server());
     routes.add_service(health::service(&[HEALTH_NAME], readiness, leaving).await);
-    reflection::add(&mut routes, &[SERVICE_NAME])?;
+    let mut names = vec![SERVICE_NAME];
+    if let Some(quotas) = quotas {
+        routes.add_service(quotas.into_server());
+        names.push(quota::SERVICE_NAME);
+    }
+    reflection::add(&mut routes, &names)?;
     Ok(routes.routes())
 }

@@ -42,6 +42,10 @@ impl Stores {
     pub(super) fn new(settings: &Settings) -> Self {
         let max_counters = settings.store.memory_max_counters;
         let local = Local::new(max_counters);
+        // In memory, nobody but the settings knows of other replicas.
+        if let (BackendType::Memory, Some(replicas)) = (settings.backend_type(), settings.store.replicas) {
+            local.set_replicas(u32::try_from(replicas).unwrap_or(u32::MAX), None);
+        }
         let leases = settings.store.leases && settings.backend_type() == BackendType::Redis;
         let leases = leases.then(|| Arc::new(lease::Table::new(settings.store.lease_max_counters)));
         Self {
@@ -76,6 +80,11 @@ impl Stores {
             None => store::Any::Memory(Arc::new(Memory::new(self.max_counters))),
             Some(options) => store::Any::Redis(Redis::connect(options.apart("shadow:"))?),
         })
+    }
+
+    /// What this replica knows without Redis.
+    pub(super) fn local(&self) -> Arc<Local> {
+        Arc::clone(&self.local)
     }
 
     fn guarded<S: CounterStore>(&self, redis: Redis, store: S) -> Loss<S> {

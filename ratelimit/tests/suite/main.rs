@@ -27,6 +27,8 @@ mod redis_faults;
 mod redis_server;
 mod redis_topology;
 mod requests;
+mod rlqs;
+mod rlqs_envoy;
 mod security;
 mod statsd;
 mod stores;
