@@ -22,7 +22,7 @@ mod metadata;
 mod quota;
 
 /// Stands for an outcome that a store left out.
-const MISSING: Outcome = Outcome { count: u64::MAX, charged: false, seconds_left: 0 };
+const MISSING: Outcome = Outcome { count: u64::MAX, charged: false, seconds_left: 0, near: false };
 /// More descriptors than this in one request are refused.
 pub const MAX_DESCRIPTORS: usize = 32;
 

@@ -63,6 +63,8 @@ pub(crate) struct Rule {
 pub(crate) struct RuleCounters {
     pub(crate) total_hits: Counter,
     pub(crate) over_limit: Counter,
+    /// Of those, without asking the store.
+    pub(crate) over_limit_near: Counter,
     pub(crate) near_limit: Counter,
     pub(crate) within_limit: Counter,
     pub(crate) shadow_mode: Counter,
@@ -91,6 +93,7 @@ impl RuleCounters {
         Self {
             total_hits: counter!("ratelimit_service_rate_limit_total_hits", labels.clone()),
             over_limit: counter!("ratelimit_service_rate_limit_over_limit", labels.clone()),
+            over_limit_near: counter!("ratelimit_service_rate_limit_over_limit_with_local_cache", labels.clone()),
             near_limit: counter!("ratelimit_service_rate_limit_near_limit", labels.clone()),
             within_limit: counter!("ratelimit_service_rate_limit_within_limit", labels.clone()),
             shadow_mode: counter!("ratelimit_service_rate_limit_shadow_mode", labels),

@@ -7,7 +7,9 @@ pub use self::{
     loss::{Local, Loss},
     membership::Member,
     memory::Memory,
+    near::Near,
     redis::Redis,
+    stack::Stack,
     standing::{Standing, foresee},
 };
 use crate::key::Key;
@@ -17,7 +19,9 @@ pub mod lease;
 mod loss;
 mod membership;
 mod memory;
+pub mod near;
 pub mod redis;
+pub mod stack;
 mod standing;
 
 /// Hits to add to one counter.
@@ -136,6 +140,8 @@ pub struct Outcome {
     pub charged: bool,
     /// Whole seconds until the fixed window ends, or else until nothing of the counter is left; at least one.
     pub seconds_left: u32,
+    /// It was known before to be over its limit; nothing was counted.
+    pub near: bool,
 }
 
 /// Why hits could not be counted.
@@ -230,7 +236,7 @@ impl Charge {
                 Undo::DeniedByOthers => self.is_over(count),
             };
         let told = if charged || self.is_over(count) { count } else { count.saturating_add_signed(-self.hits) };
-        Outcome { count: told, charged, seconds_left }
+        Outcome { count: told, charged, seconds_left, near: false }
     }
 }
 
@@ -253,6 +259,8 @@ pub enum Any {
     Redis(Redis),
     /// In Redis, or by each rule's `on_store_loss` while it does not answer.
     Guarded(Loss<Redis>),
+    /// The same, with denials that need no Redis.
+    Near(Loss<Near<Redis>>),
     /// The same, with leases.
     Leased(Loss<Lease>),
 }
@@ -263,6 +271,7 @@ impl CounterStore for Any {
             Self::Memory(memory) => memory.charge(charges).await,
             Self::Redis(redis) => redis.charge(charges).await,
             Self::Guarded(loss) => loss.charge(charges).await,
+            Self::Near(loss) => loss.charge(charges).await,
             Self::Leased(loss) => loss.charge(charges).await,
         }
     }
@@ -272,6 +281,7 @@ impl CounterStore for Any {
             Self::Memory(memory) => memory.peek(charges).await,
             Self::Redis(redis) => redis.peek(charges).await,
             Self::Guarded(loss) => loss.peek(charges).await,
+            Self::Near(loss) => loss.peek(charges).await,
             Self::Leased(loss) => loss.peek(charges).await,
         }
     }

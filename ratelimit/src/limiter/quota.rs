@@ -100,7 +100,10 @@ impl Quota<'_> {
         let metrics = by_value.as_ref().unwrap_or(self.metrics);
         let hits = u64::try_from(charge.hits).unwrap_or_default();
         let (limit, after) = (u64::from(self.limit.burst), outcome.count);
-        if !outcome.charged {
+        if outcome.near {
+            metrics.over_limit_near.increment(hits);
+        }
+        if !outcome.charged || outcome.near {
             metrics.total_hits.increment(hits);
             metrics.over_limit.increment(if after > limit { hits } else { 0 });
             return;

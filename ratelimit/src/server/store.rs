@@ -15,7 +15,7 @@ use super::RETRY;
 use crate::{
     settings::{BackendType, Settings},
     store::{
-        self, CounterStore, Lease, Local, Loss, Member, Memory, Redis, StoreError, lease,
+        self, Local, Memory, Redis, Stack, StoreError, lease,
         redis::{Options, doctor},
     },
 };
@@ -24,13 +24,8 @@ use crate::{
 pub(super) struct Stores {
     memory: Arc<Memory>,
     max_counters: usize,
+    redis: Option<(Options, Stack)>,
     local: Arc<Local>,
-    leases: Option<Arc<lease::Table>>,
-    /// That share the limits, where somebody said how many.
-    replicas: Option<u32>,
-    /// When a request stops waiting for Redis, and counts here.
-    deadline: Duration,
-    redis: Option<Options>,
     /// How long Redis may take at start; zero is for ever.
     patience: Duration,
     needs_connection: bool,
@@ -41,21 +36,18 @@ pub(super) struct Stores {
 impl Stores {
     pub(super) fn new(settings: &Settings) -> Self {
         let max_counters = settings.store.memory_max_counters;
-        let local = Local::new(max_counters);
+        let redis = (settings.backend_type() == BackendType::Redis).then(|| settings.redis());
+        let redis = redis.map(|redis| (redis.clone(), Stack::new(redis, settings.store.stack())));
+        let local = redis.as_ref().map_or_else(|| Arc::new(Local::new(max_counters)), |(_, stack)| stack.local());
         // In memory, nobody but the settings knows of other replicas.
-        if let (BackendType::Memory, Some(replicas)) = (settings.backend_type(), settings.store.replicas) {
+        if let (None, Some(replicas)) = (&redis, settings.store.replicas) {
             local.set_replicas(u32::try_from(replicas).unwrap_or(u32::MAX), None);
         }
-        let leases = settings.store.leases && settings.backend_type() == BackendType::Redis;
-        let leases = leases.then(|| Arc::new(lease::Table::new(settings.store.lease_max_counters)));
         Self {
             memory: Arc::new(Memory::new(max_counters)),
             max_counters,
-            local: Arc::new(local),
-            leases,
-            replicas: settings.store.replicas.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
-            deadline: settings.store.store_deadline,
-            redis: (settings.backend_type() == BackendType::Redis).then(|| settings.redis()),
+            redis,
+            local,
             patience: settings.redis.redis_startup_max_elapsed_time,
             needs_connection: settings.redis.redis_health_check_active_connection,
             given_up: Arc::default(),
@@ -64,33 +56,23 @@ impl Stores {
 
     /// The store for the runtime this is called in: one memory for all of them, connections to Redis for each.
     pub(super) fn open(&self) -> Result<store::Any, StoreError> {
-        let Some(options) = &self.redis else { return Ok(store::Any::Memory(Arc::clone(&self.memory))) };
-        Ok(if let Some(table) = &self.leases {
-            let lease = Lease::connect(options.clone(), Arc::clone(table))?;
-            store::Any::Leased(self.guarded(lease.redis().clone(), lease))
-        } else {
-            let redis = Redis::connect(options.clone())?;
-            store::Any::Guarded(self.guarded(redis.clone(), redis))
-        })
+        match &self.redis {
+            None => Ok(store::Any::Memory(Arc::clone(&self.memory))),
+            Some((_, stack)) => stack.open(),
+        }
     }
 
     /// Counters that are nobody's but a second configuration's, for the runtime this is called in.
     pub(super) fn open_apart(&self) -> Result<store::Any, StoreError> {
         Ok(match &self.redis {
             None => store::Any::Memory(Arc::new(Memory::new(self.max_counters))),
-            Some(options) => store::Any::Redis(Redis::connect(options.apart("shadow:"))?),
+            Some((options, _)) => store::Any::Redis(Redis::connect(options.apart("shadow:"))?),
         })
     }
 
     /// What this replica knows without Redis.
     pub(super) fn local(&self) -> Arc<Local> {
         Arc::clone(&self.local)
-    }
-
-    fn guarded<S: CounterStore>(&self, redis: Redis, store: S) -> Loss<S> {
-        // The first request does not wait for the connection.
-        tokio::spawn(async move { redis.ping().await });
-        Loss::new(store, self.deadline, Arc::clone(&self.local))
     }
 
     /// Not ready before Redis has answered once, nor, if so set, while there is no connection to it. Meanwhile its settings
@@ -101,16 +83,16 @@ impl Stores {
         end: &Arc<Trigger>,
         background: &Runtime,
     ) -> Result<(), StoreError> {
-        let Some(options) = &self.redis else { return Ok(()) };
+        let Some((options, stack)) = &self.redis else { return Ok(()) };
         let _on = background.enter();
         let redis = Redis::connect(options.clone())?;
         let (patience, needs_connection) = (self.patience, self.needs_connection);
         let (readiness, end, given_up) = (readiness.clone(), Arc::clone(end), Arc::clone(&self.given_up));
         let block = readiness.block("redis");
-        background.spawn(Member::join(redis.clone(), Arc::clone(&self.local), self.replicas).keep());
-        if let Some(table) = &self.leases {
-            background.spawn(Lease::connect(options.clone(), Arc::clone(table))?.tend());
-            background.spawn(await_epoch(Arc::clone(table), readiness.block("leases")));
+        background.spawn(stack.member(redis.clone()).keep());
+        if let Some(lease) = stack.lease()? {
+            background.spawn(await_epoch(Arc::clone(lease.table()), readiness.block("leases")));
+            background.spawn(lease.tend());
         }
         background.spawn(async move {
             if let Err(error) = await_redis(&redis, patience, block).await {
@@ -131,10 +113,9 @@ impl Stores {
 
     /// Gives leases back, when nothing is decided any more.
     pub(super) fn close(&self, background: &Runtime) -> Result<(), StoreError> {
-        let (Some(options), Some(table)) = (&self.redis, &self.leases) else { return Ok(()) };
+        let Some((_, stack)) = &self.redis else { return Ok(()) };
         let _on = background.enter();
-        let lease = Lease::connect(options.clone(), Arc::clone(table))?;
-        background.block_on(lease.close())
+        stack.lease()?.map_or(Ok(()), |lease| background.block_on(lease.close()))
     }
 
     /// Why the program has ended, if Redis is the reason.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use super::go;
-use crate::store::OnStoreLoss;
+use crate::store::{OnStoreLoss, stack};
 
 /// Where hits are counted.
 #[derive(Args, Clone, Debug)]
@@ -34,9 +34,22 @@ pub struct Store {
     /// Stands before every key in Redis
     #[arg(long, env, default_value = "")]
     pub cache_key_prefix: String,
-    /// Bytes of memory for counters that are known to be over their limit, which then need no Redis; 0 for none
+    /// Bytes of memory for counters that are known to be over their limit, which then need no Redis; 0 for none, and not used with LEASES
     #[arg(long, env, default_value = "0", value_parser = go::count)]
     pub local_cache_size_in_bytes: usize,
+}
+
+impl Store {
+    /// What stands before Redis.
+    pub(crate) fn stack(&self) -> stack::Options {
+        stack::Options {
+            deadline: self.store_deadline,
+            max_counters: self.memory_max_counters,
+            replicas: self.replicas.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
+            near_bytes: self.local_cache_size_in_bytes,
+            leases: self.leases.then_some(self.lease_max_counters),
+        }
+    }
 }
 
 /// The kinds of store.

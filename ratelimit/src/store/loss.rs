@@ -69,7 +69,7 @@ impl<S: CounterStore> CounterStore for Loss<S> {
                 if !matches!(error, StoreError::Learning) {
                     shared.failed(&error, charges);
                 }
-                shared.charge_without_store(charges)
+                shared.charge_without_store(charges).map_err(|_| error)
             }
         }
     }

@@ -257,9 +257,9 @@ mod tests {
     fn windows_are_aligned_to_the_epoch() {
         let store = Memory::new(1000);
         for (now, outcome) in [
-            (118_500, Outcome { count: 1, charged: true, seconds_left: 2 }),
-            (119_999, Outcome { count: 2, charged: true, seconds_left: 1 }),
-            (120_000, Outcome { count: 1, charged: true, seconds_left: 60 }),
+            (118_500, Outcome { count: 1, charged: true, seconds_left: 2, near: false }),
+            (119_999, Outcome { count: 2, charged: true, seconds_left: 1, near: false }),
+            (120_000, Outcome { count: 1, charged: true, seconds_left: 60, near: false }),
         ] {
             assert_eq!(store.charge_at(&[charge(1, 1, 60)], now).unwrap(), [outcome]);
         }

@@ -52,6 +52,11 @@ pub struct Options {
 }
 
 impl Options {
+    /// Whether counters lie on more than one server.
+    pub(super) fn is_in_parts(&self) -> bool {
+        self.access.kind == Kind::Cluster || self.per_second.is_some()
+    }
+
     /// The same with counters of its own, whose names begin with `name` behind the prefix.
     #[must_use]
     pub fn apart(&self, name: &str) -> Self {

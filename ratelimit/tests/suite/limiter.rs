@@ -80,7 +80,8 @@ fn decide(descriptors: Vec<RateLimitDescriptor>, counts: &[u64], options: &Optio
     let request = request("d", descriptors);
     let plan = limiter::plan(rules(), &request, options).unwrap();
     assert_eq!(plan.charges().len(), counts.len());
-    let outcomes: Vec<_> = counts.iter().map(|&count| Outcome { count, charged: true, seconds_left: 7 }).collect();
+    let outcomes: Vec<_> =
+        counts.iter().map(|&count| Outcome { count, charged: true, seconds_left: 7, near: false }).collect();
     plan.decide(&outcomes, options)
 }
 
@@ -92,7 +93,7 @@ fn answer(descriptors: Vec<RateLimitDescriptor>, counts: &[u64]) -> RateLimitRes
 fn matched(entries: &[(&str, &str)]) -> Option<String> {
     let request = request("d", vec![descriptor(entries)]);
     let plan = limiter::plan(rules(), &request, &Options::default()).unwrap();
-    let outcomes = vec![Outcome { count: 1, charged: true, seconds_left: 1 }; plan.charges().len()];
+    let outcomes = vec![Outcome { count: 1, charged: true, seconds_left: 1, near: false }; plan.charges().len()];
     let status = plan.decide(&outcomes, &Options::default()).response.statuses.remove(0);
     status.current_limit.map(|limit| limit.name)
 }
@@ -277,7 +278,7 @@ fn global_quota_mode_makes_every_rule_a_quota() {
 fn told(request: &RateLimitRequest, count: u64) -> serde_json::Value {
     let options = Options { dynamic_metadata: true, ..Options::default() };
     let plan = limiter::plan(rules(), request, &options).unwrap();
-    let outcomes = vec![Outcome { count, charged: true, seconds_left: 7 }; plan.charges().len()];
+    let outcomes = vec![Outcome { count, charged: true, seconds_left: 7, near: false }; plan.charges().len()];
     proto::json::to_json(&plan.decide(&outcomes, &options).response.dynamic_metadata.unwrap()).unwrap()
 }
 
@@ -382,7 +383,7 @@ proptest! {
         let options = Options { headers: headers.then_some(names), ..Options::default() };
         if let Ok(plan) = limiter::plan(config, &request, &options) {
             // Also with fewer or more outcomes than charges, which no store gives.
-            let outcomes: Vec<_> = counts.iter().map(|&(count, seconds_left)| Outcome { count, charged: true, seconds_left }).collect();
+            let outcomes: Vec<_> = counts.iter().map(|&(count, seconds_left)| Outcome { count, charged: true, seconds_left, near: false }).collect();
             plan.count(&outcomes, &options);
             let response = plan.decide(&outcomes, &options).response;
             prop_assert_eq!(response.statuses.len(), count);

@@ -20,6 +20,7 @@ mod lease;
 mod lease_model;
 mod limiter;
 mod loss;
+mod near;
 mod overrides;
 mod program;
 mod redis;

@@ -12,7 +12,7 @@ use ratelimit::{
 use tokio::time::{Instant, sleep};
 
 use self::algorithms::*;
-use crate::{redis_server::RedisServer, requests::descriptor};
+use crate::{near::stacked, redis_server::RedisServer, requests::descriptor};
 
 mod algorithms;
 mod layouts;
@@ -213,6 +213,13 @@ async fn on_lease<F: Future>(case: impl Fn(Any) -> F) {
     tending.abort();
 }
 
+async fn on_near<F: Future>(case: impl Fn(Any) -> F) {
+    let server = RedisServer::start();
+    let store = stacked(&server);
+    settled(&store).await;
+    case(store).await;
+}
+
 /// The tests of one store, in a module of its name: each store names the cases it runs.
 macro_rules! suite {
     ($store:ident, $on:ident: $($case:ident),* $(,)?) => {
@@ -280,6 +287,29 @@ suite![lease, on_lease:
     what_is_never_taken_back_stays,
     quotas_deny_together,
     concurrent_charges_admit_exactly_the_limit,
+    sliding_windows_forget_each_hit_when_it_is_old,
+    sliding_windows_admit_the_limit_in_any_interval,
+    gcra_admits_the_burst_and_then_the_rate,
+    slots_are_held_until_they_are_given_back,
+    slots_that_are_never_given_back_lapse,
+    the_oldest_slots_are_given_back_first,
+];
+
+suite![near, on_near:
+    hits_add_up,
+    zero_hits_only_look,
+    negative_hits_give_back_down_to_zero,
+    counts_do_not_overflow,
+    windows_end_with_the_clock,
+    a_denied_request_costs_nothing,
+    stated_hits_stay_where_they_are_over,
+    what_is_never_taken_back_stays,
+    quotas_deny_together,
+    concurrent_requests_are_all_or_nothing,
+    concurrent_charges_admit_exactly_the_limit,
+    counters_of_every_algorithm_add_up,
+    a_denied_request_costs_nothing_of_any_algorithm,
+    concurrent_charges_of_every_algorithm_admit_exactly_the_limit,
     sliding_windows_forget_each_hit_when_it_is_old,
     sliding_windows_admit_the_limit_in_any_interval,
     gcra_admits_the_burst_and_then_the_rate,

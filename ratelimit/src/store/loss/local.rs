@@ -94,7 +94,7 @@ impl Local {
         }
     }
 
-    /// Decides by each charge's `on_store_loss`, as one atomic step. `debited` tells what this replica took from the store.
+    /// Decides by each charge's `on_store_loss`, as one atomic step. Fails only if one of them wants an error. `debited` tells what this replica took from the store.
     pub(super) fn charge(
         &self,
         charges: &[Charge],
@@ -106,7 +106,8 @@ impl Local {
         let stand_ins: Vec<_> = charges.iter().map(|charge| self.stand_in(charge, &debited)).collect();
         let Ok(outcomes) = self.counters.charge_at(&stand_ins, self.now()) else {
             // No room for one more counter: what cannot be counted is not admitted.
-            let denied = |charge: &Charge| Outcome { count: over(charge), charged: false, seconds_left: 1 };
+            let denied =
+                |charge: &Charge| Outcome { count: over(charge), charged: false, seconds_left: 1, near: false };
             return Ok(charges.iter().map(denied).collect());
         };
         let told = charges.iter().zip(stand_ins).zip(outcomes);
@@ -247,7 +248,7 @@ mod tests {
         let local = Local::new(1000);
         local.set_replicas(3, None);
         let charge = charge(100, 90, OnStoreLoss::Share);
-        let outcome = |count, charged| Outcome { count, charged, seconds_left: 1000 };
+        let outcome = |count, charged| Outcome { count, charged, seconds_left: 1000, near: false };
         local.learn(&[charge], &[outcome(60, true)]);
         assert_eq!(admits(&local, charge), 10);
         let other = Charge { key: Key(101), ..charge };
