@@ -13,7 +13,7 @@ use ratelimit::{
     limiter,
     overrides::{self, Overlay},
     service::{CurrentConfig, Service},
-    store::{self, Memory, Redis, StoreError, redis},
+    store::{self, Memory, Redis, Stack, StoreError, redis, stack},
 };
 use tonic::service::Routes;
 
@@ -21,6 +21,9 @@ use tonic::service::Routes;
 const MAX_COUNTERS: usize = 1_000_000;
 /// Deadline of Redis for one request. Envoy waits longer, see [`RPC_TIMEOUT`].
 const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
+/// As the program `ratelimit` has it by default, but for the deadline.
+const STACK: stack::Options =
+    stack::Options { deadline: REDIS_TIMEOUT, max_counters: MAX_COUNTERS, replicas: None, near_bytes: 0, leases: None };
 /// How long Envoy waits for `ratelimit`: generous, since one machine does everything.
 pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes of verified tokens that are remembered.
@@ -84,7 +87,10 @@ impl Services {
                 let access = redis::Access::default();
                 let options =
                     redis::Options { url, timeout: REDIS_TIMEOUT, key_prefix: String::new(), access, per_second: None };
-                store::Any::Redis(Redis::connect(options)?)
+                let redis = Redis::connect(options.clone())?;
+                let stack = Stack::new(options, STACK);
+                tokio::spawn(stack.member(redis).keep());
+                stack.open()?
             }
         };
         let service = Service::new(self.limits, store, limiter::Options::default());

@@ -100,6 +100,14 @@ impl<S: CounterStore> CounterStore for Near<S> {
     fn charge_held(&self, charges: &[Charge]) -> Option<Vec<Outcome>> {
         self.deny(charges, self.table.now()).or_else(|| self.store.charge_held(charges))
     }
+
+    fn debited(&self, charge: &Charge) -> u64 {
+        self.store.debited(charge)
+    }
+
+    fn remember(&self, charges: &[Charge], outcomes: &[Outcome], now: u64) -> bool {
+        self.store.remember(charges, outcomes, now)
+    }
 }
 
 impl Drop for Refund<'_> {
