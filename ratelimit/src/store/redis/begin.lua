@@ -1,6 +1,6 @@
 -- What all algorithms share. ARGV[1] stands before every key, ARGV[2] is the batch that charge.lua reads.
 --
--- An algorithm is two functions. charge(bucket, field, hits, window, per_window) adds hits and returns the count and the
+-- An algorithm is two functions. charge(bucket, field, hits, window, per_window, limit) adds hits and returns the count and the
 -- seconds until the counter is empty; undo, with the same arguments, takes back what charge has just added. A counter's key
 -- is cut in two: bucket is also the hash tag, so all of a bucket lies on one node of a cluster. `v2` in the names is the
 -- version of this layout: change it with the meaning of anything that is stored.

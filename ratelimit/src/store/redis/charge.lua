@@ -17,7 +17,7 @@ local function undo_charges(first, last, from)
     local bucket, field, hits, limit, window, _, undo, algorithm, per_window = unpack_bytes(CHARGE, batch, at)
     local over = reply[from] > limit
     if hits > 0 and (undo == UNDO_DENIED or (undo == UNDO_DENIED_BY_OTHERS and not over)) then
-      ALGORITHMS[algorithm].undo(bucket, field, hits, window, per_window)
+      ALGORITHMS[algorithm].undo(bucket, field, hits, window, per_window, limit)
     end
     from = from + 2
   end
@@ -29,9 +29,9 @@ local begun, tried
 -- Takes back what a step has charged before it failed.
 local function revert()
   for at = begun, tried - 1, CHARGE_BYTES do
-    local bucket, field, hits, _, window, _, _, algorithm, per_window = unpack_bytes(CHARGE, batch, at)
+    local bucket, field, hits, limit, window, _, _, algorithm, per_window = unpack_bytes(CHARGE, batch, at)
     if hits > 0 then
-      ALGORITHMS[algorithm].undo(bucket, field, hits, window, per_window)
+      ALGORITHMS[algorithm].undo(bucket, field, hits, window, per_window, limit)
     end
   end
 end
@@ -42,7 +42,7 @@ local function step(first, last)
   for at = first, last, CHARGE_BYTES do
     local bucket, field, hits, limit, window, denies, _, algorithm, per_window = unpack_bytes(CHARGE, batch, at)
     tried = at
-    local count, left = ALGORITHMS[algorithm].charge(bucket, field, hits, window, per_window)
+    local count, left = ALGORITHMS[algorithm].charge(bucket, field, hits, window, per_window, limit)
     reply[written + 1], reply[written + 2] = count, left
     written = written + 2
     if denies == DENIES_ALONE then

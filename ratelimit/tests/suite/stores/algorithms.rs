@@ -163,6 +163,18 @@ pub(super) async fn gcra_forgives_debts_of_more_than_a_window(store: Any) {
     assert!((1..=HOUR * 3 / 2).contains(&outcome.seconds_left), "{outcome:?}");
 }
 
+pub(super) async fn gcra_takes_the_largest_charges(store: Any) {
+    let slow = Algorithm::Gcra { per_window: 1 };
+    let huge = Charge { hits: u32::MAX.into(), undo: Undo::Never, ..hit(slow, u32::MAX, 24 * HOUR) };
+    let outcomes = store.charge(&[huge; 32]).await.unwrap();
+    assert!(outcomes[0].count <= u64::from(u32::MAX) && outcomes[31].count > u64::from(u32::MAX), "{outcomes:?}");
+    assert_eq!(one(&store, peek(huge)).await.seconds_left, u32::MAX);
+    let within = Charge { key: charge("within", 1, HOUR).key, ..hit(slow, 2, HOUR) };
+    assert!(one(&store, within).await.charged);
+    assert!(!one(&store, Charge { hits: u32::MAX.into(), ..within }).await.charged);
+    assert_eq!(one(&store, peek(within)).await.count, 1, "what is taken back leaves what was there");
+}
+
 pub(super) async fn slots_are_held_until_they_are_given_back(store: Any) {
     let slot = hit(Algorithm::Concurrency, 2, HOUR);
     assert_eq!([one(&store, slot).await.count, one(&store, slot).await.count], [1, 2]);
