@@ -22,10 +22,58 @@ const SLIDING_WINDOW: u8 = 2;
 const GCRA: u8 = 3;
 const CONCURRENCY: u8 = 4;
 
-impl Key {
-    /// `window` is in seconds. `shared` holds, by level, the wildcard text that replaces an entry; levels it does not reach are not replaced.
-    pub fn new(domain: &str, window: u32, algorithm: Algorithm, entries: &[Entry], shared: &[Option<String>]) -> Self {
+/// What keys are made with besides the descriptor. Who does not know it cannot compute keys, and so cannot look for
+/// descriptors whose counters meet in one bucket or cluster slot. Holds the hash of the secret, ready to go on from.
+#[derive(Clone, Default)]
+pub struct Secret {
+    hash: Sha256,
+    /// Tells secrets apart without being one; none if empty.
+    mark: Option<[u8; 32]>,
+}
+
+impl Secret {
+    /// Keys are those without a secret if it is empty.
+    pub fn new(secret: &[u8]) -> Self {
+        if secret.is_empty() {
+            return Self::default();
+        }
+        let digest = Sha256::digest(secret);
         let mut hash = Sha256::new();
+        hash.update(digest);
+        // A whole block of SHA-256, so that it is dealt with here and not for each key.
+        hash.update([0; 32]);
+        Self { mark: Some(hash.clone().finalize().into()), hash }
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.mark == other.mark
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.mark.is_some() { "Secret(set)" } else { "Secret(none)" })
+    }
+}
+
+impl Key {
+    /// Without a secret. `window` is in seconds. `shared` holds, by level, the wildcard text that replaces an entry; levels it does not reach are not replaced.
+    pub fn new(domain: &str, window: u32, algorithm: Algorithm, entries: &[Entry], shared: &[Option<String>]) -> Self {
+        Self::keyed(&Secret::default(), domain, window, algorithm, entries, shared)
+    }
+
+    /// With a secret; the rest is as for [`Key::new`].
+    pub fn keyed(
+        secret: &Secret,
+        domain: &str,
+        window: u32,
+        algorithm: Algorithm,
+        entries: &[Entry],
+        shared: &[Option<String>],
+    ) -> Self {
+        let mut hash = secret.hash.clone();
         part(&mut hash, domain);
         hash.update(window.to_be_bytes());
         match algorithm {
@@ -115,6 +163,28 @@ mod tests {
         }
         let (slow, fast) = (Gcra { per_window: 1 }, Gcra { per_window: 2 });
         assert_eq!(key(60, slow, 1), key(60, fast, 1), "another limit goes on with the count");
+    }
+
+    #[test]
+    fn l3_keys_cannot_be_computed_without_the_secret() {
+        let of = |secret: &str, value: &str| {
+            let (secret, entries) = (Secret::new(secret.as_bytes()), entries(&[("a".into(), value.into())]));
+            Key::keyed(&secret, "d", 60, Algorithm::FixedWindow, &entries, &[])
+        };
+        let known = |value: &str| key("d", &[("a".into(), value.into())]);
+        // The first bits choose the bucket of a window in Redis, and so the slot of a cluster: anybody can aim without a secret.
+        let bucket = |key: Key| key.0 >> 120;
+        let aimed: Vec<String> =
+            (0..5000).map(|n| n.to_string()).filter(|value| bucket(known(value)) == 0).take(10).collect();
+        assert_eq!(aimed.len(), 10);
+        assert!(aimed.iter().all(|value| of("", value) == known(value)), "the keys of a release without secrets");
+        let met = |secret: &str| aimed.iter().map(|value| bucket(of(secret, value))).collect::<HashSet<_>>().len();
+        assert!(met("one") > 5 && met("two") > 5);
+        let secrets = ["", "one", "two", "one ", "\0", "\0\0"];
+        assert_eq!(secrets.map(|secret| of(secret, "b")).into_iter().collect::<HashSet<_>>().len(), secrets.len());
+        assert_eq!(of("one", "b"), of("one", "b"));
+        assert_ne!(Secret::new(b"one"), Secret::new(b"two"));
+        assert_eq!(format!("{:?}", Secret::new(b"one")), "Secret(set)");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub use self::headers::Headers;
 use self::quota::Quota;
 use crate::{
     config::{Config, Domain, Limit, PerUnit, Rule, Unit},
+    key,
     store::{self, Charge, OnStoreLoss, Outcome},
 };
 
@@ -69,6 +70,8 @@ pub struct Options {
     pub on_store_loss: OnStoreLoss,
     /// Whose requests may bring limits of their own; those of others fall under the rules.
     pub override_domains: OverrideDomains,
+    /// Makes the names of counters unknown to clients; all replicas need the same.
+    pub secret: key::Secret,
     /// Headers for the client about the descriptor that is closest to its limit.
     pub headers: Option<Headers>,
 }
@@ -112,6 +115,7 @@ impl Default for Options {
             max_value_series: 1000,
             on_store_loss: OnStoreLoss::Share,
             override_domains: OverrideDomains::All,
+            secret: key::Secret::default(),
             headers: None,
         }
     }
@@ -270,7 +274,9 @@ impl Plan<'_> {
         let response = RateLimitResponse {
             overall_code: if over && !options.shadow_mode { Code::OverLimit } else { Code::Ok }.into(),
             response_headers_to_add: options.headers.as_ref().map(|names| names.of(&statuses)).unwrap_or_default(),
-            dynamic_metadata: options.dynamic_metadata.then(|| metadata::of(self.request, self.passed(&statuses))),
+            dynamic_metadata: options
+                .dynamic_metadata
+                .then(|| metadata::of(self.request, self.passed(&statuses))),
             statuses,
             ..RateLimitResponse::default()
         };

@@ -122,7 +122,8 @@ impl Settings {
         let arguments = arguments.into_iter().map(|argument| with_two_dashes(argument.into()));
         let mut command = Self::command();
         let matches = command.try_get_matches_from_mut(arguments).map_err(|error| Error::of(error, &command))?;
-        let settings = Self::from_arg_matches(&matches).map_err(|error| Error::of(error, &command))?;
+        let mut settings = Self::from_arg_matches(&matches).map_err(|error| Error::of(error, &command))?;
+        settings.store.read_secret()?;
         settings.validate()?;
         Ok(settings)
     }
@@ -155,6 +156,7 @@ impl Settings {
             max_value_series: self.stats.metrics_max_value_series,
             on_store_loss: self.store.on_store_loss,
             override_domains: self.answer.limit_override_domains.clone(),
+            secret: self.store.secret(),
             headers: self.answer.headers(),
         }
     }
@@ -300,11 +302,42 @@ mod tests {
 
     #[test]
     fn secrets_are_not_debug() {
-        for flag in
-            ["--redis-url", "--redis-auth", "--redis-sentinel-auth", "--redis-persecond-auth", "--redis-persecond-url"]
-        {
+        for flag in [
+            "--redis-url",
+            "--redis-auth",
+            "--redis-sentinel-auth",
+            "--redis-persecond-auth",
+            "--redis-persecond-url",
+            "--cache-key-secret",
+        ] {
             let settings = settings(&[flag, "redis://user:hunter2@localhost"]);
             assert!(!format!("{settings:?} {:?}", settings.redis.pool()).contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn l3_the_secret_of_keys_comes_from_a_variable_or_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (good, empty) = (file("good", "hunter2\n"), file("empty", "\n"));
+        let read = |arguments: &[&str]| Settings::read([&["ratelimit"], arguments].concat());
+        let secret = |arguments: &[&str]| read(arguments).unwrap().options().secret;
+        let given = secret(&["--cache-key-secret", "hunter2"]);
+        assert_ne!(given, crate::key::Secret::default());
+        assert_eq!(secret(&["--cache-key-secret-file", &good]), given, "without the end of its line");
+        assert_eq!(secret(&[]), crate::key::Secret::default());
+        for (arguments, text) in [
+            (&["--cache-key-secret-file", "/nowhere/secret"][..], "cannot be read"),
+            (&["--cache-key-secret-file", &empty], "is empty"),
+            (&["--cache-key-secret-file", &good, "--cache-key-secret", "hunter2"], "CACHE_KEY_SECRET"),
+        ] {
+            let error = read(arguments).unwrap_err();
+            assert!(error.to_string().contains(text), "{error}");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
     }
 }

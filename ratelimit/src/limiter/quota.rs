@@ -52,7 +52,7 @@ impl Quota<'_> {
         };
         let hits = if descriptor.is_negative_hits { -i64::from(hits) } else { i64::from(hits) };
         Charge {
-            key: Key::new(&request.domain, window, algorithm, self.entries, shared),
+            key: Key::keyed(&options.secret, &request.domain, window, algorithm, self.entries, shared),
             hits,
             limit: self.limit.burst,
             denies: match self.rule {

@@ -1,11 +1,15 @@
 //! Where hits are counted.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 use clap::{ArgAction, Args};
+use secrecy::{ExposeSecret, SecretString};
 
-use super::go;
-use crate::store::{OnStoreLoss, stack};
+use super::{Error, go};
+use crate::{
+    key,
+    store::{OnStoreLoss, stack},
+};
 
 /// Where hits are counted.
 #[derive(Args, Clone, Debug)]
@@ -34,6 +38,12 @@ pub struct Store {
     /// Stands before every key in Redis
     #[arg(long, env, default_value = "")]
     pub cache_key_prefix: String,
+    /// Makes the names of counters in Redis unknown to clients, who then cannot aim at one node of a cluster; the same for all replicas, and a new one begins all counters anew
+    #[arg(long, env, default_value = "", hide_env_values = true, value_parser = secret)]
+    pub cache_key_secret: SecretString,
+    /// File with it, instead of CACHE_KEY_SECRET; read at the start
+    #[arg(long, env, default_value = "")]
+    pub cache_key_secret_file: String,
     /// Bytes of memory for counters that are known to be over their limit, which then need no Redis; 0 for none, and not used with LEASES
     #[arg(long, env, default_value = "0", value_parser = go::count)]
     pub local_cache_size_in_bytes: usize,
@@ -50,6 +60,37 @@ impl Store {
             leases: self.leases.then_some(self.lease_max_counters),
         }
     }
+
+    /// Takes the secret from its file, if there is one.
+    pub(super) fn read_secret(&mut self) -> Result<(), Error> {
+        const FILE: &str = "CACHE_KEY_SECRET_FILE";
+        if self.cache_key_secret_file.is_empty() {
+            return Ok(());
+        }
+        if !self.cache_key_secret.expose_secret().is_empty() {
+            return Err(Error::refused(FILE, "CACHE_KEY_SECRET is given, too; unset one of them"));
+        }
+        let path = &self.cache_key_secret_file;
+        let text = fs::read_to_string(path)
+            .map(SecretString::from)
+            .map_err(|error| Error::refused(FILE, format!("{path} cannot be read: {error}")))?;
+        let secret = text.expose_secret().trim_end_matches(['\r', '\n']);
+        if secret.is_empty() {
+            return Err(Error::refused(FILE, format!("{path} is empty")));
+        }
+        self.cache_key_secret = secret.into();
+        Ok(())
+    }
+
+    /// What keys of counters are made with.
+    pub(super) fn secret(&self) -> key::Secret {
+        key::Secret::new(self.cache_key_secret.expose_secret().as_bytes())
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what clap wants of a parser")]
+fn secret(text: &str) -> Result<SecretString, String> {
+    Ok(text.into())
 }
 
 /// The kinds of store.
