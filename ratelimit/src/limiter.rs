@@ -15,7 +15,7 @@ use self::quota::Quota;
 use crate::{
     config::{Config, Domain, Limit, PerUnit, Rule, Unit},
     key,
-    store::{self, Charge, OnStoreLoss, Outcome},
+    store::{self, Algorithm, Charge, OnStoreLoss, Outcome},
 };
 
 mod headers;
@@ -261,6 +261,7 @@ impl Plan<'_> {
     pub fn decide(&self, outcomes: &[Outcome], options: &Options) -> Decision {
         let mut outcomes = outcomes.iter().copied().chain(iter::repeat(MISSING)).take(self.charges.len());
         let over = store::is_denied(&self.charges, &outcomes.clone().map(|outcome| outcome.count).collect::<Vec<_>>());
+        let counted = outcomes.clone();
         let mut statuses = Vec::with_capacity(self.checks.len());
         for check in &self.checks {
             statuses.push(match check {
@@ -276,16 +277,32 @@ impl Plan<'_> {
             response_headers_to_add: options.headers.as_ref().map(|names| names.of(&statuses)).unwrap_or_default(),
             dynamic_metadata: options
                 .dynamic_metadata
-                .then(|| metadata::of(self.request, self.passed(&statuses))),
+                .then(|| metadata::of(self.request, self.passed(&statuses, counted))),
             statuses,
             ..RateLimitResponse::default()
         };
         Decision { response, shadowed: over && options.shadow_mode }
     }
 
-    /// The rules that let their descriptor pass.
-    fn passed<'s>(&'s self, statuses: &'s [DescriptorStatus]) -> impl Iterator<Item = &'s Rule> {
-        self.rules().zip(statuses).filter(|(_, status)| status.code() == Code::Ok).filter_map(|(rule, _)| rule)
+    /// The rules that let their descriptor pass; one of slots only if a slot was taken, so that what gives it back can be
+    /// made from its metadata.
+    fn passed<'s>(
+        &'s self,
+        statuses: &'s [DescriptorStatus],
+        outcomes: impl Iterator<Item = Outcome> + 's,
+    ) -> impl Iterator<Item = &'s Rule> {
+        let mut counted = self.charges.iter().zip(outcomes);
+        self.checks.iter().zip(statuses).filter_map(move |(check, status)| match check {
+            Check::Unmatched => None,
+            Check::Unlimited(rule) => Some(*rule),
+            Check::Counted(quota) => {
+                let passed = counted.next().is_some_and(|(charge, outcome)| match charge.algorithm {
+                    Algorithm::Concurrency => outcome.charged && charge.hits > 0,
+                    _ => status.code() == Code::Ok,
+                });
+                quota.rule.filter(|_| passed)
+            }
+        })
     }
 
     /// The rule of each descriptor, where one matches and no other replaces it.

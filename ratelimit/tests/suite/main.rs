@@ -8,6 +8,7 @@ mod connection;
 mod dir;
 mod doctor;
 mod envoy;
+mod envoy_filter;
 mod envoy_gateway;
 mod explain;
 mod fault_proxy;
