@@ -75,7 +75,8 @@ impl Counter {
     pub(super) fn release(&mut self, read: u64) {
         self.holders.pop();
         let (window, longest) = (self.rule.window, self.longest());
-        free(&mut self.admitted, window + 1, read);
+        // The store's time does not go back: what has lapsed at a later reading is not there to be freed.
+        free(&mut self.admitted, window + 1, read.max(self.seen));
         free(&mut self.lingering, longest, read);
     }
 
