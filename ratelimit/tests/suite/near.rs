@@ -88,7 +88,10 @@ async fn denials_end_with_the_window() {
     assert!((10..=15).contains(&admitted.len()), "{admitted:?}");
     let firsts: Vec<_> = admitted.iter().filter(|(count, _)| *count == 1).map(|(_, at)| *at).skip(1).collect();
     for pair in firsts.windows(2) {
-        assert!((pair[1] - pair[0]).abs_diff(Duration::from_secs(2)) < Duration::from_millis(300), "{firsts:?}");
+        assert!(
+            pair[1].saturating_sub(pair[0]).abs_diff(Duration::from_secs(2)) < Duration::from_millis(300),
+            "{firsts:?}"
+        );
     }
 }
 
@@ -117,7 +120,7 @@ async fn what_is_given_back_can_be_had_again() {
     }
     let denied_and_back = [strict("b", 0), back];
     store.charge(&denied_and_back).await.unwrap();
-    assert_eq!(told(&store, &denied_and_back).await[1].2, false, "giving back is never left out");
+    assert!(!told(&store, &denied_and_back).await[1].2, "giving back is never left out");
 }
 
 #[tokio::test]
@@ -132,7 +135,7 @@ async fn only_what_is_known_altogether_is_answered() {
     let shadow = Charge { denies: Denies::Nothing, ..full };
     assert_eq!(told(&store, &[shadow]).await, [(1, true, false)]);
     assert_eq!(told(&store, &[shadow]).await, [(2, true, false)], "it is counted on");
-    assert_eq!(told(&store, &[shadow, full]).await[0].1, false);
+    assert!(!told(&store, &[shadow, full]).await[0].1);
 
     let quota = |name| Charge { denies: Denies::Together, ..strict(name, 1) };
     for name in ["one", "two"] {
