@@ -14,6 +14,7 @@ use crate::program::{Program, ask, fetch, until};
 
 mod memory;
 mod rollout;
+mod stall;
 mod xds;
 
 /// CPU time of a process so far, in ticks of 10 ms.
