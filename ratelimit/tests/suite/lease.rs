@@ -167,7 +167,7 @@ async fn a_hot_key_costs_few_store_operations_and_one_over_its_limit_none() {
     let replicas = replicas(&server, 1).await;
     let scripts = ["eval", "evalsha"];
     let before = calls(&server, &scripts);
-    let admitted = load(&replicas, strict("hot", 1_000_000), 5000).await;
+    let admitted = load(&replicas, strict("hot", 1_000_000), 20_000).await;
     let operations = calls(&server, &scripts) - before;
     println!("{operations} operations for {admitted} decisions");
     assert!(operations * 20 <= u64::from(admitted), "{operations} operations for {admitted} decisions");
