@@ -1,7 +1,7 @@
 //! Random histories of replicas that share a store, in virtual time: what is admitted never exceeds what the algorithm promises, and
 //! nothing is denied that it has room for.
 //!
-//! `HISTORIES=1000000 cargo test --release -p ratelimit histories` runs more of them.
+//! `HISTORIES=1000000 cargo test -p ratelimit histories` runs more of them, in about a minute.
 
 use std::{env, thread};
 
@@ -142,6 +142,8 @@ fn play(seed: u64, histories: usize) {
                 of_request.for_each(|(_, counter)| counter.admit(hits as u64, read));
             } else {
                 assert!(of_request.any(|counter| counter.may_deny(hits as u64, read)), "denied {hits}: {}", context());
+                let of_request = counters.iter_mut().enumerate().filter(|(bit, _)| choice >> bit & 1 == 1);
+                of_request.for_each(|(_, counter)| counter.show(read));
             }
         }
         now += PAUSE;

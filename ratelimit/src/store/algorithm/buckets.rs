@@ -7,7 +7,7 @@ use crate::store::Charge;
 /// shortest window, a second, still gives buckets of 17 milliseconds, far longer than the clock's step.
 const BUCKETS: u64 = 60;
 
-/// Hits by the bucket they came in, oldest first; only buckets with hits are kept. What counts is the current bucket and
+/// Hits by the bucket they came in, oldest first; only buckets with hits are kept, and the newest. What counts is the current bucket and
 /// all that reach into the last window, 61 when the window is a multiple of them: so any two hits within one window's
 /// length have counted together.
 #[derive(Clone, Debug, Default)]
@@ -53,7 +53,9 @@ impl Buckets {
             bucket.hits -= freed;
             hits -= freed;
         }
-        self.0.retain(|bucket| bucket.hits > 0);
+        // The newest stays, empty as it may be: it tells a thread that comes late what time it is.
+        let newest = self.0.last().map(|bucket| bucket.number);
+        self.0.retain(|bucket| bucket.hits > 0 || Some(bucket.number) == newest);
     }
 }
 

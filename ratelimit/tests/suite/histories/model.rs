@@ -29,11 +29,13 @@ pub(super) struct Counter {
     holders: Vec<u64>,
     /// The latest time it was charged at.
     seen: u64,
+    /// The latest time that its buckets were shown: what has lapsed by then stays lapsed, also if that charge was denied.
+    shown: u64,
 }
 
 impl Counter {
     pub(super) fn new(rule: Rule) -> Self {
-        Self { rule, admitted: vec![], lingering: vec![], holders: vec![], seen: 0 }
+        Self { rule, admitted: vec![], lingering: vec![], holders: vec![], seen: 0, shown: 0 }
     }
 
     pub(super) fn oldest(&self) -> Option<u64> {
@@ -42,7 +44,7 @@ impl Counter {
 
     /// Whether the algorithm has room for so many more hits.
     pub(super) fn may_admit(&self, hits: u64, read: u64) -> bool {
-        let now = read.max(self.seen);
+        let now = read.max(self.seen).max(self.shown);
         let Rule { burst, window, .. } = self.rule;
         self.least(now) + hits <= burst
             && (self.rule.algorithm != Algorithm::Concurrency
@@ -65,6 +67,13 @@ impl Counter {
         self.holders.extend((0..hits).map(|_| self.seen));
     }
 
+    /// It was charged, whatever came of it.
+    pub(super) fn show(&mut self, read: u64) {
+        if matches!(self.rule.algorithm, Algorithm::SlidingWindow | Algorithm::Concurrency) {
+            self.shown = read.max(self.shown);
+        }
+    }
+
     /// Whether somebody holds a slot that has not lapsed. One who gives it back later gives back what is another's by then.
     pub(super) fn can_release(&self, now: u64) -> bool {
         let mine = self.holders.last();
@@ -76,8 +85,9 @@ impl Counter {
         self.holders.pop();
         let (window, longest) = (self.rule.window, self.longest());
         // The store's time does not go back: what has lapsed at a later reading is not there to be freed.
-        free(&mut self.admitted, window + 1, read.max(self.seen));
+        free(&mut self.admitted, window + 1, read.max(self.seen).max(self.shown));
         free(&mut self.lingering, longest, read);
+        self.show(read);
     }
 
     /// No hit counts when it is as old as this: the window, and the bucket it came in.
