@@ -85,7 +85,8 @@ async fn denials_end_with_the_window() {
         sleep(Duration::from_millis(2)).await;
     }
     assert!(asked <= 40, "{asked} questions");
-    assert!((10..=15).contains(&admitted.len()), "{admitted:?}");
+    // The time touches three or four windows.
+    assert!((10..=20).contains(&admitted.len()), "{admitted:?}");
     let firsts: Vec<_> = admitted.iter().filter(|(count, _)| *count == 1).map(|(_, at)| *at).skip(1).collect();
     for pair in firsts.windows(2) {
         assert!(
