@@ -179,9 +179,10 @@ impl<S: CounterStore> Service<S> {
         Ok(decision.response)
     }
 
-    /// Logs the first failure of the store and the first success after it. A store that is lost is logged where that is known.
+    /// Logs the first failure of the store and the first success after it. A store that is lost, or that learns, is logged where
+    /// that is known.
     fn watched<T>(&self, charged: Result<T, StoreError>) -> Result<T, StoreError> {
-        if matches!(charged, Err(StoreError::Lost)) {
+        if matches!(charged, Err(StoreError::Lost | StoreError::Learning)) {
             return charged;
         }
         if charged.is_err() != self.store_fails.load(Ordering::Relaxed) {

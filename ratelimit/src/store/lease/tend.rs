@@ -65,10 +65,21 @@ impl Lease {
         };
         table.metrics.greet_calls.increment(1);
         let (welcome, _) = self.redis.greet(&greeting, TIMING).await?;
-        let is_new = table.change_fence(|fence| {
+        let (is_new, opens) = table.change_fence(|fence| {
+            let before = *fence;
             fence.hear(welcome.epoch, welcome.open);
-            fence.unasserted().is_some()
+            (fence.epoch() != before.epoch(), before.charging().is_none() && fence.charging().is_some())
         });
+        let epoch = welcome.epoch.0;
+        if is_new && !welcome.open {
+            tracing::info!(
+                epoch,
+                "Redis is new, or may have lost counts; it is told what was counted before it counts on"
+            );
+        }
+        if opens {
+            tracing::info!(epoch, members = welcome.members.len(), "leases may be asked for");
+        }
         if welcome.open {
             table.members.store(u32::try_from(welcome.members.len()).unwrap_or(u32::MAX).max(1), Ordering::Relaxed);
             known.members = welcome.members;

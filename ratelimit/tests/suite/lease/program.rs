@@ -93,3 +93,27 @@ async fn r02_programs_that_lease_admit_the_limit_over_a_restart_of_redis() {
     assert!((1800..=2000).contains(&admitted), "{admitted} of 2000");
     assert!(metric(&programs[0], "ratelimit_store_breakers_open") < 0.5);
 }
+
+/// Redis cannot know whether it is new or has lost all, so it waits for replicas either way. Nobody is told to come meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_on_an_empty_redis_is_no_failure() {
+    let server = RedisServer::start();
+    let address = server.socket().display().to_string();
+    let arguments =
+        ["--backend-type", "redis", "--redis-timeout", "2s", "--redis-url", &address, "--log-level", "info"];
+    let variables = [("LEASES", "true"), ("STORE_DEADLINE", "2s"), ("ON_STORE_LOSS", "error")];
+    let program = Program::spawn_logging_to(None, &arguments, &variables);
+    let request = r#"{"domain": "d", "descriptors": [{"entries": [{"key": "user", "value": "joe"}]}]}"#;
+    until("readiness", || {
+        // What comes before is decided by on_store_loss, and logged by nobody.
+        fetch(program.http, "POST", "/json", request);
+        fetch(program.http, "GET", "/healthcheck", "").0 == 200
+    });
+    let mut client = program.client().await;
+    for _ in 0..10 {
+        ask(&mut client, "ann").await.unwrap();
+    }
+    let log = std::fs::read_to_string(program.dir.path().join("log")).unwrap();
+    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+    assert!(log.contains("Redis is new") && log.contains("leases may be asked for"), "{log}");
+}
