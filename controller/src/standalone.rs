@@ -121,6 +121,9 @@ pub enum Error {
     /// An address is in use.
     #[error(transparent)]
     Serve(#[from] serve::Error),
+    /// Authorization cannot be set up.
+    #[error(transparent)]
+    Authorization(#[from] extauth::resources::Error),
     /// A service inside this process has failed.
     #[error("{name} has failed: {reason}")]
     Service {
@@ -150,7 +153,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let manifests = source::watch(Files::new(&options.directory));
 
     let cache = ads::Cache::default();
-    let services = Services::default();
+    let services = Services::new()?;
     let (states, state) = watch::channel(Arc::new(State::default()));
     let (pids, pid) = watch::channel(BTreeMap::new());
     let (reports, report) = watch::channel(Report::default());

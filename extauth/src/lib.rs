@@ -4,14 +4,17 @@
 //! set, its [`method`]s look for a credential in the request ([`check`], [`credential`]), and the [`verdict`] says what
 //! Envoy is to do. Whatever goes wrong on that way denies.
 
+pub mod background;
 pub mod check;
 pub mod config;
 pub mod credential;
+pub mod fetch;
 pub mod header;
 pub mod jwks;
 pub mod method;
 pub mod metrics;
 pub mod policy;
+pub mod resources;
 pub mod server;
 pub mod service;
 pub mod settings;

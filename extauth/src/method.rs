@@ -6,6 +6,7 @@ pub mod jwt;
 use http::{HeaderName, StatusCode};
 
 use crate::check::Check;
+use crate::resources::Resources;
 use crate::verdict::{Denial, Grant, Removal};
 
 /// One way of proving an identity, ready to use.
@@ -46,18 +47,19 @@ impl Invalid {
 }
 
 impl Method {
-    /// Checks a method's configuration; tokens it verifies are remembered in `tokens`.
-    pub fn compile(method: &proto::extauth::Method, tokens: &jwt::Cache) -> Result<Self, Invalid> {
+    /// Checks a method's configuration.
+    pub fn compile(method: &proto::extauth::Method, resources: &Resources) -> Result<Self, Invalid> {
         match method {
             proto::extauth::Method::ApiKey(config) => api_key::ApiKey::compile(config).map(Self::ApiKey),
             proto::extauth::Method::Jwt(config) => {
-                jwt::Jwt::compile(config, tokens.clone()).map(|jwt| Self::Jwt(Box::new(jwt)))
+                jwt::Jwt::compile(config, resources.tokens.clone()).map(|jwt| Self::Jwt(Box::new(jwt)))
             }
         }
     }
 
     /// Looks for the method's credential: `None` when the request has none, an error when it does not prove anything.
-    pub fn check(&self, check: &Check<'_>) -> Result<Option<Grant>, Error> {
+    #[expect(clippy::unused_async, reason = "methods that ask somebody else wait")]
+    pub async fn check(&self, check: &Check<'_>) -> Result<Option<Grant>, Error> {
         match self {
             Self::ApiKey(method) => Ok(method.check(check)?),
             Self::Jwt(method) => Ok(method.check(check)?),

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use http::{HeaderName, StatusCode};
 
 use crate::check::Check;
-use crate::method::{Invalid, Method, jwt};
+use crate::method::{Invalid, Method};
 use crate::metrics::{self, Answers};
+use crate::resources::Resources;
 use crate::verdict::{Denial, Grant, Verdict, text};
 
 /// A policy that cannot be enforced as it is written.
@@ -54,10 +55,10 @@ impl Default for Policies {
 
 impl Policies {
     /// Compiles all policies or none; the error names the first that is wrong.
-    pub fn compile(policies: &[proto::extauth::Policy], tokens: &jwt::Cache) -> Result<Self, Error> {
+    pub fn compile(policies: &[proto::extauth::Policy], resources: &Resources) -> Result<Self, Error> {
         let mut compiled = Self::default();
         for (index, policy) in policies.iter().enumerate() {
-            let rule = compiled.rule(policy, tokens);
+            let rule = compiled.rule(policy, resources);
             let rule = rule.map_err(|source| Error { policy: policy.name.clone(), index, source })?;
             compiled.insert(&policy.name, rule);
         }
@@ -66,11 +67,11 @@ impl Policies {
 
     /// Compiles every policy by itself: one that is wrong denies each request of its routes, says why in the log, and is
     /// named in the errors; the others are not concerned.
-    pub fn compile_each(policies: &[proto::extauth::Policy], tokens: &jwt::Cache) -> (Self, Vec<Error>) {
+    pub fn compile_each(policies: &[proto::extauth::Policy], resources: &Resources) -> (Self, Vec<Error>) {
         let mut compiled = Self::default();
         let mut errors = Vec::new();
         for (index, policy) in policies.iter().enumerate() {
-            let rule = compiled.rule(policy, tokens).unwrap_or_else(|source| {
+            let rule = compiled.rule(policy, resources).unwrap_or_else(|source| {
                 let reason = source.to_string();
                 errors.push(Error { policy: policy.name.clone(), index, source });
                 Rule::Broken(reason)
@@ -91,10 +92,10 @@ impl Policies {
     }
 
     /// Answers one question. What no policy allows is denied.
-    pub fn check(&self, check: &Check<'_>) -> Verdict {
+    pub async fn check(&self, check: &Check<'_>) -> Verdict {
         let policy = check.policy().and_then(|name| self.by_name.get(name));
         let (method, verdict) = match policy {
-            Some(policy) => policy.check(check),
+            Some(policy) => policy.check(check).await,
             None => (metrics::NONE, Verdict::Deny(forbidden("the route names no known policy"))),
         };
         policy.map_or(&self.unknown, |policy| &policy.answers).count(method, &verdict);
@@ -110,7 +111,7 @@ impl Policies {
         verdict
     }
 
-    fn rule(&self, policy: &proto::extauth::Policy, tokens: &jwt::Cache) -> Result<Rule, Invalid> {
+    fn rule(&self, policy: &proto::extauth::Policy, resources: &Resources) -> Result<Rule, Invalid> {
         if policy.name.is_empty() {
             return Err(Invalid::new("name", "is empty"));
         }
@@ -125,7 +126,7 @@ impl Policies {
                 proto::extauth::Method::ApiKey(_) => "apiKey",
                 proto::extauth::Method::Jwt(_) => "jwt",
             };
-            Method::compile(method, tokens).map_err(|Invalid { field, problem }| Invalid {
+            Method::compile(method, resources).map_err(|Invalid { field, problem }| Invalid {
                 field: format!("methods[{index}].{kind}.{field}"),
                 problem,
             })
@@ -157,12 +158,12 @@ impl Rule {
 
 impl Policy {
     /// The verdict, and the method that reached it.
-    fn check(&self, check: &Check<'_>) -> (&'static str, Verdict) {
+    async fn check(&self, check: &Check<'_>) -> (&'static str, Verdict) {
         let (methods, optional, identity) = match &self.rule {
             Rule::Methods { methods, optional, identity } => (methods, *optional, identity),
             Rule::Broken(reason) => return (metrics::NONE, Verdict::Deny(broken(reason))),
         };
-        let (method, mut grant) = match decide(methods, optional, check) {
+        let (method, mut grant) = match decide(methods, optional, check).await {
             Ok(allowed) => allowed,
             Err((method, denial)) => return (method, Verdict::Deny(denial)),
         };
@@ -178,14 +179,14 @@ impl Policy {
 
 /// The first method whose credential is there decides; a credential that is another method's business is left to it, but
 /// never makes a request anonymous.
-fn decide(
+async fn decide(
     methods: &[Method],
     optional: bool,
     check: &Check<'_>,
 ) -> Result<(&'static str, Grant), (&'static str, Denial)> {
     let mut left = None;
     for method in methods {
-        match method.check(check) {
+        match method.check(check).await {
             Ok(Some(grant)) => return Ok((method.name(), grant)),
             Ok(None) => {}
             Err(error) => {

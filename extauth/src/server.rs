@@ -13,6 +13,7 @@ use proto::serve::{self, Grpc, Listener};
 use proto::{health, reflection};
 use tonic::service::RoutesBuilder;
 
+use crate::resources::{self, Resources};
 use crate::service::Authorizer;
 use crate::settings::Settings;
 use crate::source::dir::Dir;
@@ -29,6 +30,9 @@ pub enum Error {
     /// The services cannot be described.
     #[error("setting up gRPC reflection")]
     Reflection(#[from] Box<tonic_reflection::server::Error>),
+    /// See [`resources::Error`].
+    #[error(transparent)]
+    Resources(#[from] resources::Error),
     /// No handler for SIGTERM, or no runtime.
     #[error("setting up the process")]
     Setup(#[source] std::io::Error),
@@ -42,7 +46,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     tracing::info!(grpc = %settings.grpc_addr, http = %settings.http_addr, cores, "serving");
 
     let readiness = Readiness::new();
-    let authorizer = Authorizer::new(settings.token_cache_bytes);
+    let authorizer = Authorizer::new(Resources::new(&settings.resources())?);
     let dir = Dir::new(&settings.config_dir, authorizer.clone(), Some(readiness.block("policies")));
     let router = router(readiness.clone());
     let (trigger, signal) = drain::new();

@@ -9,9 +9,9 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use tonic::{Request, Response, Status};
 
 use crate::check::Check;
-use crate::method::jwt;
 use crate::metrics;
 use crate::policy::{Error, Policies, forbidden};
+use crate::resources::Resources;
 use crate::verdict::Verdict;
 
 /// The largest question that is read, in bytes; Envoy gets an error for a larger one and denies.
@@ -22,26 +22,26 @@ pub const LARGEST_REQUEST: usize = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub struct Authorizer {
     policies: Arc<ArcSwap<Policies>>,
-    tokens: jwt::Cache,
+    resources: Resources,
 }
 
 impl Authorizer {
-    /// Starts without policies, and with room for `token_cache` bytes of verified tokens.
-    pub fn new(token_cache: u64) -> Self {
+    /// Starts without policies.
+    pub fn new(resources: Resources) -> Self {
         // Policies keep their counters, and must not get them before somebody counts.
         proto::metrics::install();
-        Self { policies: Arc::default(), tokens: jwt::Cache::new(token_cache) }
+        Self { policies: Arc::default(), resources }
     }
 
     /// Puts all policies in force at once, or leaves what is in force when one of them is wrong.
     pub fn replace(&self, policies: &[proto::extauth::Policy]) -> Result<(), Error> {
-        self.put(Policies::compile(policies, &self.tokens)?);
+        self.put(Policies::compile(policies, &self.resources)?);
         Ok(())
     }
 
     /// Puts all policies in force at once; those that are wrong deny everything, and are returned.
     pub fn replace_each(&self, policies: &[proto::extauth::Policy]) -> Vec<Error> {
-        let (policies, errors) = Policies::compile_each(policies, &self.tokens);
+        let (policies, errors) = Policies::compile_each(policies, &self.resources);
         self.put(policies);
         errors
     }
@@ -61,7 +61,7 @@ impl Authorizer {
 impl Authorization for Authorizer {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
         let verdict = match Check::new(request.get_ref(), SystemTime::now()) {
-            Ok(check) => self.policies.load().check(&check),
+            Ok(check) => self.policies.load_full().check(&check).await,
             Err(error) => {
                 tracing::debug!(%error, "denied");
                 Verdict::Deny(forbidden(&error.to_string()))

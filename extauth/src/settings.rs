@@ -7,6 +7,8 @@ use clap::Parser;
 use proto::serve::Address;
 use proto::telemetry::Format;
 
+use crate::resources::Options;
+
 /// External authorization for Envoy: API keys and JWT over `ext_authz` v3 (gRPC).
 #[derive(Clone, Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
@@ -29,12 +31,22 @@ pub struct Settings {
     /// Bytes for tokens that were verified before.
     #[arg(long, env = "EXTAUTH_TOKEN_CACHE_BYTES", default_value_t = 64 << 20)]
     pub token_cache_bytes: u64,
+    /// PEM file with certificate authorities of issuers, besides those of the system.
+    #[arg(long, env = "EXTAUTH_CA_FILE")]
+    pub ca_file: Option<PathBuf>,
     /// trace, debug, info, warn or error; `debug` says why a request was denied.
     #[arg(long, env = "EXTAUTH_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
     /// `text` or `json`.
     #[arg(long, env = "EXTAUTH_LOG_FORMAT", default_value = "text")]
     pub log_format: Format,
+}
+
+impl Settings {
+    /// What methods share.
+    pub fn resources(&self) -> Options {
+        Options { token_cache_bytes: self.token_cache_bytes, authorities: self.ca_file.clone() }
+    }
 }
 
 /// Something else to do than to serve.

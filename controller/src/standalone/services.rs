@@ -3,7 +3,10 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use controller_core::Translation;
-use extauth::service::Authorizer;
+use extauth::{
+    resources::{self, Options, Resources},
+    service::Authorizer,
+};
 use proto::{
     drain::Signal,
     serve::{self, Grpc, Listener},
@@ -26,8 +29,8 @@ const STACK: stack::Options =
     stack::Options { deadline: REDIS_TIMEOUT, max_counters: MAX_COUNTERS, replicas: None, near_bytes: 0, leases: None };
 /// How long Envoy waits for `ratelimit`: generous, since one machine does everything.
 pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes of verified tokens that are remembered.
-const TOKEN_CACHE: u64 = 16 << 20;
+/// What methods of `extauth` share.
+const AUTHORIZATION: Options = Options { token_cache_bytes: 16 << 20, authorities: None };
 
 /// Why a service could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -48,14 +51,14 @@ pub(super) struct Services {
     authorizer: Authorizer,
 }
 
-impl Default for Services {
-    fn default() -> Self {
-        let limits = CurrentConfig::default();
-        Self { overlay: Overlay::from(Arc::clone(&limits)), limits, authorizer: Authorizer::new(TOKEN_CACHE) }
-    }
-}
-
 impl Services {
+    /// Without any limit or policy.
+    pub(super) fn new() -> Result<Self, resources::Error> {
+        let limits = CurrentConfig::default();
+        let authorizer = Authorizer::new(Resources::new(&AUTHORIZATION)?);
+        Ok(Self { overlay: Overlay::from(Arc::clone(&limits)), limits, authorizer })
+    }
+
     /// Puts the translation's limits and policies in force. Limits that make no sense leave those before.
     pub(super) fn apply(&self, translation: &Translation) {
         match Config::from_xds(&translation.rate_limits, Domains::Distinct) {

@@ -7,9 +7,9 @@ use proto::directory::Changes;
 use proto::readiness::Block;
 
 use crate::config::{self, Config, Files};
-use crate::method::jwt;
 use crate::metrics;
 use crate::policy::Policies;
+use crate::resources::{self, Options, Resources};
 use crate::service::Authorizer;
 
 /// Why the files of a directory are not in force.
@@ -27,6 +27,9 @@ pub enum Error {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Config(#[from] config::Error),
+    /// See [`resources::Error`].
+    #[error(transparent)]
+    Resources(#[from] resources::Error),
 }
 
 /// A directory whose policies an [`Authorizer`] enforces: all of them or, when something is wrong with any, those that
@@ -94,7 +97,8 @@ impl Dir {
 /// Reads and compiles the policies of a directory and puts them nowhere; yields how many there are.
 pub fn validate(dir: &Path) -> Result<usize, Error> {
     let config = Config::parse(&read(dir)?)?;
-    let compiled = Policies::compile(&config.policies, &jwt::Cache::new(0)).map_err(|error| config.locate(&error))?;
+    let compiled = Policies::compile(&config.policies, &Resources::new(&Options::default())?);
+    let compiled = compiled.map_err(|error| config.locate(&error))?;
     Ok(compiled.len())
 }
 

@@ -1,11 +1,11 @@
 //! API keys.
 
-use extauth::method::{api_key, jwt};
+use extauth::method::api_key;
 use extauth::policy::Policies;
 use proto::extauth::{ApiKey, Key, Method, Policy, Source};
 use serde_json::json;
 
-use crate::support::{Service, api_keys, header, key, request, request_to};
+use crate::support::{Service, api_keys, header, key, request, request_to, resources};
 
 const KEY: &str = "s3cret-key-of-acme";
 
@@ -149,9 +149,10 @@ fn k4_nothing_is_no_key() {
 
 #[test]
 fn k5_one_key_for_two_clients_is_refused() {
-    let policy = |keys| Policy { name: "guard".into(), methods: vec![Method::ApiKey(api_keys(keys))], optional: false };
+    let policy =
+        |keys| Policy { name: "guard".into(), methods: vec![Method::ApiKey(api_keys(keys))], ..Policy::default() };
     let twice = policy(vec![key("first", "zeta"), key(KEY, "acme"), key(KEY, "evil")]);
-    let error = Policies::compile(&[twice], &jwt::Cache::new(0)).unwrap_err().to_string();
+    let error = Policies::compile(&[twice], &resources()).unwrap_err().to_string();
     assert_eq!(
         error,
         "policy `guard`: methods[0].apiKey.keys[2].hash: is also the key of client `acme`; give `evil` a key of its own"
@@ -226,7 +227,8 @@ fn keys_that_no_request_can_carry_are_not_hashed() {
 #[test]
 fn a_key_in_place_of_its_hash_is_refused_and_not_repeated() {
     let plain = Key { hash: "plain-text-secret".into(), client: "acme".into(), ..Key::default() };
-    let policy = Policy { name: "guard".into(), methods: vec![Method::ApiKey(api_keys(vec![plain]))], optional: false };
-    let error = Policies::compile(&[policy], &jwt::Cache::new(0)).unwrap_err().to_string();
+    let policy =
+        Policy { name: "guard".into(), methods: vec![Method::ApiKey(api_keys(vec![plain]))], ..Policy::default() };
+    let error = Policies::compile(&[policy], &resources()).unwrap_err().to_string();
     assert!(error.contains("keys[0].hash") && !error.contains("plain-text-secret"), "{error}");
 }

@@ -1,11 +1,10 @@
 //! Policies as files.
 
 use extauth::config::{Config, Error, Files};
-use extauth::method::jwt;
 use extauth::policy::Policies;
 use proto::extauth::{Key, Method};
 
-use crate::support::Issuer;
+use crate::support::{Issuer, resources};
 
 fn files(files: &[(&str, &str)]) -> Files {
     files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
@@ -13,7 +12,7 @@ fn files(files: &[(&str, &str)]) -> Files {
 
 fn error(text: &str) -> String {
     match Config::parse(&files(&[("shop.yaml", text)])) {
-        Ok(config) => config.locate(&Policies::compile(&config.policies, &jwt::Cache::new(0)).unwrap_err()).to_string(),
+        Ok(config) => config.locate(&Policies::compile(&config.policies, &resources()).unwrap_err()).to_string(),
         Err(error) => error.to_string(),
     }
 }
@@ -66,7 +65,7 @@ fn keys_and_key_sets_may_lie_in_files_of_their_own() {
     assert_eq!(clients[1].labels["team"], "blue");
     let Method::Jwt(provider) = &config.policies[1].methods[0] else { panic!("the second is for tokens") };
     assert_eq!((provider.jwks.as_deref(), provider.leeway_seconds), (Some(issuer.jwks().as_str()), 60));
-    Policies::compile(&config.policies, &jwt::Cache::new(0)).unwrap();
+    Policies::compile(&config.policies, &resources()).unwrap();
 }
 
 #[test]
@@ -121,5 +120,5 @@ fn the_example_of_the_readme_is_valid() {
     let all =
         files(&[("example.yaml", &block("yaml")), ("issuer-jwks.json", &issuer.jwks()), ("shop-keys.yaml", MORE_KEYS)]);
     let config = Config::parse(&all).unwrap();
-    assert!(Policies::compile(&config.policies, &jwt::Cache::new(0)).unwrap().len() >= 2);
+    assert!(Policies::compile(&config.policies, &resources()).unwrap().len() >= 2);
 }

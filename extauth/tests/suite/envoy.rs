@@ -30,7 +30,7 @@ impl House {
     fn build(methods: Vec<Method>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        let policies = Policies { policies: vec![Policy { name: "guard".into(), methods, optional: false }] };
+        let policies = Policies { policies: vec![Policy { name: "guard".into(), methods, ..Policy::default() }] };
         fs::create_dir(path("policies")).unwrap();
         fs::write(path("policies/guard.yaml"), serde_json::to_string(&policies).unwrap()).unwrap();
         echo(UnixListener::bind(path("upstream.sock")).unwrap());

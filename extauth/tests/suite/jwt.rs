@@ -1,11 +1,10 @@
 //! JSON Web Tokens that are what they should be, and what comes of them.
 
-use extauth::method::jwt;
 use extauth::policy::Policies;
 use proto::extauth::{ClaimToHeader, Jwt, Method, Policy, Source};
 use serde_json::{Value, json};
 
-use crate::support::{AUDIENCE, Issuer, NOW, Service, bearer, header, request, request_to};
+use crate::support::{AUDIENCE, Issuer, NOW, Service, bearer, header, request, request_to, resources};
 
 #[test]
 fn every_asymmetric_algorithm_verifies() {
@@ -170,8 +169,8 @@ fn two_providers_share_a_place() {
 }
 
 fn refused(provider: Jwt) -> String {
-    let policy = Policy { name: "guard".into(), methods: vec![Method::Jwt(provider)], optional: false };
-    Policies::compile(&[policy], &jwt::Cache::new(0)).unwrap_err().to_string()
+    let policy = Policy { name: "guard".into(), methods: vec![Method::Jwt(provider)], ..Policy::default() };
+    Policies::compile(&[policy], &resources()).unwrap_err().to_string()
 }
 
 #[test]

@@ -5,7 +5,9 @@ use jsonwebtoken::Algorithm;
 use proto::extauth::{ClaimToHeader, Jwt, Method, Policy};
 use serde_json::json;
 
-use crate::support::{Answer, ISSUER, Issuer, NOW, Service, bearer, body, claims, encode, request, request_to};
+use crate::support::{
+    Answer, ISSUER, Issuer, NOW, Service, bearer, body, claims, encode, request, request_to, resources, wait,
+};
 
 const UNSUPPORTED: &str = "Jwt header [alg] is not supported";
 const FAILS: &str = "Jwt verification fails";
@@ -243,15 +245,15 @@ fn j18_providers_that_share_a_key_id_do_not_vouch_for_each_other() {
 #[test]
 fn j19_a_cached_token_is_good_for_its_own_provider_only() {
     let issuer = Issuer::new("EdDSA");
-    let tokens = extauth::method::jwt::Cache::new(1 << 20);
+    let resources = resources();
     let compile = |provider: Jwt| {
-        let policy = Policy { name: "guard".into(), methods: vec![Method::Jwt(provider)], optional: false };
-        extauth::policy::Policies::compile(&[policy], &tokens).unwrap()
+        let policy = Policy { name: "guard".into(), methods: vec![Method::Jwt(provider)], ..Policy::default() };
+        extauth::policy::Policies::compile(&[policy], &resources).unwrap()
     };
     let request = bearer(&issuer.token(json!({"role": "user"})));
     let now = std::time::UNIX_EPOCH + std::time::Duration::from_secs(NOW);
     let ask = |policies: &extauth::policy::Policies| {
-        Answer::of(policies.check(&extauth::check::Check::new(&request, now).unwrap()).into())
+        Answer::of(wait(policies.check(&extauth::check::Check::new(&request, now).unwrap())).into())
     };
     let first = compile(issuer.provider());
     assert_eq!((ask(&first).status, ask(&first).status), (200, 200));

@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod api_key;
+mod background;
 mod config;
 mod envoy;
+mod fetch;
 mod identity;
 mod jwt;
 mod jwt_attacks;

@@ -4,14 +4,13 @@ use std::time::UNIX_EPOCH;
 
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use extauth::check::{Check, Error};
-use extauth::method::jwt;
 use extauth::policy::Policies;
 use proto::extauth::{Method, Policy};
 
-use crate::support::{Answer, Issuer, Service, api_keys, key, request, request_to};
+use crate::support::{Answer, Issuer, Service, api_keys, key, request, request_to, resources, wait};
 
 fn policy(name: &str, methods: Vec<Method>) -> Policy {
-    Policy { name: name.into(), methods, optional: false }
+    Policy { name: name.into(), methods, ..Policy::default() }
 }
 
 fn keys() -> Method {
@@ -19,7 +18,7 @@ fn keys() -> Method {
 }
 
 fn ask(policies: &Policies, request: &CheckRequest) -> Answer {
-    Answer::of(policies.check(&Check::new(request, UNIX_EPOCH).unwrap()).into())
+    Answer::of(wait(policies.check(&Check::new(request, UNIX_EPOCH).unwrap())).into())
 }
 
 fn named(policy: Option<&str>) -> CheckRequest {
@@ -33,7 +32,7 @@ fn named(policy: Option<&str>) -> CheckRequest {
 #[test]
 fn e3_a_route_without_a_known_policy_is_closed() {
     let open = Policy { optional: true, ..policy("guard", vec![keys()]) };
-    let policies = Policies::compile(&[open], &jwt::Cache::new(0)).unwrap();
+    let policies = Policies::compile(&[open], &resources()).unwrap();
     assert_eq!(ask(&policies, &named(Some("guard"))).status, 200);
     for name in [None, Some(""), Some("other"), Some("Guard"), Some("guard ")] {
         let answer = ask(&policies, &named(name));
@@ -45,7 +44,7 @@ fn e3_a_route_without_a_known_policy_is_closed() {
 #[test]
 fn e3_a_client_cannot_choose_its_policy() {
     let open = Policy { optional: true, ..policy("open", vec![keys()]) };
-    let policies = Policies::compile(&[open, policy("guard", vec![keys()])], &jwt::Cache::new(0)).unwrap();
+    let policies = Policies::compile(&[open, policy("guard", vec![keys()])], &resources()).unwrap();
     let answer = ask(&policies, &request(&[("policy", "open"), ("x-envoy-auth-policy", "open")]));
     assert_eq!(answer.status, 401);
 }
@@ -100,7 +99,7 @@ fn every_method_says_how_it_wants_to_be_asked() {
 
 #[test]
 fn one_broken_policy_stops_all_of_a_file() {
-    let error = |policies: &[Policy]| Policies::compile(policies, &jwt::Cache::new(0)).unwrap_err().to_string();
+    let error = |policies: &[Policy]| Policies::compile(policies, &resources()).unwrap_err().to_string();
     let good = policy("good", vec![keys()]);
     assert_eq!(
         error(&[good.clone(), policy("bare", Vec::new())]),
@@ -115,7 +114,7 @@ fn a_broken_policy_of_the_controllers_denies_alone() {
     let good = Policy { optional: true, ..policy("good", vec![keys()]) };
     let broken = Policy { optional: true, ..policy("broken", Vec::new()) };
     let twice = [good.clone(), broken, policy("twice", vec![keys()]), policy("twice", vec![keys()])];
-    let (policies, errors) = Policies::compile_each(&twice, &jwt::Cache::new(0));
+    let (policies, errors) = Policies::compile_each(&twice, &resources());
     assert_eq!(
         errors.iter().map(|error| (error.policy.as_str(), error.index)).collect::<Vec<_>>(),
         [("broken", 1), ("twice", 3)]

@@ -13,7 +13,7 @@ use crate::support::{Process, api_keys, get, key, program};
 
 fn write_policies(dir: &Path) {
     let methods = vec![Method::ApiKey(api_keys(vec![key("a-key", "acme")]))];
-    let policies = Policies { policies: vec![Policy { name: "guard".into(), methods, optional: false }] };
+    let policies = Policies { policies: vec![Policy { name: "guard".into(), methods, ..Policy::default() }] };
     fs::write(dir.join("policies/guard.yaml"), serde_json::to_string(&policies).unwrap()).unwrap();
 }
 

@@ -13,7 +13,7 @@ use extauth::source::dir::{Dir, validate};
 use proto::readiness::Readiness;
 use tonic::Request;
 
-use crate::support::{Answer, request};
+use crate::support::{Answer, request, resources};
 
 fn policies(key: &str) -> String {
     let hash = api_key::hash(key).unwrap();
@@ -47,7 +47,7 @@ fn mount(dir: &Path, generation: &str, text: &str) {
 #[tokio::test]
 async fn a_bad_file_keeps_the_last_good_policies() {
     let dir = tempfile::tempdir().unwrap();
-    let authorizer = Authorizer::new(0);
+    let authorizer = Authorizer::new(resources());
     let readiness = Readiness::new();
     let mut source = Dir::new(dir.path(), authorizer.clone(), Some(readiness.block("policies")));
     assert_eq!(status(&authorizer, with("first")).await, 403, "nothing is in force yet");
@@ -80,7 +80,7 @@ async fn a_bad_file_keeps_the_last_good_policies() {
 async fn k8_a_swapped_config_map_changes_the_keys() {
     let dir = tempfile::tempdir().unwrap();
     mount(dir.path(), "2026_11_21_1", &policies("first"));
-    let authorizer = Authorizer::new(0);
+    let authorizer = Authorizer::new(resources());
     let following = tokio::spawn(Dir::new(dir.path(), authorizer.clone(), None).follow());
     becomes(&authorizer, "first", 200).await;
     mount(dir.path(), "2026_11_21_2", &policies("second"));

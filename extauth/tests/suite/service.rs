@@ -10,7 +10,7 @@ use tonic::Code;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 
-use crate::support::{Answer, Issuer, api_keys, key, request};
+use crate::support::{Answer, Issuer, api_keys, key, request, resources};
 
 struct Server {
     client: AuthorizationClient<Channel>,
@@ -20,7 +20,7 @@ struct Server {
 }
 
 async fn serve() -> Server {
-    let authorizer = Authorizer::new(1 << 20);
+    let authorizer = Authorizer::new(resources());
     let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
     let address = format!("http://{}", listener.address().unwrap());
     let (trigger, signal) = drain::new();
@@ -31,7 +31,7 @@ async fn serve() -> Server {
 }
 
 fn policy(methods: Vec<Method>) -> Vec<Policy> {
-    vec![Policy { name: "guard".into(), methods, optional: false }]
+    vec![Policy { name: "guard".into(), methods, ..Policy::default() }]
 }
 
 #[tokio::test]

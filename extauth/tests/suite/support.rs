@@ -22,8 +22,9 @@ use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
 use envoy_types::pb::google::protobuf::value::Kind;
 use extauth::check::Check;
-use extauth::method::{api_key, jwt};
+use extauth::method::api_key;
 use extauth::policy::Policies;
+use extauth::resources::{Options, Resources};
 use proto::extauth::{ApiKey, Jwt, Key, Method, Policy, Source};
 use serde_json::{Value, json};
 
@@ -58,6 +59,16 @@ pub(crate) fn bearer(token: &str) -> CheckRequest {
     request(&[("authorization", &format!("Bearer {token}"))])
 }
 
+/// Room for tokens, and nothing fetched yet.
+pub(crate) fn resources() -> Resources {
+    Resources::new(&Options { token_cache_bytes: 1 << 20, ..Options::default() }).unwrap()
+}
+
+/// Waits outside any runtime.
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
 /// A service with one policy and a clock.
 pub(crate) struct Service {
     policies: Policies,
@@ -66,7 +77,7 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) fn new(methods: Vec<Method>) -> Self {
-        Self::with(Policy { name: "guard".into(), methods, optional: false })
+        Self::with(Policy { name: "guard".into(), methods, ..Policy::default() })
     }
 
     pub(crate) fn optional(methods: Vec<Method>) -> Self {
@@ -74,13 +85,13 @@ impl Service {
     }
 
     pub(crate) fn with(policy: Policy) -> Self {
-        let policies = Policies::compile(&[policy], &jwt::Cache::new(1 << 20)).unwrap();
+        let policies = Policies::compile(&[policy], &resources()).unwrap();
         Self { policies, now: NOW }
     }
 
     pub(crate) fn ask(&self, request: &CheckRequest) -> Answer {
         let check = Check::new(request, UNIX_EPOCH + Duration::from_secs(self.now)).unwrap();
-        Answer::of(self.policies.check(&check).into())
+        Answer::of(wait(self.policies.check(&check)).into())
     }
 }
 

@@ -80,7 +80,7 @@ fn build(auth: &ApiKeyAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<P
         keys_file: None,
     };
     let name = layers.name(|spec| api_key_auth(spec).is_some());
-    Ok(Policy { name, methods: vec![Method::ApiKey(method)], optional: false })
+    Ok(Policy { name, methods: vec![Method::ApiKey(method)], ..Policy::default() })
 }
 
 fn api_key_auth(spec: &SecurityPolicySpec) -> Option<&ApiKeyAuth> {

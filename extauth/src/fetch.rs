@@ -1,0 +1,121 @@
+//! Requests to issuers and other authorities: bounded in time and size, over HTTP/1.1 or 2, and never redirected.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::background::Background;
+
+/// The largest answer that is read, in bytes.
+pub const LARGEST_ANSWER: usize = 1024 * 1024;
+/// How long a request may take, from the connection to the last byte of the answer.
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Why there is no answer. The address is left to the caller, who knows which of its parts are secret.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// It took longer than [`DEADLINE`].
+    #[error("no answer within {} s", DEADLINE.as_secs())]
+    Timeout,
+    /// No connection, or none that can be trusted.
+    #[error("cannot be reached: {0}")]
+    Connect(String),
+    /// The answer broke off, or is larger than [`LARGEST_ANSWER`].
+    #[error("the answer cannot be read: {0}")]
+    Answer(String),
+    /// This process ends.
+    #[error("given up at the end of the process")]
+    Ended,
+}
+
+/// Why no request can be made at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The file of further authorities is missing or is no PEM.
+    #[error("reading the certificate authorities in {}: {source}", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: pem::Error,
+    },
+    /// No protocol version fits.
+    #[error("setting up TLS: {0}")]
+    Tls(#[from] rustls::Error),
+}
+
+/// Makes requests, on connections that all clones share.
+#[derive(Clone)]
+pub struct Fetch {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    background: Background,
+}
+
+impl Fetch {
+    /// Trusts the system's certificate authorities, and those in the PEM file `authorities`.
+    pub fn new(background: Background, authorities: Option<&Path>) -> Result<Self, SetupError> {
+        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots(authorities)?)
+            .with_no_client_auth();
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().enable_http2().build();
+        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
+        Ok(Self { client, background })
+    }
+
+    /// Sends a request and reads the whole answer, whatever its status. Given up by its caller, it goes on to its end.
+    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        let client = self.client.clone();
+        let sending = async move {
+            let answer = client.request(request.map(Full::new)).await.map_err(|e| Error::Connect(chain(&e)))?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|e| Error::Answer(chain(&*e)))?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        let sending = self.background.spawn(async move { tokio::time::timeout(DEADLINE, sending).await });
+        sending.await.map_err(|_| Error::Ended)?.map_err(|_| Error::Timeout)?
+    }
+}
+
+impl fmt::Debug for Fetch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Fetch").finish_non_exhaustive()
+    }
+}
+
+/// The system's authorities that can be used, and all in the file.
+fn roots(authorities: Option<&Path>) -> Result<RootCertStore, SetupError> {
+    let mut roots = RootCertStore::empty();
+    let native = rustls_native_certs::load_native_certs();
+    for error in &native.errors {
+        tracing::warn!(%error, "some certificate authorities of the system are not trusted");
+    }
+    roots.add_parsable_certificates(native.certs);
+    if let Some(path) = authorities {
+        let fail = |source| SetupError::Authorities { path: path.to_owned(), source };
+        for certificate in CertificateDer::pem_file_iter(path).map_err(fail)? {
+            roots.add(certificate.map_err(fail)?)?;
+        }
+    }
+    Ok(roots)
+}
+
+/// An error with its causes: the outermost alone says "client error".
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

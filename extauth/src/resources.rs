@@ -1,0 +1,51 @@
+//! What methods share beyond their configuration: caches that outlive a change of it, and ways to the outside.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::background::Background;
+use crate::fetch::{self, Fetch};
+use crate::method::jwt;
+
+/// How much is shared, and with whom.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Bytes for tokens that were verified before; none are remembered by default.
+    pub token_cache_bytes: u64,
+    /// PEM file with further certificate authorities of issuers.
+    pub authorities: Option<PathBuf>,
+}
+
+/// Shared by all policies of a process; clones share it too.
+#[derive(Clone, Debug)]
+pub struct Resources {
+    /// Tokens that were verified before.
+    pub tokens: jwt::Cache,
+    /// Where tasks run that belong to no question.
+    pub background: Background,
+    /// Requests to issuers.
+    pub fetch: Fetch,
+}
+
+/// Why the resources are not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No thread for the background.
+    #[error("starting the background thread")]
+    Background(#[from] io::Error),
+    /// See [`fetch::SetupError`].
+    #[error(transparent)]
+    Fetch(#[from] fetch::SetupError),
+}
+
+impl Resources {
+    /// Sets up everything; nothing is fetched yet.
+    pub fn new(options: &Options) -> Result<Self, Error> {
+        let background = Background::start()?;
+        Ok(Self {
+            tokens: jwt::Cache::new(options.token_cache_bytes),
+            fetch: Fetch::new(background.clone(), options.authorities.as_deref())?,
+            background,
+        })
+    }
+}
