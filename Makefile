@@ -24,12 +24,13 @@ demo: cargo ## The quickstart on a real Envoy, told in a dozen requests; stays u
 test: cargo ## Formatting, lints and all tests, with a real Envoy and a real Redis
 	@deploy/dev/envoy.sh
 	@deploy/dev/redis.sh
+	@deploy/dev/valkey.sh
 	@echo '==> formatting' >&2
 	@cargo fmt --all --check
 	@echo '==> lints' >&2
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo '==> tests' >&2
-	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server cargo test --workspace --all-targets --locked --no-fail-fast
+	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server VALKEY_SERVER=$(CURDIR)/.tools/valkey-server cargo test --workspace --all-targets --locked --no-fail-fast
 
 bench: cargo ## What a decision of ratelimit costs, beside floors: a table and a plot; wants two quiet cores (BENCH=quick: shorter)
 	@deploy/dev/redis.sh

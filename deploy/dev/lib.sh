@@ -31,3 +31,20 @@ apt_install() {
   fi
   rm -f "$log"
 }
+
+# Makes a virtual environment for packages of PyPI in "$1".
+python_venv() {
+  command -v python3 >/dev/null || fail "python3 is missing; it fetches packages of PyPI"
+  if ! python3 -m venv "$1" >/dev/null 2>&1; then
+    rm -rf "$1"
+    apt_install python3-venv
+    python3 -m venv "$1" || fail "python3 cannot make a virtual environment"
+  fi
+}
+
+# Installs packages of PyPI into the virtual environment "$1"; the rest is for pip.
+pip_install() {
+  local venv="$1"
+  shift
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
+}

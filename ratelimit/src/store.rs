@@ -10,7 +10,7 @@ pub use self::{
     near::Near,
     redis::Redis,
     stack::Stack,
-    standing::{Standing, foresee},
+    standing::{Holder, Standing, foresee},
 };
 use crate::key::Key;
 
@@ -43,6 +43,8 @@ pub struct Charge {
     pub window: u32,
     /// Who decides while the store cannot.
     pub on_store_loss: OnStoreLoss,
+    /// Hits of its counter may be debited before they are needed; no for one whose count is to be right at any moment.
+    pub leases: bool,
 }
 
 /// How a counter forgets hits.

@@ -61,6 +61,7 @@ pub(super) struct RateLimit {
     pub(super) burst: Option<Spanned<u32>>,
     #[serde(alias = "onStoreLoss")]
     pub(super) on_store_loss: Option<Spanned<OnStoreLoss>>,
+    pub(super) leases: Option<Spanned<bool>>,
 }
 
 /// How hits are counted and forgotten.

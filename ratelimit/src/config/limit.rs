@@ -135,7 +135,7 @@ fn burst(
 
 /// Nothing that is about counting may stand beside `unlimited`.
 fn unlimited_alone(limit: &RateLimit) -> Result<(), (Location, &'static str)> {
-    let RateLimit { unit_multiplier, algorithm, burst, on_store_loss, .. } = limit;
+    let RateLimit { unit_multiplier, algorithm, burst, on_store_loss, leases, .. } = limit;
     let stray = [
         unit_multiplier
             .as_ref()
@@ -143,6 +143,7 @@ fn unlimited_alone(limit: &RateLimit) -> Result<(), (Location, &'static str)> {
         algorithm.as_ref().map(|at| (at.referenced, "rate_limit has both unlimited and algorithm; remove one")),
         burst.as_ref().map(|at| (at.referenced, "rate_limit has both unlimited and burst; remove one")),
         on_store_loss.as_ref().map(|at| (at.referenced, "rate_limit has both unlimited and on_store_loss; remove one")),
+        leases.as_ref().map(|at| (at.referenced, "rate_limit has both unlimited and leases; remove one")),
     ];
     stray.into_iter().flatten().next().map_or(Ok(()), Err)
 }

@@ -46,6 +46,8 @@ pub struct Rule {
     pub name: String,
     /// Who decides while the store cannot; `None` leaves it to the settings.
     pub on_store_loss: Option<OnStoreLoss>,
+    /// Its hits may be leased, where `LEASES` is set.
+    pub leases: bool,
     /// Names of rules that do not apply in a request that this rule matches.
     pub replaces: Vec<String>,
     /// Counts and reports, but never denies.
@@ -220,7 +222,7 @@ impl Rule {
     fn build(limit: Spanned<RateLimit>, detailed_metric: bool, path: &Path<'_>) -> Result<Self, Problem> {
         let problem = |at, message: &str| Err(path.problem(at, message));
         let allowed = limit::build(&limit).map_err(|(at, message)| path.problem(at, message))?;
-        let RateLimit { name, replaces, on_store_loss, .. } = limit.value;
+        let RateLimit { name, replaces, on_store_loss, leases, .. } = limit.value;
         for replace in &replaces {
             if replace.value.name.is_empty() {
                 return problem(replace.referenced, "replaces has an entry without a name");
@@ -240,6 +242,7 @@ impl Rule {
             limit: allowed,
             overridden: None,
             on_store_loss: on_store_loss.map(|loss| loss.value),
+            leases: leases.is_none_or(|leases| leases.value),
             name,
             replaces: replaces.into_iter().map(|replace| replace.value.name).collect(),
             shadow_mode: false,
@@ -265,7 +268,10 @@ impl fmt::Display for Rule {
         if let Limit::PerUnit(limit) = self.limit {
             limit.write_extras(f)?;
         }
-        self.on_store_loss.map_or(Ok(()), |loss| write!(f, ", on_store_loss: {loss}"))
+        if let Some(loss) = self.on_store_loss {
+            write!(f, ", on_store_loss: {loss}")?;
+        }
+        if self.leases { Ok(()) } else { f.write_str(", leases: false") }
     }
 }
 

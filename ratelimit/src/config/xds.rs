@@ -51,6 +51,7 @@ fn rate_limit(message: &RateLimitPolicy) -> Spanned<RateLimit> {
         algorithm: None,
         burst: None,
         on_store_loss: None,
+        leases: None,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::{
     config::{self, Candidate, Config, End, Kind, PerUnit, Reason, Rule, Walk},
     limiter::{Applied, Plan},
     overrides,
-    store::{Algorithm, Charge, Denies, Outcome, Standing},
+    store::{Algorithm, Charge, Denies, Holder, Outcome, Standing},
 };
 
 /// More descriptors that were not chosen are only counted.
@@ -38,6 +38,8 @@ pub struct Descriptor {
     pub shadow_mode: bool,
     /// The rule, or every rule, denies only together with the others in quota mode.
     pub quota_mode: bool,
+    /// Hits may be leased, where `LEASES` is set.
+    pub leases: bool,
     /// Who decides while the store cannot.
     pub on_store_loss: Option<&'static str>,
     /// `OK` or `OVER_LIMIT`; `None` if nobody knows what has been counted.
@@ -120,6 +122,8 @@ pub struct Counter {
     pub remaining: u64,
     /// Of those, hits that this replica holds a lease of.
     pub leased: u64,
+    /// Replicas that hold leases of the counter, the asked one first, then those that do not say.
+    pub holders: Vec<Holder>,
     /// What the request would add.
     pub hits: i64,
     /// Until the fixed window ends, or else until nothing of the counter is left.
@@ -154,7 +158,7 @@ pub(super) fn all(
             Applied::Counted(limit, _, charge) => {
                 let outcome = foreseen.and_then(|foreseen| foreseen.outcomes.get(charged));
                 if let Counters::Known(standings) = counters {
-                    explained.counter = standings.get(charged).map(|standing| Counter::new(limit, charge, *standing));
+                    explained.counter = standings.get(charged).map(|standing| Counter::new(limit, charge, standing));
                 }
                 charged += 1;
                 verdict(charge, outcome.copied(), counters)
@@ -228,6 +232,7 @@ impl Descriptor {
             replaces: rule.map(|rule| rule.replaces.clone()).unwrap_or_default(),
             shadow_mode: charge.is_some_and(|charge| charge.denies == Denies::Nothing),
             quota_mode: charge.is_some_and(|charge| charge.denies == Denies::Together),
+            leases: charge.is_none_or(|charge| charge.leases),
             on_store_loss: charge.map(|charge| charge.on_store_loss.name()),
             status: charge.is_none().then(|| Code::Ok.as_str_name()),
             because: String::new(),
@@ -313,11 +318,12 @@ impl Override {
 }
 
 impl Counter {
-    fn new(limit: PerUnit, charge: &Charge, standing: Standing) -> Self {
+    fn new(limit: PerUnit, charge: &Charge, standing: &Standing) -> Self {
         Self {
             used: standing.count,
             remaining: u64::from(limit.burst).saturating_sub(standing.count),
             leased: standing.leased,
+            holders: standing.holders.clone(),
             hits: charge.hits,
             seconds_left: standing.seconds_left,
         }

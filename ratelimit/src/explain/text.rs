@@ -5,6 +5,7 @@ use std::fmt;
 use jiff::SignedDuration;
 
 use super::{Counter, Descriptor, Entry, Explanation};
+use crate::store::Holder;
 
 /// More descriptors that were not chosen are only counted.
 const MAX_LOSERS: usize = 4;
@@ -61,6 +62,9 @@ fn rows(descriptor: &Descriptor) -> Vec<(String, String)> {
     }
     if let Some(counter) = &descriptor.counter {
         row("counter", self::counter(counter, descriptor));
+        if !counter.holders.is_empty() {
+            row("leases", counter.holders.iter().map(holder).collect::<Vec<_>>().join(", "));
+        }
     }
     if !descriptor.replaces.is_empty() {
         row("replaces", descriptor.replaces.join(", "));
@@ -70,6 +74,9 @@ fn rows(descriptor: &Descriptor) -> Vec<(String, String)> {
     }
     if descriptor.quota_mode {
         row("mode", "quota: denies when all quotas of the request are over".to_owned());
+    }
+    if !descriptor.leases {
+        row("mode", "leases: false, so that each hit is charged in Redis".to_owned());
     }
     let status = descriptor.status.map_or("unknown".to_owned(), words);
     row("answer", format!("{status}, {}", descriptor.because));
@@ -91,7 +98,7 @@ fn entry(entry: &Entry) -> Vec<(String, String)> {
 }
 
 fn counter(counter: &Counter, descriptor: &Descriptor) -> String {
-    let Counter { used, remaining, leased, hits, seconds_left } = counter;
+    let Counter { used, remaining, leased, hits, seconds_left, .. } = counter;
     let limit = descriptor.limit.as_ref();
     let burst = limit.map_or(0, |limit| limit.burst);
     let left = SignedDuration::from_secs(i64::from(*seconds_left));
@@ -106,4 +113,13 @@ fn counter(counter: &Counter, descriptor: &Descriptor) -> String {
         _ => format!("adds {hits}"),
     };
     format!("{used} of {burst} used, {remaining} left{leased}{end}; the request {change}")
+}
+
+fn holder(holder: &Holder) -> String {
+    let name = plain(&holder.replica);
+    match holder.hits {
+        Some(hits) if holder.own => format!("{hits} held by {name}, this replica"),
+        Some(hits) => format!("{hits} held by {name}"),
+        None => format!("{name} does not say"),
+    }
 }

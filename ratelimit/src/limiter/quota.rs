@@ -69,6 +69,7 @@ impl Quota<'_> {
             algorithm,
             window,
             on_store_loss: self.rule.and_then(|rule| rule.on_store_loss).unwrap_or(options.on_store_loss),
+            leases: self.rule.is_none_or(|rule| rule.leases),
         }
     }
 

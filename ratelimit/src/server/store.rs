@@ -37,7 +37,7 @@ impl Stores {
     pub(super) fn new(settings: &Settings) -> Self {
         let max_counters = settings.store.memory_max_counters;
         let redis = (settings.backend_type() == BackendType::Redis).then(|| settings.redis());
-        let redis = redis.map(|redis| (redis.clone(), Stack::new(redis, settings.store.stack())));
+        let redis = redis.map(|redis| (redis.clone(), Stack::new(redis, &settings.store.stack())));
         let local = redis.as_ref().map_or_else(|| Arc::new(Local::new(max_counters)), |(_, stack)| stack.local());
         // In memory, nobody but the settings knows of other replicas.
         if let (None, Some(replicas)) = (&redis, settings.store.replicas) {

@@ -35,6 +35,9 @@ pub struct Store {
     /// Counters that LEASES remembers at most, about 200 bytes each; what it does not remember may be admitted again after Redis has lost it
     #[arg(long, env, default_value = "100000", value_parser = go::count)]
     pub lease_max_counters: usize,
+    /// What this replica is called in explanations of leases [default: HOSTNAME, else a random number]
+    #[arg(long, env)]
+    pub replica_name: Option<String>,
     /// Stands before every key in Redis
     #[arg(long, env, default_value = "")]
     pub cache_key_prefix: String,
@@ -58,6 +61,7 @@ impl Store {
             replicas: self.replicas.map(|count| u32::try_from(count).unwrap_or(u32::MAX)),
             near_bytes: self.local_cache_size_in_bytes,
             leases: self.leases.then_some(self.lease_max_counters),
+            replica_name: self.replica_name.clone().or_else(|| std::env::var("HOSTNAME").ok()),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::lease::Timing;
 use self::table::Part;
 pub use self::table::Table;
 
+mod holders;
 mod metrics;
 mod table;
 mod tend;
@@ -133,10 +134,10 @@ impl CounterStore for Lease {
     }
 
     async fn peek(&self, charges: &[Charge]) -> Result<Vec<Standing>, StoreError> {
-        let debited = self.redis.peek(charges).await?;
-        let standings = charges.iter().zip(debited).map(|(charge, debited)| {
+        let (debited, holders) = (self.redis.peek(charges).await?, self.holders(charges).await?);
+        let standings = charges.iter().zip(debited).zip(holders).map(|((charge, debited), holders)| {
             let leased = self.table.held(charge).min(debited.count);
-            Standing { count: debited.count - leased, leased, ..debited }
+            Standing { count: debited.count - leased, leased, holders, ..debited }
         });
         Ok(standings.collect())
     }

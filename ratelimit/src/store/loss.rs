@@ -164,5 +164,6 @@ fn beside(charge: &Charge) -> Charge {
         // Windows of a second may have a store of their own.
         window: charge.window.min(2),
         on_store_loss: charge.on_store_loss,
+        leases: true,
     }
 }

@@ -242,6 +242,7 @@ mod tests {
             algorithm: Algorithm::FixedWindow,
             window,
             on_store_loss: OnStoreLoss::Error,
+            leases: true,
         }
     }
 

@@ -15,7 +15,7 @@ use self::{
     script::{Reply, Script},
 };
 pub(super) use self::{
-    lease::{Charged, Counted},
+    lease::{Answer, Charged, Counted, Question},
     script::Moment,
 };
 use super::{Charge, CounterStore, Outcome, StoreError};

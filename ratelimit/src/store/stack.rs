@@ -19,7 +19,7 @@ pub struct Stack {
 }
 
 /// What stands before Redis.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// When a request stops waiting for Redis, and [`on_store_loss`](super::Charge::on_store_loss) decides.
     pub deadline: Duration,
@@ -31,21 +31,28 @@ pub struct Options {
     pub near_bytes: usize,
     /// Counters of which leases are remembered; without leases if `None`.
     pub leases: Option<usize>,
+    /// What explanations call this replica; a random number if `None`.
+    pub replica_name: Option<String>,
 }
 
 impl Stack {
     /// Connects to nothing yet.
-    pub fn new(redis: redis::Options, options: Options) -> Self {
+    pub fn new(redis: redis::Options, options: &Options) -> Self {
         let longest = redis.is_in_parts().then_some(BELIEVED_IN_PARTS);
         let near = (options.near_bytes > 0 && options.leases.is_none())
             .then(|| Arc::new(near::Table::new(options.near_bytes, longest)));
+        let leases = options.leases.map(lease::Table::new);
+        let leases = match &options.replica_name {
+            Some(name) => leases.map(|table| table.named(name)),
+            None => leases,
+        };
         Self {
             redis,
             deadline: options.deadline,
             replicas: options.replicas,
             local: Arc::new(Local::new(options.max_counters)),
             near,
-            leases: options.leases.map(|counters| Arc::new(lease::Table::new(counters))),
+            leases: leases.map(Arc::new),
         }
     }
 

@@ -2,8 +2,10 @@
 
 use super::{Charge, Denies, Outcome, Undo, is_denied};
 
+use serde::Serialize;
+
 /// A counter that is looked at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// Hits in use.
     pub count: u64,
@@ -11,11 +13,25 @@ pub struct Standing {
     pub leased: u64,
     /// See [`Outcome::seconds_left`].
     pub seconds_left: u32,
+    /// Who holds leases, this replica included, and who did not say.
+    pub holders: Vec<Holder>,
+}
+
+/// A replica that has debited hits of a counter for later.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Holder {
+    /// `REPLICA_NAME`, or a random number.
+    pub replica: String,
+    /// How many it has not used; `None` if it does not answer.
+    pub hits: Option<u64>,
+    /// It is the replica that was asked.
+    pub own: bool,
 }
 
 impl From<Outcome> for Standing {
     fn from(Outcome { count, seconds_left, .. }: Outcome) -> Self {
-        Self { count, leased: 0, seconds_left }
+        Self { count, leased: 0, seconds_left, holders: vec![] }
     }
 }
 

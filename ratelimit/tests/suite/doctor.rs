@@ -15,6 +15,14 @@ fn doctor(arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 #[test]
+fn doctor_names_valkey() {
+    let server = RedisServer::start_valkey();
+    let (code, text) = doctor(&["--redis-url", server.socket().to_str().unwrap(), "doctor"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("version: Valkey 9.") && text.contains("OK    charge: counted"), "{text}");
+}
+
+#[test]
 fn doctor_finds_what_breaks_limits_and_says_what_to_change() {
     let dir = tempfile::tempdir().unwrap();
     let server = Node::start(dir.path(), &["--save", ""]);

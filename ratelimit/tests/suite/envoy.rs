@@ -1,7 +1,7 @@
 //! A real Envoy that asks several replicas of the real program before it answers.
 
 use std::{
-    env, fs,
+    fs,
     io::{Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -11,6 +11,8 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::tools;
 
 /// Listens on a socket of its folder until it is dropped.
 pub(crate) struct Envoy {
@@ -24,7 +26,7 @@ impl Envoy {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::write(path("envoy.json"), bootstrap(dir.path(), replicas).to_string()).unwrap();
-        let process = Command::new(binary())
+        let process = Command::new(tools::envoy())
             .args([
                 "--concurrency",
                 "2",
@@ -112,13 +114,6 @@ impl Client {
         }
         String::from_utf8_lossy(&answer).split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap()
     }
-}
-
-fn binary() -> PathBuf {
-    let on_path = || env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join("envoy")).find(|path| path.is_file());
-    let fetched = || Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/envoy")).filter(|path| path.exists());
-    let found = env::var_os("ENVOY").map(PathBuf::from).or_else(on_path).or_else(fetched);
-    found.expect("envoy is missing: set ENVOY, put it on PATH, or run `make test`, which fetches it")
 }
 
 fn bootstrap(dir: &Path, replicas: &[u16]) -> Value {

@@ -1,11 +1,11 @@
 //! The program behind a real Envoy: what clients see, and what Envoy sends when a stream is done.
 
 use std::{
-    env, fs,
+    fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::Shutdown,
     os::unix::net::{UnixListener, UnixStream},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
     thread,
@@ -14,7 +14,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::program::{Program, fetch, until};
+use crate::{
+    program::{Program, fetch, until},
+    tools::envoy,
+};
 
 const RULES: &str = "
 domain: d
@@ -133,16 +136,6 @@ fn upstream(listener: UnixListener) -> Receiver<UnixStream> {
 fn answer(mut stream: UnixStream) {
     let _ = write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\nx-cost: 60\r\ncontent-length: 0\r\n\r\n");
     let _ = stream.shutdown(Shutdown::Write);
-}
-
-fn envoy() -> PathBuf {
-    let named = env::var_os("ENVOY").map(PathBuf::from);
-    let on_path = || env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join("envoy")).find(|path| path.is_file());
-    let fetched = || Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/envoy")).filter(|path| path.exists());
-    named
-        .or_else(on_path)
-        .or_else(fetched)
-        .unwrap_or_else(|| panic!("envoy is missing: set ENVOY, put it on PATH, or run `make test`, which fetches it"))
 }
 
 fn constant(key: &str, value: &str) -> Value {

@@ -53,7 +53,7 @@ fn explained(request: &RateLimitRequest, counts: &[u64], options: &Options) -> E
     let config = rules();
     let plan = limiter::plan(&config, request, options).unwrap();
     assert_eq!(plan.charges().len(), counts.len());
-    let standing = |count: &u64| Standing { count: *count, leased: 0, seconds_left: 100 };
+    let standing = |count: &u64| Standing { count: *count, seconds_left: 100, ..Standing::default() };
     Explanation::new(&config, &plan, options, &Counters::Known(counts.iter().map(standing).collect()))
 }
 

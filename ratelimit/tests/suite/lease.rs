@@ -31,6 +31,7 @@ fn strict(name: &str, limit: u32) -> Charge {
         algorithm: Algorithm::FixedWindow,
         window: HOUR,
         on_store_loss: OnStoreLoss::Error,
+        leases: true,
     }
 }
 
@@ -207,9 +208,32 @@ async fn what_one_limit_denies_costs_the_lease_of_the_other_nothing() {
     assert!(used <= 3 && (450..=left).contains(&rest), "{rest} of {left} left");
 }
 
+/// A rule with `leases: false`, beside one that is leased.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_rule_that_is_not_leased_is_right_at_any_moment() {
+    let server = RedisServer::start();
+    let replicas = replicas(&server, 2).await;
+    let (exact, leased) = (Charge { leases: false, ..strict("exact", 400) }, strict("leased", 100_000));
+    let redis = Redis::connect(server.options(PATIENCE)).unwrap();
+    for count in 1..=300 {
+        let told = replicas[count % 2].lease.charge(&[exact, leased]).await.unwrap()[0].count;
+        let counted = redis.charge(&[Charge { hits: 0, ..exact }]).await.unwrap()[0].count;
+        assert_eq!((told, counted), (count as u64, count as u64));
+    }
+    let counted = redis.charge(&[Charge { hits: 0, ..leased }]).await.unwrap()[0].count;
+    assert!(counted > 300, "nothing of the other is leased");
+    command(&server, "FLUSHALL");
+    assert_eq!(load(&replicas, exact, u32::MAX).await, 100, "ledgers have it too");
+    replicas[0].lease.charge(&[Charge { hits: -1, undo: Undo::Never, ..exact }]).await.unwrap();
+    assert_eq!(replicas[1].hit(exact).await, Some(true), "no denial is believed");
+}
+
 /// Every replica remembers what it debited, so nothing is admitted twice.
 async fn survives(loss: impl FnOnce(&mut RedisServer)) {
-    let mut server = RedisServer::start();
+    survives_on(RedisServer::start(), loss).await;
+}
+
+async fn survives_on(mut server: RedisServer, loss: impl FnOnce(&mut RedisServer)) {
     let replicas = replicas(&server, 3).await;
     let (hot, small) = (strict("hot", 3000), strict("small", 6));
     let mut admitted = [load(&replicas, hot, 100).await, load(&replicas, small, 1).await];
@@ -223,13 +247,19 @@ async fn survives(loss: impl FnOnce(&mut RedisServer)) {
     assert!(admitted[1] <= 6, "{} of 6 admitted", admitted[1]);
 }
 
+fn restart(server: &mut RedisServer) {
+    server.kill();
+    server.restart();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn r02_a_restart_without_counts_admits_nothing_twice() {
-    survives(|server| {
-        server.kill();
-        server.restart();
-    })
-    .await;
+    survives(restart).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn r02_nor_does_one_of_valkey() {
+    survives_on(RedisServer::start_valkey(), restart).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

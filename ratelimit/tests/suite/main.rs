@@ -35,6 +35,7 @@ mod security;
 mod statsd;
 mod stores;
 mod tls;
+mod tools;
 mod trace;
 mod xds;
 mod xds_server;

@@ -25,8 +25,8 @@ fn near(server: &RedisServer) -> Near<Redis> {
 /// What the program puts before Redis, with the near-cache.
 pub(crate) fn stacked(server: &RedisServer) -> Any {
     let options =
-        stack::Options { deadline: PATIENCE, max_counters: 1, replicas: None, near_bytes: BYTES, leases: None };
-    Stack::new(server.options(PATIENCE), options).open().unwrap()
+        stack::Options { deadline: PATIENCE, max_counters: 1, near_bytes: BYTES, ..stack::Options::default() };
+    Stack::new(server.options(PATIENCE), &options).open().unwrap()
 }
 
 /// Calls of scripts that Redis has had so far.

@@ -11,25 +11,36 @@ use std::{
 use ratelimit::store::redis::{Access, Options, Url};
 use tempfile::TempDir;
 
+use crate::tools;
+
 /// Runs until dropped.
 pub(crate) struct RedisServer {
+    binary: PathBuf,
     dir: TempDir,
     process: Option<Child>,
 }
 
 impl RedisServer {
     pub(crate) fn start() -> Self {
-        let mut server = Self { dir: tempfile::tempdir().unwrap(), process: None };
+        Self::start_binary(tools::redis_server())
+    }
+
+    pub(crate) fn start_valkey() -> Self {
+        Self::start_binary(tools::valkey_server())
+    }
+
+    fn start_binary(binary: PathBuf) -> Self {
+        let mut server = Self { binary, dir: tempfile::tempdir().unwrap(), process: None };
         server.restart();
         server
     }
 
     /// Starts it on its socket, empty.
     pub(crate) fn restart(&mut self) {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.args(["--save", "", "--port", "0", "--unixsocket"]).arg(self.socket());
         command.current_dir(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.process = Some(command.spawn().expect("redis-server is missing: install it or set REDIS_SERVER"));
+        self.process = Some(command.spawn().unwrap());
         let deadline = Instant::now() + Duration::from_secs(10);
         while UnixStream::connect(self.socket()).is_err() {
             assert!(Instant::now() < deadline, "redis-server does not listen");
@@ -83,15 +94,4 @@ impl Drop for RedisServer {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// `$REDIS_SERVER`, else the one on `PATH`, else the one that the build fetches.
-pub(crate) fn binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("REDIS_SERVER") {
-        return path.into();
-    }
-    let fetched = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/redis-server"));
-    let on_path = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|dir| dir.join("redis-server").is_file());
-    if on_path { "redis-server".into() } else { fetched }
 }

@@ -11,7 +11,7 @@ use std::{
 use ratelimit::store::redis::{Access, Kind, Options, Url};
 use tempfile::TempDir;
 
-use crate::redis_server::binary;
+use crate::tools;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -24,24 +24,28 @@ pub(crate) struct Node {
 impl Node {
     /// With further arguments; `--port` is its own.
     pub(crate) fn start(dir: &Path, arguments: &[&str]) -> Self {
+        Self::start_binary(&tools::redis_server(), dir, arguments)
+    }
+
+    fn start_binary(binary: &Path, dir: &Path, arguments: &[&str]) -> Self {
         for _ in 0..5 {
-            let mut node = Self::spawn(dir, free_port(), arguments);
+            let mut node = Self::spawn(binary, dir, free_port(), arguments);
             if node.answers() {
                 return node;
             }
         }
-        panic!("redis-server does not start");
+        panic!("{} does not start", binary.display());
     }
 
-    fn spawn(dir: &Path, port: u16, arguments: &[&str]) -> Self {
+    fn spawn(binary: &Path, dir: &Path, port: u16, arguments: &[&str]) -> Self {
         let dir = dir.join(port.to_string());
         fs::create_dir_all(&dir).unwrap();
-        let mut command = Command::new(binary());
+        let mut command = Command::new(binary);
         // A Sentinel's file comes first.
         let (file, rest) = arguments.split_at(arguments.first().is_some_and(|first| !first.starts_with("--")).into());
         command.args(file).args(["--bind", "127.0.0.1", "--port", &port.to_string()]).args(rest);
         command.current_dir(dir).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { port, process: command.spawn().expect("redis-server is missing: install it or set REDIS_SERVER") }
+        Self { port, process: command.spawn().unwrap() }
     }
 
     /// False when it has ended, as when another test was quicker to take the port.
@@ -120,11 +124,20 @@ pub(crate) const NAME: &str = "limits";
 
 impl Replicated {
     pub(crate) fn start() -> Self {
+        Self::start_binary(&tools::redis_server())
+    }
+
+    pub(crate) fn start_valkey() -> Self {
+        Self::start_binary(&tools::valkey_server())
+    }
+
+    fn start_binary(binary: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let plain = ["--save", "", "--repl-diskless-sync-delay", "0"];
-        let primary = Node::start(dir.path(), &plain);
+        let primary = Node::start_binary(binary, dir.path(), &plain);
         let port = primary.port.to_string();
-        let replica = Node::start(dir.path(), &[&plain[..], &["--replicaof", "127.0.0.1", &port]].concat());
+        let follows = [&plain[..], &["--replicaof", "127.0.0.1", &port]].concat();
+        let replica = Node::start_binary(binary, dir.path(), &follows);
         until("replication", || replica.cli(&["INFO", "replication"]).contains("master_link_status:up"));
         let conf = format!(
             "sentinel monitor {NAME} 127.0.0.1 {port} 2\nsentinel down-after-milliseconds {NAME} 1000\n\
@@ -134,7 +147,7 @@ impl Replicated {
             .map(|number| {
                 let file = dir.path().join(format!("sentinel{number}.conf"));
                 fs::write(&file, &conf).unwrap();
-                Node::start(dir.path(), &[file.to_str().unwrap(), "--sentinel"])
+                Node::start_binary(binary, dir.path(), &[file.to_str().unwrap(), "--sentinel"])
             })
             .collect();
         for sentinel in &sentinels {
@@ -164,6 +177,14 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn start() -> Self {
+        Self::start_binary(&tools::redis_server())
+    }
+
+    pub(crate) fn start_valkey() -> Self {
+        Self::start_binary(&tools::valkey_server())
+    }
+
+    fn start_binary(binary: &Path) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let arguments = [
             ["--cluster-enabled", "yes"],
@@ -172,7 +193,8 @@ impl Cluster {
             ["--save", ""],
             ["--repl-diskless-sync-delay", "0"],
         ];
-        let nodes: Vec<_> = (0..6).map(|_| Node::start(dir.path(), arguments.as_flattened())).collect();
+        let start = |_| Node::start_binary(binary, dir.path(), arguments.as_flattened());
+        let nodes: Vec<_> = (0..6).map(start).collect();
         let addresses: Vec<_> = nodes.iter().map(Node::address).collect();
         let mut create = vec!["--cluster", "create"];
         create.extend(addresses.iter().map(String::as_str));

@@ -1,16 +1,19 @@
 //! A real Envoy that asks the real program for its share.
 
 use std::{
-    env, fs,
+    fs,
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use crate::program::{Program, fetch, until};
+use crate::{
+    program::{Program, fetch, until},
+    tools::envoy,
+};
 
 const HTTP: &str = "type.googleapis.com/envoy.extensions.filters.http";
 
@@ -21,16 +24,6 @@ impl Drop for Envoy {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-fn envoy() -> PathBuf {
-    let named = env::var_os("ENVOY").map(PathBuf::from);
-    let on_path = || env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join("envoy")).find(|path| path.is_file());
-    let fetched = || Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/envoy")).filter(|path| path.exists());
-    named
-        .or_else(on_path)
-        .or_else(fetched)
-        .unwrap_or_else(|| panic!("envoy is missing: set ENVOY, put it on PATH, or run `make test`, which fetches it"))
 }
 
 fn bootstrap(front: &Path, rlqs: u16) -> Value {

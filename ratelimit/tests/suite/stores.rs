@@ -33,6 +33,7 @@ pub(crate) fn charge(name: &str, hits: i64, window: u32) -> Charge {
         algorithm: Algorithm::FixedWindow,
         window,
         on_store_loss: OnStoreLoss::Error,
+        leases: true,
     }
 }
 
@@ -191,7 +192,14 @@ async fn on_memory<F: Future>(case: impl Fn(Any) -> F) {
 }
 
 async fn on_redis<F: Future>(case: impl Fn(Any) -> F) {
-    let server = RedisServer::start();
+    on_server(&RedisServer::start(), case).await;
+}
+
+async fn on_valkey<F: Future>(case: impl Fn(Any) -> F) {
+    on_server(&RedisServer::start_valkey(), case).await;
+}
+
+async fn on_server<F: Future>(server: &RedisServer, case: impl Fn(Any) -> F) {
     let store = Any::Redis(Redis::connect(server.options(PATIENCE)).unwrap());
     settled(&store).await;
     case(store).await;
@@ -220,106 +228,64 @@ async fn on_near<F: Future>(case: impl Fn(Any) -> F) {
     case(store).await;
 }
 
-/// The tests of one store, in a module of its name: each store names the cases it runs.
+macro_rules! tests {
+    ($on:ident: $($case:ident),* $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+        async fn $case() { super::$on(super::$case).await; })*
+    };
+}
+
+/// The tests of one store, in a module of its name: what all stores do, and the further sets of cases that it names.
 macro_rules! suite {
-    ($store:ident, $on:ident: $($case:ident),* $(,)?) => {
+    ($store:ident, $on:ident: $($further:ident),*) => {
         mod $store {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-            async fn $case() { super::$on(super::$case).await; })*
+            tests![$on:
+                hits_add_up,
+                zero_hits_only_look,
+                negative_hits_give_back_down_to_zero,
+                counts_do_not_overflow,
+                windows_end_with_the_clock,
+                what_is_never_taken_back_stays,
+                quotas_deny_together,
+                concurrent_charges_admit_exactly_the_limit,
+                sliding_windows_forget_each_hit_when_it_is_old,
+                sliding_windows_admit_the_limit_in_any_interval,
+                gcra_admits_the_burst_and_then_the_rate,
+                slots_are_held_until_they_are_given_back,
+                slots_that_are_never_given_back_lapse,
+                the_oldest_slots_are_given_back_first,
+            ];
+            $($further![$on];)*
         }
     };
 }
 
-suite![memory, on_memory:
-    hits_add_up,
-    zero_hits_only_look,
-    negative_hits_give_back_down_to_zero,
-    counts_do_not_overflow,
-    windows_end_with_the_clock,
-    a_denied_request_costs_nothing,
-    stated_hits_stay_where_they_are_over,
-    what_is_never_taken_back_stays,
-    quotas_deny_together,
-    concurrent_requests_are_all_or_nothing,
-    concurrent_charges_admit_exactly_the_limit,
-    counters_of_every_algorithm_add_up,
-    a_denied_request_costs_nothing_of_any_algorithm,
-    concurrent_charges_of_every_algorithm_admit_exactly_the_limit,
-    sliding_windows_forget_each_hit_when_it_is_old,
-    sliding_windows_admit_the_limit_in_any_interval,
-    gcra_admits_the_burst_and_then_the_rate,
-    gcra_forgives_debts_of_more_than_a_window,
-    gcra_takes_the_largest_charges,
-    slots_are_held_until_they_are_given_back,
-    slots_that_are_never_given_back_lapse,
-    the_oldest_slots_are_given_back_first,
-];
+/// These look at counters of which a lease may be on its way.
+macro_rules! unleased {
+    ($on:ident) => {
+        tests![$on:
+            a_denied_request_costs_nothing,
+            stated_hits_stay_where_they_are_over,
+            concurrent_requests_are_all_or_nothing,
+            counters_of_every_algorithm_add_up,
+            a_denied_request_costs_nothing_of_any_algorithm,
+            concurrent_charges_of_every_algorithm_admit_exactly_the_limit,
+        ];
+    };
+}
 
-suite![redis, on_redis:
-    hits_add_up,
-    zero_hits_only_look,
-    negative_hits_give_back_down_to_zero,
-    counts_do_not_overflow,
-    windows_end_with_the_clock,
-    a_denied_request_costs_nothing,
-    stated_hits_stay_where_they_are_over,
-    what_is_never_taken_back_stays,
-    quotas_deny_together,
-    concurrent_requests_are_all_or_nothing,
-    concurrent_charges_admit_exactly_the_limit,
-    counters_of_every_algorithm_add_up,
-    a_denied_request_costs_nothing_of_any_algorithm,
-    concurrent_charges_of_every_algorithm_admit_exactly_the_limit,
-    sliding_windows_forget_each_hit_when_it_is_old,
-    sliding_windows_admit_the_limit_in_any_interval,
-    gcra_admits_the_burst_and_then_the_rate,
-    gcra_forgives_debts_of_more_than_a_window,
-    gcra_takes_the_largest_charges,
-    slots_are_held_until_they_are_given_back,
-    slots_that_are_never_given_back_lapse,
-    the_oldest_slots_are_given_back_first,
-];
+/// Of the algorithm itself, which decorators do not touch.
+macro_rules! extremes {
+    ($on:ident) => {
+        tests![$on: gcra_forgives_debts_of_more_than_a_window, gcra_takes_the_largest_charges];
+    };
+}
 
-// Without those that look at counters of which a lease may be on its way.
-suite![lease, on_lease:
-    hits_add_up,
-    zero_hits_only_look,
-    negative_hits_give_back_down_to_zero,
-    counts_do_not_overflow,
-    windows_end_with_the_clock,
-    what_is_never_taken_back_stays,
-    quotas_deny_together,
-    concurrent_charges_admit_exactly_the_limit,
-    sliding_windows_forget_each_hit_when_it_is_old,
-    sliding_windows_admit_the_limit_in_any_interval,
-    gcra_admits_the_burst_and_then_the_rate,
-    slots_are_held_until_they_are_given_back,
-    slots_that_are_never_given_back_lapse,
-    the_oldest_slots_are_given_back_first,
-];
-
-suite![near, on_near:
-    hits_add_up,
-    zero_hits_only_look,
-    negative_hits_give_back_down_to_zero,
-    counts_do_not_overflow,
-    windows_end_with_the_clock,
-    a_denied_request_costs_nothing,
-    stated_hits_stay_where_they_are_over,
-    what_is_never_taken_back_stays,
-    quotas_deny_together,
-    concurrent_requests_are_all_or_nothing,
-    concurrent_charges_admit_exactly_the_limit,
-    counters_of_every_algorithm_add_up,
-    a_denied_request_costs_nothing_of_any_algorithm,
-    concurrent_charges_of_every_algorithm_admit_exactly_the_limit,
-    sliding_windows_forget_each_hit_when_it_is_old,
-    sliding_windows_admit_the_limit_in_any_interval,
-    gcra_admits_the_burst_and_then_the_rate,
-    slots_are_held_until_they_are_given_back,
-    slots_that_are_never_given_back_lapse,
-    the_oldest_slots_are_given_back_first,
-];
+suite![memory, on_memory: unleased, extremes];
+suite![redis, on_redis: unleased, extremes];
+suite![valkey, on_valkey: unleased, extremes];
+suite![lease, on_lease: ];
+suite![near, on_near: unleased];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn replicas_on_one_redis_admit_exactly_the_limit() {

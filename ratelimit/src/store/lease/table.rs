@@ -31,6 +31,8 @@ const SEAL: Millis = TIMING.membership + 1000;
 #[derive(Debug)]
 pub struct Table {
     pub(super) replica: ReplicaId,
+    /// What people call it.
+    pub(super) name: String,
     started: Instant,
     pub(super) fence: Mutex<Fence>,
     /// The epoch whose replies count.
@@ -97,8 +99,10 @@ impl Part {
 impl Table {
     /// Remembers at most about so many counters, about 200 bytes each.
     pub fn new(max_counters: usize) -> Self {
+        let replica = ReplicaId(rand::random());
         Self {
-            replica: ReplicaId(rand::random()),
+            name: format!("{:016x}", replica.0),
+            replica,
             started: Instant::now(),
             fence: Mutex::default(),
             epoch: AtomicU64::new(0),
@@ -111,6 +115,12 @@ impl Table {
             hurry: Notify::new(),
             metrics: Metrics::new(),
         }
+    }
+
+    /// What explanations call this replica, instead of a random number.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
 
     pub(super) fn charging(&self) -> Arc<AtomicU64> {
@@ -154,13 +164,15 @@ impl Table {
 
     /// Hits of a charge's counter that are debited and not used.
     pub(super) fn held(&self, charge: &Charge) -> u64 {
-        if charge.algorithm != Algorithm::FixedWindow {
-            return 0;
-        }
+        if charge.algorithm == Algorithm::FixedWindow { self.held_of(charge.key) } else { 0 }
+    }
+
+    /// Hits of a counter that are debited and not used.
+    pub(super) fn held_of(&self, key: Key) -> u64 {
         let now = self.now();
-        let Some(shard) = self.shard(charge.key) else { return 0 };
+        let Some(shard) = self.shard(key) else { return 0 };
         let slots = shard.lock();
-        slots.get(&charge.key).filter(|slot| slot.entry.runs(now)).map_or(0, |slot| slot.entry.left())
+        slots.get(&key).filter(|slot| slot.entry.runs(now)).map_or(0, |slot| slot.entry.left())
     }
 
     /// Takes from the leases what there is, and says what to charge for new ones.
@@ -172,7 +184,7 @@ impl Table {
 
     fn cover_one(&self, charge: &Charge, now: Millis, renewals: &mut Vec<Charge>) -> Part {
         let hits = u64::try_from(charge.hits).unwrap_or_default();
-        if charge.algorithm != Algorithm::FixedWindow || hits == 0 {
+        if charge.algorithm != Algorithm::FixedWindow || hits == 0 || !charge.leases {
             return Part::Unknown;
         }
         let Some(shard) = self.shard(charge.key) else { return Part::Unknown };

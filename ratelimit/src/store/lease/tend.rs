@@ -64,7 +64,7 @@ impl Lease {
             knows: known.members.clone(),
         };
         table.metrics.greet_calls.increment(1);
-        let (welcome, _) = self.redis.greet(&greeting, TIMING).await?;
+        let (welcome, questions) = self.redis.greet(&greeting, TIMING).await?;
         let (is_new, opens) = table.change_fence(|fence| {
             let before = *fence;
             fence.hear(welcome.epoch, welcome.open);
@@ -96,6 +96,7 @@ impl Lease {
             table.metrics.counters.set(sums.counters as f64);
             table.metrics.members.set(known.members.len() as f64);
         }
+        self.answer(&questions).await?;
         if table.returning().is_some() {
             known.returned = self.give_back(known.returned, &table.release(false)).await?;
         }

@@ -195,6 +195,7 @@ mod tests {
             algorithm: Algorithm::FixedWindow,
             window: 31_536_000,
             on_store_loss,
+            leases: true,
         }
     }
 

@@ -146,6 +146,7 @@ async fn charges(redis: &Redis) -> Finding {
                 algorithm,
                 window,
                 on_store_loss: OnStoreLoss::Error,
+                leases: true,
             };
             let back = Charge { hits: -1, ..charge };
             if let Err(error) = redis.charge(&[charge, back]).await {

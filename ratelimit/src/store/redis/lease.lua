@@ -1,7 +1,9 @@
--- What replicas that lease say besides their charges. ARGV[2] is what: greet, assert or return; ARGV[3] is the replica.
--- All answer with the epoch, or with an error if it is another one than the replica's.
+-- What replicas that lease say besides their charges. ARGV[2] is what; ARGV[3] is the replica. Greet, assert and return answer
+-- with the epoch, or with an error if it is another one than the replica's.
 local replica = ARGV[3]
 local COUNTER, COUNTER_BYTES = '<c4c14I4I8I8', 38
+-- A question is open for so many milliseconds; its answers are kept for as long, in seconds.
+local ASKED, ANSWERED = 2000, 2
 
 -- Calls visit(bucket, field, window, number, hits) for each counter whose window still runs.
 local function each_running(packed, visit)
@@ -14,15 +16,19 @@ local function each_running(packed, visit)
 end
 
 -- ARGV: epoch in which the ledger stands or nothing, number of the last return, milliseconds of a membership, milliseconds to
--- settle, members known. Answers with the epoch, 1 if it is open, the time, and the members.
+-- settle, members known. Answers with the epoch, 1 if it is open, the time, the members, and the counters that are asked for.
 local function greet()
   local asserted, returned, membership, settle = ARGV[4], tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
   local epoch, open = enter()
   local began = tonumber(call('HGET', state_name, 'began'))
-  local members, fields = {}, call('HGETALL', state_name)
+  local members, questions, fields = {}, {}, call('HGETALL', state_name)
   for i = 1, #fields, 2 do
-    local id = string.match(fields[i], '^m:(.*)')
-    if id then
+    local id, counter = string.match(fields[i], '^m:(.*)'), string.match(fields[i], '^q:(.*)')
+    if counter and tonumber(fields[i + 1]) > now then
+      questions[#questions + 1] = counter
+    elseif counter then
+      call('HDEL', state_name, fields[i])
+    elseif id then
       local expires, stands, last = string.match(fields[i + 1], '^(%d+) (%d*) (%d+)$')
       members[id] = { expires = tonumber(expires), asserted = stands, returned = tonumber(last), written = fields[i + 1] }
     end
@@ -52,7 +58,7 @@ local function greet()
     open = true
     call('HSET', state_name, 'open', '1')
   end
-  return { epoch, open and 1 or 0, now, ids }
+  return { epoch, open and 1 or 0, now, ids, questions }
 end
 
 -- ARGV: epoch, counters with ledgers. Counts at least the sum of the ledgers; on top of nothing if all counts were lost.
@@ -98,4 +104,35 @@ local function take_back()
   return ARGV[4]
 end
 
-return ({ greet = greet, assert = assert_ledgers, ['return'] = take_back })[ARGV[2]]()
+local function answers_to(counter)
+  return prefix .. 'lease}v1:' .. counter
+end
+
+-- ARGV: 1 to begin, or 0 to go on until all have answered; counters. Asks all members what they hold of them. Returns the
+-- members, and for each counter the names of those that have answered, each before its answer.
+local function ask()
+  local members, answers, fields = {}, {}, call('HGETALL', state_name)
+  for i = 1, #fields, 2 do
+    members[#members + 1] = string.match(fields[i], '^m:(.*)')
+  end
+  for i = 5, #ARGV do
+    if ARGV[4] == '1' then
+      call('HSET', state_name, 'q:' .. ARGV[i], digits[now + ASKED])
+      call('DEL', answers_to(ARGV[i]))
+    end
+    answers[i - 4] = call('HGETALL', answers_to(ARGV[i]))
+  end
+  return { members, answers }
+end
+
+-- ARGV: counters, each before what the replica says of it.
+local function answer()
+  for i = 4, #ARGV, 2 do
+    call('HSET', answers_to(ARGV[i]), replica, ARGV[i + 1])
+    call('EXPIRE', answers_to(ARGV[i]), ANSWERED)
+  end
+  return 1
+end
+
+local verbs = { greet = greet, assert = assert_ledgers, ['return'] = take_back, ask = ask, answer = answer }
+return verbs[ARGV[2]]()

@@ -1,5 +1,7 @@
 //! What replicas that lease say to Redis besides their charges.
 
+use std::collections::HashMap;
+
 use redis::{Cmd, ErrorKind, FromRedisValue, ServerErrorKind};
 use tokio::time::timeout;
 
@@ -23,6 +25,21 @@ const SOURCE: &str = concat!(
 /// A counter, the length and number of its window, and hits.
 pub(in crate::store) type Counted = (Key, u32, u64, u64);
 
+/// A counter that somebody asks for, and the length of its window.
+pub(in crate::store) type Question = (Key, u32);
+const QUESTION_BYTES: usize = 20;
+
+/// What a replica says of a counter.
+#[derive(Debug)]
+pub(in crate::store) struct Answer {
+    /// Its number, as Redis knows it.
+    pub(in crate::store) replica: String,
+    /// What people call it.
+    pub(in crate::store) name: String,
+    /// Hits it has debited and not used.
+    pub(in crate::store) hits: u64,
+}
+
 /// A request's charges as they were counted.
 #[derive(Debug)]
 pub(in crate::store) struct Charged {
@@ -45,13 +62,14 @@ impl Redis {
         self.connection.is_cluster()
     }
 
-    /// Says that the replica lives. The second is Redis' clock.
+    /// Says that the replica lives. The second is what somebody asks.
     pub(in crate::store) async fn greet(
         &self,
         greeting: &Greeting,
         timing: Timing,
-    ) -> Result<(Welcome, Millis), StoreError> {
-        let (epoch, open, now, members): (u64, u8, Millis, Vec<String>) = self
+    ) -> Result<(Welcome, Vec<Question>), StoreError> {
+        type Said = (u64, u8, Millis, Vec<String>, Vec<Vec<u8>>);
+        let (epoch, open, _, members, questions): Said = self
             .say("greet", greeting.replica, |command| {
                 let asserted = greeting.asserted.map(|epoch| epoch.0.to_string()).unwrap_or_default();
                 command.arg(asserted).arg(greeting.returned).arg(timing.membership).arg(timing.settle);
@@ -61,7 +79,47 @@ impl Redis {
             })
             .await?;
         let members = members.iter().filter_map(|id| u64::from_str_radix(id, 16).ok()).map(ReplicaId).collect();
-        Ok((Welcome { epoch: Epoch(epoch), open: open == 1, members }, now))
+        let questions = questions.iter().filter_map(|bytes| read_question(bytes)).collect();
+        Ok((Welcome { epoch: Epoch(epoch), open: open == 1, members }, questions))
+    }
+
+    /// Asks all replicas what they hold, if this is the beginning. Returns the names of the other members and, for each question, who has answered so far.
+    pub(in crate::store) async fn ask(
+        &self,
+        replica: ReplicaId,
+        questions: &[Question],
+        begin: bool,
+    ) -> Result<(Vec<String>, Vec<Vec<Answer>>), StoreError> {
+        type Said = (Vec<String>, Vec<HashMap<String, String>>);
+        let arguments = |command: &mut Cmd| {
+            command.arg(u8::from(begin));
+            for question in questions {
+                command.arg(&write_question(*question)[..]);
+            }
+        };
+        let (mut members, said): Said = self.say("ask", replica, arguments).await?;
+        members.retain(|member| *member != name(replica));
+        let answer = |(replica, text): (String, String)| {
+            let (hits, name) = text.split_once(' ')?;
+            Some(Answer { replica, name: name.to_owned(), hits: hits.parse().ok()? })
+        };
+        Ok((members, said.into_iter().map(|said| said.into_iter().filter_map(answer).collect()).collect()))
+    }
+
+    /// Answers so many hits to each question.
+    pub(in crate::store) async fn answer(
+        &self,
+        replica: ReplicaId,
+        called: &str,
+        held: &[(Question, u64)],
+    ) -> Result<(), StoreError> {
+        let arguments = |command: &mut Cmd| {
+            for (question, hits) in held {
+                command.arg(&write_question(*question)[..]).arg(format!("{hits} {called}"));
+            }
+        };
+        let _: u64 = self.say("answer", replica, arguments).await?;
+        Ok(())
     }
 
     /// Tells ledgers.
@@ -126,6 +184,16 @@ impl Redis {
 
 fn name(replica: ReplicaId) -> String {
     format!("{:016x}", replica.0)
+}
+
+fn write_question((key, window): Question) -> Vec<u8> {
+    [&key.0.to_be_bytes()[..], &window.to_le_bytes()].concat()
+}
+
+fn read_question(bytes: &[u8]) -> Option<Question> {
+    let bytes: &[u8; QUESTION_BYTES] = bytes.try_into().ok()?;
+    let (key, window) = (bytes.first_chunk()?, bytes.last_chunk()?);
+    Some((Key(u128::from_be_bytes(*key)), u32::from_le_bytes(*window)))
 }
 
 /// As the script reads them.

@@ -117,7 +117,7 @@ impl Pair {
                 arguments.extend([returned.as_bytes(), membership.as_bytes(), b"0"]);
                 arguments.extend(known.iter().map(String::as_bytes));
                 let welcome = self.say(&arguments).unwrap();
-                let (epoch, open, _, mut members): (u64, u8, u64, Vec<String>) =
+                let (epoch, open, _, mut members, _): (u64, u8, u64, Vec<String>, Vec<String>) =
                     redis::from_redis_value(welcome).unwrap();
                 members.sort();
                 let greeting = Greeting {

@@ -20,9 +20,14 @@ descriptors:
 ";
 
 fn start(server: &RedisServer) -> Program {
+    start_named(server, "")
+}
+
+fn start_named(server: &RedisServer, name: &str) -> Program {
     let address = server.socket().display().to_string();
     let arguments = ["--backend-type", "redis", "--redis-timeout", "2s", "--redis-url", &address];
-    let variables = [("LEASES", "true"), ("STORE_DEADLINE", "2s"), ("ON_STORE_LOSS", "lease_only")];
+    let variables =
+        [("LEASES", "true"), ("STORE_DEADLINE", "2s"), ("ON_STORE_LOSS", "lease_only"), ("REPLICA_NAME", name)];
     let program = Program::start_with(&arguments, &variables);
     std::fs::write(program.dir.path().join("config/rules.yaml"), RULES).unwrap();
     until("the limit", || fetch(program.debug, "GET", "/rlconfig", "").1.contains("requests_per_unit=2000"));
@@ -92,6 +97,43 @@ async fn r02_programs_that_lease_admit_the_limit_over_a_restart_of_redis() {
     admitted += first + second;
     assert!((1800..=2000).contains(&admitted), "{admitted} of 2000");
     assert!(metric(&programs[0], "ratelimit_store_breakers_open") < 0.5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explanations_name_every_holder() {
+    let server = RedisServer::start();
+    let [north, mut south] = ["north", "south"].map(|name| start_named(&server, name));
+    until("two members", || metric(&north, "ratelimit_lease_members") > 1.5);
+    let explain = |program: &Program, format: &str| {
+        let url = format!("http://127.0.0.1:{}", program.debug);
+        let arguments = ["explain", "--url", &url, "--domain", "d", "--output", format, "user=joe"];
+        let told = Command::new(env!("CARGO_BIN_EXE_ratelimit")).args(arguments).output().unwrap();
+        assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+        String::from_utf8(told.stdout).unwrap()
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        // Leases that lie idle are given back.
+        admits(&north, 30).await;
+        admits(&south, 30).await;
+        let text = explain(&north, "text");
+        if text.contains("leases  ")
+            && text.contains(" held by north, this replica")
+            && text.contains(" held by south\n")
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{text}");
+    }
+    until("nobody holds anything", || !explain(&south, "text").contains("leases  "));
+    let holders = |program: &Program| {
+        let told: serde_json::Value = serde_json::from_str(&explain(program, "json")).unwrap();
+        told["descriptors"][0]["counter"]["holders"].clone()
+    };
+    assert_eq!(holders(&north), serde_json::json!([]));
+    south.process.kill().unwrap();
+    let gone = holders(&north)[0].clone();
+    assert!(gone["replica"].is_string() && gone["hits"].is_null(), "who is gone does not say: {gone}");
 }
 
 /// Redis cannot know whether it is new or has lost all, so it waits for replicas either way. Nobody is told to come meanwhile.

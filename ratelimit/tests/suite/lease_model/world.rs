@@ -149,6 +149,7 @@ fn charge(setup: &Setup, hits: u64) -> Charge {
         algorithm: Algorithm::FixedWindow,
         window: setup.window,
         on_store_loss: OnStoreLoss::Error,
+        leases: true,
     }
 }
 

@@ -90,6 +90,13 @@ async fn in_a_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_valkeys_layouts() {
+    let (replicated, cluster) = (Replicated::start_valkey(), Cluster::start_valkey());
+    run_all!(replicated.options(PATIENCE));
+    run_most!(cluster.options(PATIENCE));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn with_a_redis_for_windows_of_a_second() {
     let servers = [RedisServer::start(), RedisServer::start()];
     let second = Box::new(servers[1].options(PATIENCE));
