@@ -2,11 +2,18 @@
 
 mod api_key;
 mod jwt;
+mod oidc;
+mod secret;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::api_key::{ApiKey, Key};
 pub use self::jwt::{ClaimToHeader, Jwt};
+pub use self::oidc::{
+    Allow, ClientAuth, CookieNames, DenyRedirect, ForwardIdToken, HeaderMatch, Oidc, OidcProvider, SameSite,
+    SessionCookie, StringMatch,
+};
+pub use self::secret::Secret;
 
 /// A set of policies; the root of one file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
