@@ -1,9 +1,12 @@
 //! A borrowed view of one question of Envoy's: the request as the upstream will see it, and which policy guards it.
 
+use std::net::IpAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::Peer;
 
 /// The context extension in which Envoy names the policy of a route.
 pub const POLICY: &str = "policy";
@@ -24,7 +27,9 @@ pub enum Error {
 pub struct Check<'a> {
     policy: Option<&'a str>,
     now: u64,
+    source: Option<&'a Peer>,
     http: &'a HttpRequest,
+    rehearsal: bool,
     headers: Vec<(&'a str, &'a str)>,
 }
 
@@ -37,9 +42,23 @@ impl<'a> Check<'a> {
             policy: attributes.context_extensions.get(POLICY).map(String::as_str),
             // A clock before 1970 expires nothing and validates nothing: `nbf` lies ahead of it.
             now: now.duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()),
+            source: attributes.source.as_ref(),
             http,
             headers: headers(http)?,
+            rehearsal: false,
         })
+    }
+
+    /// The same question, asked only to see what would become of it: nothing that outlives it may come of it, such as a login
+    /// that starts or a failure that counts.
+    #[must_use]
+    pub fn rehearse(self) -> Self {
+        Self { rehearsal: true, ..self }
+    }
+
+    /// Whether nothing that outlives the question may come of it.
+    pub fn is_rehearsal(&self) -> bool {
+        self.rehearsal
     }
 
     /// The policy's name, if Envoy's configuration gave one.
@@ -50,6 +69,31 @@ impl<'a> Check<'a> {
     /// Seconds since 1970 at which the request is judged.
     pub fn now(&self) -> u64 {
         self.now
+    }
+
+    /// The request's method.
+    pub fn method(&self) -> &'a str {
+        &self.http.method
+    }
+
+    /// The request's host as it was sent.
+    pub fn host(&self) -> &'a str {
+        &self.http.host
+    }
+
+    /// The request's target as the upstream will see it: path and query.
+    pub fn target(&self) -> &'a str {
+        &self.http.path
+    }
+
+    /// Who is connected to Envoy, or whom Envoy takes for the client; never what a header says.
+    pub fn source(&self) -> Option<IpAddr> {
+        match self.source?.address.as_ref()?.address.as_ref()? {
+            Address::SocketAddress(socket) => {
+                socket.address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+            }
+            _ => None,
+        }
     }
 
     /// Every header of the request as `(name, value)`. Without Envoy's `encode_raw_headers` a repeated header comes once,

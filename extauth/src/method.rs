@@ -74,6 +74,14 @@ impl Method {
         }
     }
 
+    /// The keys of the metadata under which there may be claims.
+    pub fn providers(&self) -> Vec<&str> {
+        match self {
+            Self::ApiKey(_) => Vec::new(),
+            Self::Jwt(method) => vec![method.provider()],
+        }
+    }
+
     /// Every header that the method may set.
     pub fn identity(&self) -> Vec<HeaderName> {
         match self {

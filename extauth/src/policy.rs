@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use http::{HeaderName, StatusCode};
+use proto::extauth::Action;
 
 use crate::check::Check;
 use crate::method::{Invalid, Method};
 use crate::metrics::{self, Answers};
 use crate::resources::Resources;
+use crate::rules::{Decision, Names, Rules};
 use crate::verdict::{Denial, Grant, Verdict, text};
 
 /// A policy that cannot be enforced as it is written.
@@ -42,7 +44,7 @@ struct Policy {
 #[derive(Debug)]
 enum Rule {
     /// Methods in the order in which they are tried.
-    Methods { methods: Vec<Method>, optional: bool, identity: Vec<HeaderName> },
+    Methods { methods: Vec<Method>, optional: bool, rules: Option<Rules>, identity: Vec<HeaderName> },
     /// It did not compile: nothing passes until it does.
     Broken(String),
 }
@@ -133,7 +135,10 @@ impl Policies {
         };
         let methods = policy.methods.iter().enumerate().map(compile).collect::<Result<Vec<_>, _>>()?;
         let identity = methods.iter().flat_map(Method::identity).collect();
-        Ok(Rule::Methods { methods, optional: policy.optional, identity })
+        let providers = methods.iter().flat_map(Method::providers).collect::<Vec<_>>();
+        let names = Names { methods: &deciding(&methods, policy.optional), providers: &providers };
+        let rules = Rules::compile(policy, names)?;
+        Ok(Rule::Methods { methods, optional: policy.optional, rules, identity })
     }
 
     fn insert(&mut self, name: &str, rule: Rule) {
@@ -147,10 +152,7 @@ impl Rule {
     /// Names of all that may decide.
     fn deciding(&self) -> Vec<&'static str> {
         match self {
-            Self::Methods { methods, optional, .. } => {
-                let anonymous = optional.then_some(metrics::ANONYMOUS);
-                methods.iter().map(Method::name).chain(anonymous).collect()
-            }
+            Self::Methods { methods, optional, .. } => deciding(methods, *optional),
             Self::Broken(_) => Vec::new(),
         }
     }
@@ -159,14 +161,19 @@ impl Rule {
 impl Policy {
     /// The verdict, and the method that reached it.
     async fn check(&self, check: &Check<'_>) -> (&'static str, Verdict) {
-        let (methods, optional, identity) = match &self.rule {
-            Rule::Methods { methods, optional, identity } => (methods, *optional, identity),
+        let (methods, optional, rules, identity) = match &self.rule {
+            Rule::Methods { methods, optional, rules, identity } => (methods, *optional, rules, identity),
             Rule::Broken(reason) => return (metrics::NONE, Verdict::Deny(broken(reason))),
         };
         let (method, mut grant) = match decide(methods, optional, check).await {
             Ok(allowed) => allowed,
             Err((method, denial)) => return (method, Verdict::Deny(denial)),
         };
+        if let Some(rules) = rules
+            && let Err(reason) = authorize(rules, check, method, &grant)
+        {
+            return (method, Verdict::Deny(refusal(methods, check, method, reason)));
+        }
         for method in methods {
             method.strip(check, &mut grant.removal);
         }
@@ -215,6 +222,27 @@ fn missing(methods: &[Method], check: &Check<'_>) -> Denial {
         first
     });
     joined.unwrap_or_else(|| forbidden("the policy has no method"))
+}
+
+/// Whether the rules let somebody pass whom a method let in; else why not.
+fn authorize(rules: &Rules, check: &Check<'_>, method: &str, grant: &Grant) -> Result<(), String> {
+    let subject = rules.subject(check, method, &grant.metadata).map_err(|error| error.to_string())?;
+    match rules.decide(&subject) {
+        Ok(Decision { action: Action::Allow, .. }) => Ok(()),
+        Ok(Decision { rule: Some(rule), .. }) => Err(format!("the rule `{rule}` denies it")),
+        Ok(Decision { rule: None, .. }) => Err("no rule allows it".to_owned()),
+        Err((rule, error)) => Err(format!("the rule `{rule}` cannot be decided: {error}")),
+    }
+}
+
+/// Whoever said who they are is told that it does not help here, and whoever did not, how to.
+fn refusal(methods: &[Method], check: &Check<'_>, method: &str, reason: String) -> Denial {
+    if method == metrics::ANONYMOUS { Denial { reason, ..missing(methods, check) } } else { forbidden(&reason) }
+}
+
+/// Names of all that may decide.
+fn deciding(methods: &[Method], optional: bool) -> Vec<&'static str> {
+    methods.iter().map(Method::name).chain(optional.then_some(metrics::ANONYMOUS)).collect()
 }
 
 /// The answer when it cannot even be said what would be asked for.

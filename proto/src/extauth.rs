@@ -3,6 +3,7 @@
 mod api_key;
 mod jwt;
 mod oidc;
+mod rule;
 mod secret;
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub use self::oidc::{
     Allow, ClientAuth, CookieNames, DenyRedirect, ForwardIdToken, HeaderMatch, Oidc, OidcProvider, SameSite,
     SessionCookie, StringMatch,
 };
+pub use self::rule::{Action, ClaimCondition, Conditions, HeaderCondition, PathMatch, Rule};
 pub use self::secret::Secret;
 
 /// A set of policies; the root of one file.
@@ -35,6 +37,12 @@ pub struct Policy {
     /// Let requests without any credential pass as anonymous.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// What those may do whom a method let in; the first rule that fits decides. Without rules they may do anything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+    /// What becomes of requests that no rule fits: they are denied unless this says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<Action>,
 }
 
 /// One way of proving an identity.

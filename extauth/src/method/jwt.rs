@@ -30,7 +30,7 @@ use crate::verdict::{Denial, Grant, Removal};
 pub const LONGEST_TOKEN: usize = 8 * 1024;
 
 /// Keys of the metadata that are not a provider's.
-const RESERVED: [&str; 4] = ["method", "client", "tier", "labels"];
+pub(crate) const RESERVED: [&str; 6] = ["method", "client", "tier", "tenant", "scopes", "labels"];
 
 /// Why a token proves nothing. What it says is what the client reads, in the words of Envoy's own JWT filter where that
 /// has some.
@@ -185,6 +185,11 @@ impl Jwt {
         // A token grows old in the cache as it does outside.
         verified.lifetime.check(check.now())?;
         Ok(Some(self.grant(&verified)))
+    }
+
+    /// The key of the claims in the metadata.
+    pub fn provider(&self) -> &str {
+        &self.name
     }
 
     /// Headers that tell the upstream about the token's claims.

@@ -16,5 +16,6 @@ mod policy;
 mod program;
 mod properties;
 mod reload;
+mod rules;
 mod service;
 mod support;

@@ -81,7 +81,7 @@ impl Service {
     }
 
     pub(crate) fn optional(methods: Vec<Method>) -> Self {
-        Self::with(Policy { name: "guard".into(), methods, optional: true })
+        Self::with(Policy { name: "guard".into(), methods, optional: true, ..Policy::default() })
     }
 
     pub(crate) fn with(policy: Policy) -> Self {
