@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 target := $(or $(CARGO_TARGET_DIR),target)
 # `make demo DEMO=once` ends after the story instead of staying up.
 DEMO ?=
-# `make bench BENCH=quick` takes a minute or two instead of a quarter of an hour.
+# `make bench BENCH=quick` takes a minute or two instead of a quarter of an hour; `BENCH=authz` is about extauth instead of ratelimit.
 BENCH ?=
 
 .PHONY: help demo test bench fmt deny clean-tools cargo
@@ -32,9 +32,9 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy and a real Red
 	@echo '==> tests' >&2
 	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server VALKEY_SERVER=$(CURDIR)/.tools/valkey-server cargo test --workspace --all-targets --locked --no-fail-fast
 
-bench: cargo ## What a decision of ratelimit costs, beside floors: a table and a plot; wants two quiet cores (BENCH=quick: shorter)
+bench: cargo ## What a decision costs beside floors: a table and a plot; wants two quiet cores (BENCH="authz quick": extauth's, shorter)
 	@deploy/dev/redis.sh
-	@REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/table.py $(BENCH)
+	@REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/$(if $(filter authz,$(BENCH)),authz,table).py $(filter-out authz,$(BENCH))
 
 fmt: ## Formats the code
 	@cargo fmt --all

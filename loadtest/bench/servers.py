@@ -26,6 +26,14 @@ def free_port():
         return listener.getsockname()[1]
 
 
+def healthy(port):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthcheck", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
 def listens(port):
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
@@ -96,7 +104,7 @@ class Redis(Process):
 
 
 class Server(Process):
-    """Something that answers rate limit requests on a port."""
+    """Something that answers over gRPC on a port."""
 
     def __init__(self, name, port, command, pause=0.02):
         self.port = port
@@ -177,10 +185,35 @@ class Bench:
                 time.sleep(0.2)
         raise RuntimeError(f"{server.name} answers with errors after 20 attempts")
 
-    def load(self, server, *options, redis=None, seconds=None, warm_up=0.5, quiet=False):
+    def credentials(self, kind, count):
+        """A folder with credentials, made beforehand, and the policy that accepts them."""
+        place = self.place / f"{kind}-{count}"
+        subprocess.run([self.release / "loadtest", "credentials", kind, "--count", str(count), "--out", place], check=True)
+        return place
+
+    def extauth(self, name, policies, **settings):
+        """Our server, with the policies of a folder in force. It serves on the one core that it has."""
+        port, http = free_port(), free_port()
+        settings = {
+            "config_dir": policies, "grpc_addr": f"127.0.0.1:{port}", "http_addr": f"127.0.0.1:{http}", "log_level": "error",
+            "cores": 1,
+        } | settings
+        flags = [word for key, value in settings.items() for word in ("--" + key.replace("_", "-"), str(value))]
+        server = Server(name, port, [str(self.release / "extauth"), *flags])
+        server.await_condition(lambda: healthy(http))
+        return self._keep(server)
+
+    def authz(self, server, *options, **load):
+        """One run of checks, all of them allowed: its report."""
+        report = self.load(server, *options, target="authz", **load)
+        if report["verdicts"]["DENIED"]:
+            raise RuntimeError(f"{server.name}: {report['verdicts']['DENIED']} requests were denied")
+        return report
+
+    def load(self, server, *options, target="rls", redis=None, seconds=None, warm_up=0.5, quiet=False):
         """One run of the load generator without a failure: its report."""
         command = [
-            "taskset", "--cpu-list", CLIENT_CORE, str(self.release / "loadtest"), "rls",
+            "taskset", "--cpu-list", CLIENT_CORE, str(self.release / "loadtest"), target,
             f"http://127.0.0.1:{server.port}", "--pid", str(server.child.pid), "--quiet", "--json",
             "--connections", "4", "--duration", str(seconds or self.seconds), "--warm-up", str(warm_up), *map(str, options),
         ]

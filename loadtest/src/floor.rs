@@ -1,21 +1,26 @@
-//! Servers that answer OK to every rate limit request without looking at it: what any server on the same stack costs at
-//! least. One of them counts in Redis first, as plainly as one can.
+//! Servers that answer OK to every question, of the rate limit filter or of the external authorization filter, without looking
+//! at it: what any server on the same stack costs at least. One of them counts in Redis first, as plainly as one can.
 
 use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
+use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
+use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, OkHttpResponse};
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_service_server::{
     RateLimitService, RateLimitServiceServer,
 };
 use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use envoy_types::pb::google::rpc;
 use http::{HeaderMap, HeaderValue, Response, header};
 use tokio::net::{TcpListener, TcpStream};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use self::redis::Pipelined;
+use crate::target::authz;
 
 mod redis;
 
@@ -85,8 +90,8 @@ impl Kind {
 
 async fn serve_tonic(listener: TcpListener, service: impl RateLimitService) -> Result<(), Error> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let service = RateLimitServiceServer::new(service);
-    Ok(Server::builder().add_service(service).serve_with_incoming(incoming).await?)
+    let server = Server::builder().add_service(RateLimitServiceServer::new(service));
+    Ok(server.add_service(AuthorizationServer::new(AlwaysOk)).serve_with_incoming(incoming).await?)
 }
 
 /// Listens on `address`.
@@ -110,26 +115,52 @@ impl RateLimitService for AlwaysOk {
     }
 }
 
+fn allowed() -> CheckResponse {
+    CheckResponse {
+        status: Some(rpc::Status::default()),
+        http_response: Some(HttpResponse::OkResponse(OkHttpResponse::default())),
+        ..CheckResponse::default()
+    }
+}
+
+#[tonic::async_trait]
+impl Authorization for AlwaysOk {
+    async fn check(&self, _: tonic::Request<CheckRequest>) -> Result<tonic::Response<CheckResponse>, tonic::Status> {
+        Ok(tonic::Response::new(allowed()))
+    }
+}
+
+/// Answers of the floor without tonic.
+#[derive(Clone)]
+struct Answers {
+    ok: Bytes,
+    allowed: Bytes,
+}
+
 async fn serve_h2(listener: TcpListener) -> Result<(), Error> {
-    let body = crate::target::grpc_frame(&ok()).freeze();
+    let answers = Answers {
+        ok: crate::target::grpc_frame(&ok()).freeze(),
+        allowed: crate::target::grpc_frame(&allowed()).freeze(),
+    };
     loop {
         let (stream, _) = listener.accept().await.map_err(Error::Accept)?;
         stream.set_nodelay(true).map_err(Error::Accept)?;
-        let body = body.clone();
+        let answers = answers.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection(stream, body).await {
+            if let Err(error) = connection(stream, answers).await {
                 eprintln!("connection ended: {error}");
             }
         });
     }
 }
 
-async fn connection(stream: TcpStream, body: Bytes) -> Result<(), h2::Error> {
+async fn connection(stream: TcpStream, answers: Answers) -> Result<(), h2::Error> {
     let mut connection = h2::server::handshake(stream).await?;
     while let Some(accepted) = connection.accept().await {
         let (request, respond) = accepted?;
         // A stream that its client gives up concerns nobody else.
-        tokio::spawn(answer(request.into_body(), respond, body.clone()));
+        let body = if request.uri().path() == authz::PATH { &answers.allowed } else { &answers.ok }.clone();
+        tokio::spawn(answer(request.into_body(), respond, body));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod compare;
 pub mod connection;
+pub mod credentials;
 pub mod floor;
 pub mod keys;
 pub mod plot;

@@ -2,19 +2,22 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use loadtest::address::Address;
 use loadtest::compare::Comparison;
+use loadtest::credentials;
 use loadtest::floor;
 use loadtest::plot;
 use loadtest::process;
 use loadtest::report::Report;
 use loadtest::run;
 use loadtest::settings::Load;
+use loadtest::target::Target;
+use loadtest::target::authz::{self, Authz};
 use loadtest::target::rls::{self, Rls};
 
 /// Measures Tollgate's services: open and closed loop, percentiles without coordinated omission, A against B.
@@ -29,15 +32,22 @@ struct Cli {
 enum Command {
     /// Load a rate limit service
     #[command(args_override_self = true)]
-    Rls(Box<RlsArgs>),
-    /// Serve rate limit answers without looking, to compare with
+    Rls(Box<LoadArgs<rls::Settings>>),
+    /// Load an external authorization service
+    #[command(args_override_self = true)]
+    Authz(Box<LoadArgs<authz::Settings>>),
+    /// Make credentials for `authz` beforehand, and the policy that accepts them
+    Credentials(CredentialsArgs),
+    /// Say what verifying one of the tokens of `credentials` takes without any server, in microseconds of CPU time
+    Verify(VerifyArgs),
+    /// Serve answers without looking, to compare with
     Floor(FloorArgs),
     /// Draw what `make bench` has measured
     Plot(PlotArgs),
 }
 
 #[derive(Debug, clap::Args)]
-struct RlsArgs {
+struct LoadArgs<R: clap::Args> {
     /// The server: `http://host:port` or `unix:/path`
     address: Address,
     /// The server's process; without it, whoever listens at the address
@@ -65,9 +75,28 @@ struct RlsArgs {
     #[arg(long)]
     allow_remote: bool,
     #[command(flatten)]
-    requests: rls::Settings,
+    requests: R,
     #[command(flatten)]
     load: Load,
+}
+
+#[derive(Debug, clap::Args)]
+struct CredentialsArgs {
+    /// Which credentials
+    #[arg(value_enum)]
+    kind: credentials::Kind,
+    /// How many
+    #[arg(long, default_value = "1000")]
+    count: NonZeroU32,
+    /// The folder: a line for each credential in `credentials`, and what `extauth` reads in `policies`
+    #[arg(long)]
+    out: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct VerifyArgs {
+    /// The folder that `credentials` has written
+    dir: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -97,7 +126,11 @@ enum Error {
     #[error(transparent)]
     Address(#[from] loadtest::address::Error),
     #[error(transparent)]
-    Requests(#[from] rls::Error),
+    Rls(#[from] rls::Error),
+    #[error(transparent)]
+    Authz(#[from] authz::Error),
+    #[error(transparent)]
+    Credentials(#[from] credentials::Error),
     #[error(transparent)]
     Run(#[from] run::Error),
     #[error(transparent)]
@@ -118,7 +151,10 @@ enum Error {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Rls(args) => load(&args),
+        Command::Rls(args) => load(&args, |address| Ok(Rls::new(address, &args.requests)?)),
+        Command::Authz(args) => load(&args, |address| Ok(Authz::new(address, &args.requests)?)),
+        Command::Credentials(args) => credentials::write(args.kind, args.count, &args.out).map_err(Error::from),
+        Command::Verify(args) => verify(&args),
         Command::Floor(args) => serve_floor(&args),
         Command::Plot(args) => draw(&args),
     };
@@ -141,6 +177,11 @@ fn serve_floor(args: &FloorArgs) -> Result<(), Error> {
     })?)
 }
 
+fn verify(args: &VerifyArgs) -> Result<(), Error> {
+    println!("{:.2}", credentials::verify(&args.dir)?);
+    Ok(())
+}
+
 fn draw(args: &PlotArgs) -> Result<(), Error> {
     let at = |path: &Path, source| Error::Plot { path: path.to_owned(), source };
     let text = fs::read_to_string(&args.results).map_err(|source| at(&args.results, source))?;
@@ -148,15 +189,19 @@ fn draw(args: &PlotArgs) -> Result<(), Error> {
     fs::write(&args.out, results.to_string()).map_err(|source| at(&args.out, source))
 }
 
-fn load(args: &RlsArgs) -> Result<(), Error> {
+/// Loads one server or two with what `target` makes for their addresses.
+fn load<R, T>(args: &LoadArgs<R>, target: impl Fn(&Address) -> Result<T, Error>) -> Result<(), Error>
+where
+    R: clap::Args,
+    T: Target,
+{
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     let one = |address: &Address, pid: Option<u32>| -> Result<Report, Error> {
         if !args.allow_remote {
             address.require_local()?;
         }
-        let target = Rls::new(address, &args.requests)?;
         let pid = pid.or_else(|| process::listener(address));
-        let report = runtime.block_on(run::run(target, address, &args.load, pid, &args.also_pid))?;
+        let report = runtime.block_on(run::run(target(address)?, address, &args.load, pid, &args.also_pid))?;
         if report.answered() == 0 {
             eprintln!("{report}");
             return Err(Error::NoAnswer(report.address));

@@ -68,6 +68,14 @@ impl Usage {
     }
 }
 
+/// CPU time of the calling thread since it started, to the nanosecond where the kernel accounts for it.
+pub fn thread_cpu() -> Result<Duration, Error> {
+    let path = "/proc/thread-self/schedstat";
+    let text = read(path)?;
+    let nanoseconds = text.split_ascii_whitespace().next().and_then(|spent| spent.parse().ok());
+    nanoseconds.map(Duration::from_nanos).ok_or_else(|| Error::Format(path.to_owned()))
+}
+
 fn read(path: &str) -> Result<String, Error> {
     fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })
 }

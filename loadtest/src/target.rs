@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, Request, header};
 use rand::rngs::SmallRng;
 use tonic::Status;
 
+pub mod authz;
 pub mod rls;
 
 /// One kind of exchange with a server: makes up requests and judges answers. Its `Display` says in a line what it asks.

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -20,6 +21,7 @@ use loadtest::report::Report;
 use loadtest::run;
 use loadtest::schedule::Arrivals;
 use loadtest::settings::Load;
+use loadtest::target::authz::{self, Authz};
 use loadtest::target::rls::{Rls, Settings};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
@@ -139,7 +141,37 @@ fn every_floor_answers_ok() {
         let load = Load { rate: Some(100.0), duration: Duration::from_millis(1005), ..load() };
         let report = run(&address, &load).unwrap();
         assert_eq!((report.verdicts["OK"], report.errors), (100, 0), "{kind:?}\n{report}");
+        let report = run_authz(&address, &load, None);
+        assert_eq!((report.verdicts["OK"], report.errors), (100, 0), "{kind:?}\n{report}");
     }
+}
+
+fn run_authz(address: &Address, load: &Load, credentials: Option<PathBuf>) -> Report {
+    let settings = authz::Settings {
+        policy: "bench".to_owned(),
+        once: credentials.is_some(),
+        credentials,
+        header: "authorization".to_owned(),
+        prefix: "Bearer ".to_owned(),
+        distribution: Distribution::Uniform,
+    };
+    let target = Authz::new(address, &settings).unwrap();
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(run::run(target, address, load, None, &[])).unwrap()
+}
+
+#[test]
+fn a_credential_that_was_used_before_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("credentials");
+    std::fs::write(&path, "one\ntwo\n").unwrap();
+    let server = server_runtime();
+    let listener = server.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = http(listener.local_addr().unwrap());
+    server.spawn(Kind::TonicCurrentThread.serve(listener, None));
+    let load = Load { rate: Some(100.0), duration: Duration::from_millis(205), ..load() };
+    let report = run_authz(&address, &load, Some(path));
+    assert!(report.errors_by_kind["no unused credential is left"] >= 17, "{report}");
 }
 
 #[test]
