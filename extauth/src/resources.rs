@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::background::Background;
 use crate::fetch::{self, Fetch};
 use crate::method::jwt;
+use crate::store::{self, Memory, Redis, Store};
 
 /// How much is shared, and with whom.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,23 @@ pub struct Options {
     pub token_cache_bytes: u64,
     /// PEM file with further certificate authorities of issuers.
     pub authorities: Option<PathBuf>,
+    /// Where sessions and keys are; in memory by default.
+    pub store: Storage,
+}
+
+/// Which store there is.
+#[derive(Clone, Debug)]
+pub enum Storage {
+    /// In this process, of this size.
+    Memory(store::Bounds),
+    /// In Redis.
+    Redis(store::redis::Options),
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self::Memory(store::Bounds::default())
+    }
 }
 
 /// Shared by all policies of a process; clones share it too.
@@ -25,6 +43,8 @@ pub struct Resources {
     pub background: Background,
     /// Requests to issuers.
     pub fetch: Fetch,
+    /// What replicas share.
+    pub store: Store,
 }
 
 /// Why the resources are not to be had.
@@ -36,15 +56,23 @@ pub enum Error {
     /// See [`fetch::SetupError`].
     #[error(transparent)]
     Fetch(#[from] fetch::SetupError),
+    /// The settings of the store cannot be used.
+    #[error("setting up the store: {0}")]
+    Store(#[from] store::Error),
 }
 
 impl Resources {
     /// Sets up everything; nothing is fetched yet.
     pub fn new(options: &Options) -> Result<Self, Error> {
         let background = Background::start()?;
+        let store = match &options.store {
+            Storage::Memory(bounds) => Store::Memory(Memory::new(*bounds)),
+            Storage::Redis(options) => Store::Redis(Redis::new(options.clone(), background.clone())?),
+        };
         Ok(Self {
             tokens: jwt::Cache::new(options.token_cache_bytes),
             fetch: Fetch::new(background.clone(), options.authorities.as_deref())?,
+            store,
             background,
         })
     }

@@ -9,6 +9,10 @@ use proto::telemetry::Format;
 
 use crate::resources::Options;
 
+mod store;
+
+pub use self::store::Store;
+
 /// External authorization for Envoy: API keys and JWT over `ext_authz` v3 (gRPC).
 #[derive(Clone, Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
@@ -34,6 +38,9 @@ pub struct Settings {
     /// PEM file with certificate authorities of issuers, besides those of the system.
     #[arg(long, env = "EXTAUTH_CA_FILE")]
     pub ca_file: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Store")]
+    #[expect(missing_docs, reason = "a comment would become a text of --help")]
+    pub store: Store,
     /// trace, debug, info, warn or error; `debug` says why a request was denied.
     #[arg(long, env = "EXTAUTH_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
@@ -45,7 +52,11 @@ pub struct Settings {
 impl Settings {
     /// What methods share.
     pub fn resources(&self) -> Options {
-        Options { token_cache_bytes: self.token_cache_bytes, authorities: self.ca_file.clone() }
+        Options {
+            token_cache_bytes: self.token_cache_bytes,
+            authorities: self.ca_file.clone(),
+            store: self.store.storage(),
+        }
     }
 }
 

@@ -29,8 +29,8 @@ const STACK: stack::Options =
     stack::Options { deadline: REDIS_TIMEOUT, max_counters: MAX_COUNTERS, replicas: None, near_bytes: 0, leases: None };
 /// How long Envoy waits for `ratelimit`: generous, since one machine does everything.
 pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(1);
-/// What methods of `extauth` share.
-const AUTHORIZATION: Options = Options { token_cache_bytes: 16 << 20, authorities: None };
+/// Bytes for tokens that `extauth` verified before.
+const TOKEN_CACHE: u64 = 16 << 20;
 
 /// Why a service could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -55,7 +55,8 @@ impl Services {
     /// Without any limit or policy.
     pub(super) fn new() -> Result<Self, resources::Error> {
         let limits = CurrentConfig::default();
-        let authorizer = Authorizer::new(Resources::new(&AUTHORIZATION)?);
+        let authorizer =
+            Authorizer::new(Resources::new(&Options { token_cache_bytes: TOKEN_CACHE, ..Options::default() })?);
         Ok(Self { overlay: Overlay::from(Arc::clone(&limits)), limits, authorizer })
     }
 
