@@ -25,8 +25,14 @@ const MAX_COUNTERS: usize = 1_000_000;
 /// Deadline of Redis for one request. Envoy waits longer, see [`RPC_TIMEOUT`].
 const REDIS_TIMEOUT: Duration = Duration::from_millis(500);
 /// As the program `ratelimit` has it by default, but for the deadline.
-const STACK: stack::Options =
-    stack::Options { deadline: REDIS_TIMEOUT, max_counters: MAX_COUNTERS, replicas: None, near_bytes: 0, leases: None };
+const STACK: stack::Options = stack::Options {
+    deadline: REDIS_TIMEOUT,
+    max_counters: MAX_COUNTERS,
+    replicas: None,
+    near_bytes: 0,
+    leases: None,
+    replica_name: None,
+};
 /// How long Envoy waits for `ratelimit`: generous, since one machine does everything.
 pub(super) const RPC_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes for tokens that `extauth` verified before.
@@ -92,7 +98,7 @@ impl Services {
                 let options =
                     redis::Options { url, timeout: REDIS_TIMEOUT, key_prefix: String::new(), access, per_second: None };
                 let redis = Redis::connect(options.clone())?;
-                let stack = Stack::new(options, STACK);
+                let stack = Stack::new(options, &STACK);
                 tokio::spawn(stack.member(redis).keep());
                 stack.open()?
             }
