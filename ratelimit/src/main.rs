@@ -14,6 +14,10 @@ use ratelimit::{
 };
 use tokio::runtime;
 
+/// A request takes and frees a few dozen pieces of memory, which costs half as much as with the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> miette::Result<ExitCode> {
     let settings = match Settings::read(env::args_os()) {
         Ok(settings) => settings,

@@ -11,9 +11,16 @@ use super::{
 };
 
 mod lines;
+mod plain;
 
 pub(super) fn parse(file: &str, text: &str) -> Result<Domain, Error> {
     let mut problems = vec![];
+    let plain = plain::read(text).map(|document| Domain::build(document, &mut problems));
+    if let (Some(domain), []) = (plain, problems.as_slice()) {
+        return Ok(domain);
+    }
+    // Once more, with the places of what is wrong.
+    problems.clear();
     let domain = read(text).map(|document: Document| Domain::build(document, &mut problems));
     match domain.map(|domain| (domain, problems.into_iter().next())) {
         Ok((domain, None)) => Ok(domain),
@@ -58,7 +65,11 @@ pub(crate) fn error(file: &str, text: &str, at: Location, message: String) -> Er
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
-    serde_saphyr::from_str(text).map_err(|error| {
+    // Files are as long as there are rules: what bounds them is who may write them.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! { max_nodes: 10_000_000, max_events: 20_000_000, max_total_scalar_bytes: 256 << 20 },
+    };
+    serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let message = UserMessageFormatter.format_message(error.without_snippet()).into_owned();
         Problem { at: error.location().unwrap_or(Location::UNKNOWN), message }
     })

@@ -1,5 +1,6 @@
 //! One limit on one descriptor: what it costs, what the answer says about it, what the metrics say.
 
+use ::metrics::Counter;
 use envoy_types::pb::{
     envoy::{
         extensions::common::ratelimit::v3::{RateLimitDescriptor, rate_limit_descriptor::Entry},
@@ -106,7 +107,7 @@ impl Quota<'_> {
         }
         if !outcome.charged || outcome.near {
             metrics.total_hits.increment(hits);
-            metrics.over_limit.increment(if after > limit { hits } else { 0 });
+            add(&metrics.over_limit, if after > limit { hits } else { 0 });
             return;
         }
         let before = after.saturating_sub(hits);
@@ -114,16 +115,23 @@ impl Quota<'_> {
         metrics.total_hits.increment(hits);
         if after <= limit {
             metrics.within_limit.increment(hits);
-            metrics.near_limit.increment(hits.min(after.saturating_sub(near)));
+            add(&metrics.near_limit, hits.min(after.saturating_sub(near)));
             return;
         }
         let over = hits.min(after - limit);
         metrics.over_limit.increment(over);
-        metrics.within_limit.increment(hits - over);
-        metrics.near_limit.increment(limit.saturating_sub(near.max(before)));
+        add(&metrics.within_limit, hits - over);
+        add(&metrics.near_limit, limit.saturating_sub(near.max(before)));
         if self.rule.is_some_and(|rule| rule.shadow_mode) {
             metrics.shadow_mode.increment(hits);
         }
+    }
+}
+
+/// Nothing is added without a write to memory that all cores share.
+fn add(counter: &Counter, hits: u64) {
+    if hits > 0 {
+        counter.increment(hits);
     }
 }
 

@@ -121,7 +121,7 @@ impl CounterStore for Lease {
         match outcomes {
             Some(outcomes) => Ok(outcomes),
             // Redis may have counted a request that is given up while it waits. The ledger need not: nothing was admitted.
-            None => self.charge_rest(charges, &parts).await,
+            None => Box::pin(self.charge_rest(charges, &parts)).await,
         }
     }
 

@@ -87,7 +87,7 @@ impl<S: CounterStore> CounterStore for Near<S> {
         }
         let refund = charges.iter().any(|charge| charge.hits < 0).then_some(Refund { table: &self.table, charges });
         let (phase, refunds) = (1000 - self.clock.now() % 1000, self.table.refunds());
-        let outcomes = self.store.charge(charges).await?;
+        let outcomes = Box::pin(self.store.charge(charges)).await?;
         drop(refund);
         self.learn(charges, &outcomes, sent, phase, refunds);
         Ok(outcomes)
