@@ -3,6 +3,7 @@
 mod accept;
 mod admission;
 mod connection;
+mod http;
 mod life;
 mod limits;
 mod listener;
@@ -26,6 +27,7 @@ pub use peer::Peer;
 pub use per_core::per_core;
 
 use self::connection::Server;
+use self::http::Capped;
 use self::tls::Tls;
 use crate::drain::Signal;
 
@@ -36,7 +38,7 @@ pub const DRAIN: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Neither `HOST:PORT` nor `unix:PATH`.
-    #[error("`{0}` is no address; say 127.0.0.1:8081, [::]:8081 or unix:/path/to/socket")]
+    #[error("`{0}` is no address; say 127.0.0.1:8081, :8081 or unix:/path/to/socket")]
     Address(String),
     /// The address is taken, or not ours to use.
     #[error("listening on {address}")]
@@ -105,7 +107,7 @@ impl Grpc {
         let server = Arc::new(Server { routes: routes.prepare(), limits, tls, admission, signal });
         let accepting = async {
             match listener {
-                Listener::Tcp(tcp) => accept::serve(listener::tokio_tcp(tcp)?, server).await,
+                Listener::Tcp(tcp) => accept::serve(listener::tcp(tcp)?, server).await,
                 Listener::Unix(unix) => accept::serve(listener::unix(unix)?, server).await,
             }
             Ok(())
@@ -117,18 +119,30 @@ impl Grpc {
     }
 }
 
-/// Serves HTTP/1.1 and HTTP/2 until `signal`, then finishes what is in flight within [`DRAIN`].
+/// [`http_within`] the caps of [`Admission::default`].
 pub async fn http(listener: Listener, router: Router, signal: Signal) -> Result<(), Error> {
+    http_within(Admission::default(), listener, router, signal).await
+}
+
+/// Serves HTTP/1.1 and HTTP/2 on so many connections until `signal`, then finishes what is in flight within [`DRAIN`].
+pub async fn http_within(
+    admission: Admission,
+    listener: Listener,
+    router: Router,
+    signal: Signal,
+) -> Result<(), Error> {
     let drained = signal.clone().wait();
     let bound = after(signal, DRAIN);
     tokio::select! {
         ended = async {
             match listener {
-                Listener::Tcp(listener) => {
-                    axum::serve(listener::tcp(listener)?, router).with_graceful_shutdown(drained).into_future().await
+                Listener::Tcp(tcp) => {
+                    let listener = Capped { listener: listener::tcp(tcp)?, admission };
+                    axum::serve(listener, router).with_graceful_shutdown(drained).into_future().await
                 }
-                Listener::Unix(listener) => {
-                    axum::serve(listener::unix(listener)?, router).with_graceful_shutdown(drained).into_future().await
+                Listener::Unix(unix) => {
+                    let listener = Capped { listener: listener::unix(unix)?, admission };
+                    axum::serve(listener, router).with_graceful_shutdown(drained).into_future().await
                 }
             }
             .map_err(Error::Http)

@@ -1,5 +1,7 @@
 //! Log lines of the process.
 
+mod json;
+
 use std::io::IsTerminal as _;
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -31,7 +33,7 @@ pub enum Format {
     /// For people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line, with `@timestamp`, `@message` and `level` as envoyproxy/ratelimit has them.
     Json,
 }
 
@@ -82,7 +84,7 @@ pub fn init(level: &str, format: Format) -> Result<Log, Error> {
     // An error says that there is a subscriber already, which is then the one.
     let _ = match format {
         Format::Text => builder.finish().try_init(),
-        Format::Json => builder.json().flatten_event(true).finish().try_init(),
+        Format::Json => builder.event_format(json::Lines).finish().try_init(),
     };
     Ok(Log { _writer: writer })
 }

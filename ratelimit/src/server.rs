@@ -122,7 +122,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         prometheus: handle.map(|handle| proto::metrics::router_at(&settings.stats.prometheus_path, handle)),
     };
     drop(on_background);
-    let http = http.serve(answers, &drain.draining, &background);
+    let http = http.serve(answers, &settings.grpc, &drain.draining, &background);
 
     tracing::info!(%address, cores, store = ?settings.backend_type(), "serving");
     let (limits, admission) = (settings.grpc.limits(), settings.grpc.admission());

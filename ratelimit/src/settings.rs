@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn defaults_are_upstreams() {
         let settings = settings(&[]);
-        assert_eq!(settings.grpc.address().to_string(), "0.0.0.0:8081");
+        assert_eq!(settings.grpc.address().to_string(), "[::]:8081");
         assert_eq!(settings.source.place().dir.to_str().unwrap(), "/srv/runtime_data/current/");
         assert_eq!(settings.source.place().prefix, "config");
         assert_eq!(settings.options(), Options::default());

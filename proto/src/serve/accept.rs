@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::admission::{Admission, Seat};
 use super::connection::{self, Server};
 
 /// Pause after the system has refused a connection for want of file descriptors or memory.
@@ -35,7 +37,8 @@ impl Accept for TcpListener {
         let (io, address) = TcpListener::accept(self).await?;
         // Fails when the client has gone already, which the first read will tell.
         let _ = io.set_nodelay(true);
-        Ok((io, Some(address)))
+        // A socket for IPv6 shows clients with IPv4 in its own way.
+        Ok((io, Some(SocketAddr::new(address.ip().to_canonical(), address.port()))))
     }
 }
 
@@ -46,6 +49,40 @@ impl Accept for UnixListener {
         let (io, _) = UnixListener::accept(self).await?;
         Ok((io, None))
     }
+}
+
+/// A connection that there is room for, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Admitted<I> {
+    pub(super) io: I,
+    pub(super) address: Option<SocketAddr>,
+    _room: (Seat, OwnedSemaphorePermit),
+}
+
+/// Finds room for a connection, or closes it. Those that are refused count in the metric `refusals`.
+pub(super) async fn admit<I>(
+    accepted: io::Result<(I, Option<SocketAddr>)>,
+    admission: &Admission,
+    refusals: &'static str,
+) -> Option<Admitted<I>> {
+    let (io, address) = match accepted {
+        Ok(accepted) => accepted,
+        // The client has gone again.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return None,
+        Err(error) => {
+            tracing::warn!(%error, "connections cannot be accepted; trying again soon");
+            metrics::counter!(refusals, "reason" => "accept").increment(1);
+            sleep(BACK_OFF).await;
+            return None;
+        }
+    };
+    let Some(seat) = admission.seat(address.map(|address| address.ip())) else {
+        tracing::debug!(?address, "a client has too many connections");
+        metrics::counter!(refusals, "reason" => "peer").increment(1);
+        return None;
+    };
+    let room = admission.room().await?;
+    Some(Admitted { io, address, _room: (seat, room) })
 }
 
 /// Takes connections until the server's signal, and ends when all of them have.
@@ -76,30 +113,12 @@ async fn take<I>(accepted: io::Result<(I, Option<SocketAddr>)>, server: &Arc<Ser
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (io, address) = match accepted {
-        Ok(accepted) => accepted,
-        // The client has gone again.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return,
-        Err(error) => {
-            tracing::warn!(%error, "connections cannot be accepted; trying again soon");
-            refused("accept");
-            return sleep(BACK_OFF).await;
-        }
-    };
-    let Some(seat) = server.admission.seat(address.map(|address| address.ip())) else {
-        tracing::debug!(?address, "a client has too many connections");
-        return refused("peer");
-    };
-    let Some(room) = server.admission.room().await else { return };
+    let Some(admitted) = admit(accepted, &server.admission, "grpc_connections_refused_total").await else { return };
     let server = Arc::clone(server);
     connections.spawn(async move {
-        let _admitted = (seat, room);
+        let Admitted { io, address, _room } = admitted;
         connection::serve(io, address, server).await;
     });
-}
-
-fn refused(reason: &'static str) {
-    metrics::counter!("grpc_connections_refused_total", "reason" => reason).increment(1);
 }
 
 fn log(ended: Result<(), tokio::task::JoinError>) {

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use axum::serve::ListenerExt;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Error;
@@ -19,7 +18,8 @@ const BACKLOG: i32 = 4096;
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// `127.0.0.1:8081` or `[::]:8081`; port 0 picks a free one.
+    /// `127.0.0.1:8081`, or `[::]:8081` and `:8081` for all addresses of IPv4 and IPv6, of IPv4 alone where there is nothing else;
+    /// port 0 picks a free one.
     Tcp(SocketAddr),
     /// `unix:/path/to/socket`.
     Unix(PathBuf),
@@ -32,7 +32,11 @@ impl FromStr for Address {
         match text.strip_prefix("unix:") {
             Some("") => Err(Error::Address(text.to_owned())),
             Some(path) => Ok(Self::Unix(path.into())),
-            None => text.parse().map(Self::Tcp).map_err(|_| Error::Address(text.to_owned())),
+            None => {
+                let port = text.strip_prefix(':').and_then(|port| port.parse().ok());
+                let all = port.map(|port| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)));
+                all.or_else(|| text.parse().ok()).map(Self::Tcp).ok_or_else(|| Error::Address(text.to_owned()))
+            }
         }
     }
 }
@@ -97,18 +101,8 @@ impl Listener {
 }
 
 /// On the current runtime.
-pub(super) fn tokio_tcp(listener: TcpListener) -> Result<tokio::net::TcpListener, Error> {
+pub(super) fn tcp(listener: TcpListener) -> Result<tokio::net::TcpListener, Error> {
     tokio::net::TcpListener::from_std(listener).map_err(Error::Runtime)
-}
-
-/// On the current runtime, for axum, which sets nothing on connections.
-pub(super) fn tcp(
-    listener: TcpListener,
-) -> Result<impl axum::serve::Listener<Io = tokio::net::TcpStream, Addr = SocketAddr>, Error> {
-    Ok(tokio_tcp(listener)?.tap_io(|io| {
-        // Fails when the client has gone already, which the first read will tell.
-        let _ = io.set_nodelay(true);
-    }))
 }
 
 /// On the current runtime.
@@ -117,7 +111,26 @@ pub(super) fn unix(listener: UnixListener) -> Result<tokio::net::UnixListener, E
 }
 
 fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
+    let all = address.ip() == Ipv6Addr::UNSPECIFIED;
+    match tcp_socket_on(address, reuse_port) {
+        Err(error) if all && lacks_ipv6(&error) => {
+            tcp_socket_on((Ipv4Addr::UNSPECIFIED, address.port()).into(), reuse_port)
+        }
+        bound => bound,
+    }
+}
+
+/// It is off in the kernel, or on no interface.
+fn lacks_ipv6(error: &io::Error) -> bool {
+    let unsupported = error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error());
+    unsupported || error.kind() == io::ErrorKind::AddrNotAvailable
+}
+
+fn tcp_socket_on(address: SocketAddr, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.set_nonblocking(true)?;
@@ -139,7 +152,9 @@ fn unix_socket(path: &Path) -> io::Result<UnixListener> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use std::net::TcpStream;
 
     use super::*;
 
@@ -151,6 +166,33 @@ mod tests {
         for text in ["", "8081", "unix:", "localhost"] {
             assert!(matches!(text.parse::<Address>(), Err(Error::Address(_))), "{text}");
         }
+    }
+
+    #[test]
+    fn a_port_alone_is_all_addresses() {
+        assert_eq!(":8081".parse::<Address>().unwrap().to_string(), "[::]:8081");
+        for text in [":", ":x", ":65536", "::1:80"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_are_those_of_ipv4_too() {
+        let listener = Listener::bind(&":0".parse().unwrap()).unwrap();
+        let Address::Tcp(bound) = listener.address().unwrap() else { panic!("no TCP address") };
+        TcpStream::connect((Ipv4Addr::LOCALHOST, bound.port())).unwrap();
+        // Not where the machine has no IPv6, and ours listens without.
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            TcpStream::connect((Ipv6Addr::LOCALHOST, bound.port())).unwrap();
+        }
+    }
+
+    #[test]
+    fn without_ipv6_there_is_ipv4() {
+        for code in [rustix::io::Errno::AFNOSUPPORT, rustix::io::Errno::ADDRNOTAVAIL] {
+            assert!(lacks_ipv6(&io::Error::from_raw_os_error(code.raw_os_error())));
+        }
+        assert!(!lacks_ipv6(&io::Error::from(io::ErrorKind::AddrInUse)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use proto::drain;
-use proto::serve::{self, Address, Listener};
+use proto::serve::{self, Address, Admission, Listener};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Semaphore;
@@ -54,4 +54,31 @@ async fn a_unix_socket_is_served() {
     let listener = Listener::bind(&Address::Unix(path.clone())).unwrap();
     tokio::spawn(serve::http(listener, Router::new().route("/", get(|| async { "hello" })), signal));
     assert!(request(UnixStream::connect(path).await.unwrap()).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn p05_connections_of_one_client_are_capped() {
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+    let Address::Tcp(address) = listener.address().unwrap() else { panic!("not a TCP address") };
+    let (_trigger, signal) = drain::new();
+    let router = Router::new().route("/", get(|| async { "hello" }));
+    tokio::spawn(serve::http_within(Admission::new(100, 2), listener, router, signal));
+    let held = [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+    let mut refused = TcpStream::connect(address).await.unwrap();
+    assert!(matches!(refused.read(&mut [0]).await, Ok(0) | Err(_)));
+    for socket in held {
+        assert!(request(socket).await.ends_with("hello"));
+    }
+    // The server needs a moment to see that they are gone.
+    let again = async {
+        loop {
+            let mut socket = TcpStream::connect(address).await.unwrap();
+            let mut answer = String::new();
+            let asked = socket.write_all(b"GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await;
+            if asked.is_ok() && socket.read_to_string(&mut answer).await.is_ok() && answer.ends_with("hello") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), again).await.expect("a seat is free again");
 }

@@ -16,7 +16,12 @@ use tokio::{runtime::Runtime, task::JoinHandle};
 use tonic::service::{Routes, RoutesBuilder};
 
 use super::Error;
-use crate::{rlqs, service::Service, settings::Settings, store};
+use crate::{
+    rlqs,
+    service::Service,
+    settings::{Grpc, Settings},
+    store,
+};
 
 /// Name of the service in `grpc.health.v1.Health`.
 const HEALTH_NAME: &str = "ratelimit";
@@ -51,10 +56,13 @@ impl Http {
         })
     }
 
-    pub(super) fn serve(self, routers: Routers, draining: &Signal, background: &Runtime) -> Running {
+    /// Each port has the gRPC port's caps on connections for itself, so that one that is flooded fills no other.
+    pub(super) fn serve(self, routers: Routers, settings: &Grpc, draining: &Signal, background: &Runtime) -> Running {
         let endpoints = [(self.public, routers.public), (self.debug, routers.debug)];
         let endpoints = endpoints.into_iter().chain(self.prometheus.zip(routers.prometheus));
-        let serve = |(listener, router)| background.spawn(serve::http(listener, router, draining.clone()));
+        let serve = |(listener, router)| {
+            background.spawn(serve::http_within(settings.admission(), listener, router, draining.clone()))
+        };
         Running(endpoints.map(serve).collect())
     }
 }

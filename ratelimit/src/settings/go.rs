@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     str::FromStr,
     time::Duration,
 };
@@ -106,10 +106,10 @@ pub(crate) fn share<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T,
     share.ok_or_else(|| "say a number from 0 to 1".to_owned())
 }
 
-/// An address to listen on: of this machine, by a name of it, or all when empty.
+/// An address to listen on: of this machine, by a name of it, or all when empty. As in Go, `0.0.0.0` is all too, also of IPv6.
 pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
-    if text.is_empty() {
-        return Ok(Ipv4Addr::UNSPECIFIED.into());
+    if text.is_empty() || text == "0.0.0.0" {
+        return Ok(Ipv6Addr::UNSPECIFIED.into());
     }
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let resolved = bare.parse().ok().or_else(|| Some((text, 0).to_socket_addrs().ok()?.next()?.ip()));
@@ -218,10 +218,10 @@ mod tests {
     #[test]
     fn addresses() {
         for (text, whole) in [
-            (":19001", "0.0.0.0:19001"),
+            (":19001", "[::]:19001"),
             ("127.0.0.1:0", "127.0.0.1:0"),
             ("[::1]:80", "[::1]:80"),
-            ("0.0.0.0:9090", "0.0.0.0:9090"),
+            ("0.0.0.0:9090", "[::]:9090"),
         ] {
             assert_eq!(address(text).unwrap().to_string(), whole);
         }
@@ -229,7 +229,7 @@ mod tests {
         for text in ["", "80", "127.0.0.1", ":http", "[::1]"] {
             assert!(address(text).is_err(), "{text}");
         }
-        assert_eq!(host("").unwrap().to_string(), "0.0.0.0");
+        assert_eq!(host("").unwrap().to_string(), "::");
     }
 
     #[test]
