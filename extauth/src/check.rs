@@ -86,6 +86,21 @@ impl<'a> Check<'a> {
         &self.http.path
     }
 
+    /// The request's body, if Envoy sent all of it and it is text.
+    pub fn body(&self) -> Option<&'a str> {
+        // Envoy says in each question that has a body whether it is cut off, over whatever the client said.
+        let mut partial = self.header("x-envoy-auth-partial-body").peekable();
+        let none = self.http.size == 0;
+        let complete = (none || partial.peek().is_some()) && partial.all(|partial| partial == "false");
+        let body = if self.http.body.is_empty() {
+            std::str::from_utf8(&self.http.raw_body).ok()?
+        } else {
+            self.http.body.as_str()
+        };
+        let mut lengths = self.header("content-length");
+        (complete && lengths.all(|length| length.parse() == Ok(body.len()))).then_some(body)
+    }
+
     /// Who is connected to Envoy, or whom Envoy takes for the client; never what a header says.
     pub fn source(&self) -> Option<IpAddr> {
         match self.source?.address.as_ref()?.address.as_ref()? {

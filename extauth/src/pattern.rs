@@ -14,6 +14,11 @@ pub fn whole(expression: &str) -> Result<Regex, String> {
     build(&format!("\\A(?:{expression})\\z"))
 }
 
+/// Compiles an expression that some part of a text must fit.
+pub fn anywhere(expression: &str) -> Result<Regex, String> {
+    build(expression)
+}
+
 fn build(expression: &str) -> Result<Regex, String> {
     if expression.is_empty() {
         return Err("is empty".to_owned());

@@ -1,5 +1,6 @@
 //! What somebody may do who is known: rules in order, of which the first that fits decides.
 
+pub mod cel;
 mod claim;
 mod condition;
 mod header;

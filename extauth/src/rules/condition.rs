@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use proto::extauth::PathMatch;
 use regex::Regex;
 
+use super::cel::{self, Cel};
 use super::claim::{self, Claim};
 use super::header::Header;
 use super::{Names, Subject};
@@ -27,6 +28,9 @@ pub enum Error {
     /// Envoy did not say where the request comes from.
     #[error("the client's address is not known")]
     Address,
+    /// The expression says neither yes nor no.
+    #[error("{0}")]
+    Cel(#[from] cel::Error),
 }
 
 /// Conditions in the order in which they are looked at.
@@ -53,6 +57,7 @@ enum Condition {
     Paths(Vec<Path>),
     Header(Header),
     ClientIps(Vec<IpNet>),
+    Cel(Cel),
 }
 
 /// A field with texts, and the condition that they make.
@@ -106,6 +111,9 @@ impl Conditions {
         for (index, header) in config.headers.iter().enumerate() {
             conditions.push(Condition::Header(Header::compile(header).map_err(|e| within("headers", index, e))?));
         }
+        if let Some(source) = &config.cel {
+            conditions.push(Condition::Cel(Cel::compile(source).map_err(|e| Invalid::new("cel", &e))?));
+        }
         Ok(Self(conditions))
     }
 
@@ -114,10 +122,7 @@ impl Conditions {
     }
 
     pub(super) fn needs(&self) -> Needs {
-        Needs {
-            path: self.0.iter().any(|condition| matches!(condition, Condition::Paths(_))),
-            host: self.0.iter().any(|condition| matches!(condition, Condition::Hosts(_))),
-        }
+        self.0.iter().fold(Needs::default(), |needs, condition| needs.and(condition.needs()))
     }
 
     /// The first that does not hold, by its field's name.
@@ -145,6 +150,16 @@ impl Condition {
             Self::Paths(_) => "paths",
             Self::Header(_) => "headers",
             Self::ClientIps(_) => "clientIps",
+            Self::Cel(_) => "cel",
+        }
+    }
+
+    fn needs(&self) -> Needs {
+        match self {
+            Self::Paths(_) => Needs { path: true, host: false },
+            Self::Hosts(_) => Needs { path: false, host: true },
+            Self::Cel(cel) => cel.needs(),
+            _ => Needs::default(),
         }
     }
 
@@ -168,7 +183,8 @@ impl Condition {
             Self::Paths(paths) => {
                 subject.path.as_ref().is_some_and(|path| paths.iter().any(|pattern| pattern.fits(path)))
             }
-            Self::Header(header) => return header.holds(subject.check),
+            Self::Header(header) => header.holds(subject.check)?,
+            Self::Cel(cel) => cel.holds(subject)?,
             Self::ClientIps(networks) => {
                 let address = subject.check.source().ok_or(Error::Address)?;
                 networks.iter().any(|network| network.contains(&address))

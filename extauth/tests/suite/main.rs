@@ -5,6 +5,7 @@
 
 mod api_key;
 mod background;
+mod cel;
 mod config;
 mod envoy;
 mod fetch;

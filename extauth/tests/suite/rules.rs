@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::support::{ISSUER, Issuer, Service, api_keys, key, request, request_to, resources};
 
 /// A policy as it is written, with one key of `acme` and anonymous access.
-fn policy(rules: &Value, default: Option<&str>) -> Policy {
+pub(crate) fn policy(rules: &Value, default: Option<&str>) -> Policy {
     let tiers = Key { tier: Some("gold".into()), labels: BTreeMap::new(), ..key("a-key", "acme") };
     let mut policy = json!({"name": "guard", "optional": true, "methods": [], "rules": rules});
     if let Some(default) = default {
@@ -25,24 +25,24 @@ fn policy(rules: &Value, default: Option<&str>) -> Policy {
 }
 
 /// Allows what meets the conditions.
-fn only(when: &Value) -> Service {
+pub(crate) fn only(when: &Value) -> Service {
     Service::with(policy(&json!([{"name": "it", "action": "allow", "when": when}]), None))
 }
 
 /// Denies what meets the conditions.
-fn all_but(when: &Value) -> Service {
+pub(crate) fn all_but(when: &Value) -> Service {
     Service::with(policy(&json!([{"name": "it", "action": "deny", "when": when}]), Some("allow")))
 }
 
-fn acme(path: &str) -> CheckRequest {
+pub(crate) fn acme(path: &str) -> CheckRequest {
     request_to(path, &[("x-api-key", "a-key")])
 }
 
-fn with(headers: &[(&str, &str)]) -> CheckRequest {
+pub(crate) fn with(headers: &[(&str, &str)]) -> CheckRequest {
     request(&[&[("x-api-key", "a-key")], headers].concat())
 }
 
-fn from(address: &str, headers: &[(&str, &str)]) -> CheckRequest {
+pub(crate) fn from(address: &str, headers: &[(&str, &str)]) -> CheckRequest {
     let mut request = with(headers);
     let socket = SocketAddress { address: address.into(), ..SocketAddress::default() };
     let address = Address { address: Some(Place::SocketAddress(socket)) };
@@ -50,12 +50,12 @@ fn from(address: &str, headers: &[(&str, &str)]) -> CheckRequest {
     request
 }
 
-fn error(policy: Policy) -> String {
+pub(crate) fn error(policy: Policy) -> String {
     Policies::compile(&[policy], &resources()).unwrap_err().to_string()
 }
 
 /// Status for a token with these claims.
-fn token(when: &Value, claims: Value) -> u16 {
+pub(crate) fn token(when: &Value, claims: Value) -> u16 {
     let issuer = Issuer::new("EdDSA");
     let mut policy = policy(&json!([{"name": "it", "action": "allow", "when": when}]), None);
     policy.methods = vec![Method::Jwt(Jwt { name: "main".into(), ..issuer.provider() })];

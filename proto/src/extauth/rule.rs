@@ -73,6 +73,10 @@ pub struct Conditions {
     /// Addresses and networks (CIDR) that the client may have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_ips: Vec<String>,
+    /// An expression in CEL (Common Expression Language) that must be true; one that fails denies the request, in a denying
+    /// rule too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cel: Option<String>,
 }
 
 impl Conditions {
