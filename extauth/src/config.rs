@@ -150,8 +150,9 @@ fn include(policy: &mut Policy, files: &Files, documents: &BTreeMap<&str, Docume
             Method::Jwt(method) => {
                 if let Some(file) = method.jwks_file.take() {
                     let field = format!("methods[{index}].jwt.jwksFile");
-                    if method.jwks.is_some() {
-                        return Err((field, "`jwks` is set as well; one of the two must go".to_owned()));
+                    if method.jwks.is_some() || method.jwks_uri.is_some() {
+                        let other = if method.jwks.is_some() { "jwks" } else { "jwksUri" };
+                        return Err((field, format!("`{other}` is set as well; one of the two must go")));
                     }
                     method.jwks = Some(files.get(&file).ok_or_else(|| (field, missing(&file)))?.clone());
                 }

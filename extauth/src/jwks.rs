@@ -1,13 +1,24 @@
 //! Key sets (RFC 7517): which keys an issuer signs with, and for which algorithms each of them is good.
 
+mod remote;
+
+use std::fmt::Write as _;
+
+use aws_lc_rs::digest::{Context, SHA256};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
-    RsaPublicKeyComponents,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384,
+    RSA_PSS_2048_8192_SHA512, RsaParameters, RsaPublicKeyComponents,
 };
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, OtherKeyParameters, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 use serde_json::Value;
+
+pub use self::remote::{Address, AddressError, Error as RemoteError, PATIENCE, Remote, Remotes};
+
+/// The most keys that a set may hold. Issuers have a handful; a token without `kid` tries all of those without.
+const MOST_KEYS: usize = 100;
 
 /// Bits of the shortest RSA modulus that is trusted (NIST SP 800-131A).
 const SHORTEST_MODULUS: usize = 2048;
@@ -41,6 +52,9 @@ pub enum Error {
         /// What is wrong with it.
         problem: KeyError,
     },
+    /// More than any issuer needs.
+    #[error("holds {0} keys, more than the {MOST_KEYS} that are read")]
+    TooMany(usize),
     /// Nothing in the set verifies signatures of the accepted algorithms.
     #[error("holds no key that verifies signatures of the accepted algorithms")]
     Empty,
@@ -58,6 +72,9 @@ pub enum KeyError {
     /// Not base64url without padding.
     #[error("{0} is not base64url without padding")]
     Encoding(&'static str),
+    /// The private half as well: whoever can read the set can sign.
+    #[error("the key is published with its private half")]
+    Private,
     /// RSA below 2048 bits, a point that is not on its curve, or a key of small order.
     #[error("the key is too weak or not valid for its type")]
     Unfit,
@@ -70,13 +87,20 @@ pub fn algorithm(name: &str) -> Option<Algorithm> {
 
 /// The keys of one issuer, ready to verify.
 #[derive(Debug)]
-pub struct KeySet(Vec<Key>);
+pub struct KeySet {
+    keys: Vec<Key>,
+    fingerprint: Fingerprint,
+}
 
+/// Tells sets apart by the keys that can be used, whatever their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fingerprint([u8; 32]);
+
+/// A key, parsed once for each algorithm: verifying with it takes two thirds of what it takes to parse it again each time.
 #[derive(Debug)]
 struct Key {
     kid: Option<String>,
-    algorithms: Vec<Algorithm>,
-    public: DecodingKey,
+    public: Vec<(Algorithm, ParsedPublicKey)>,
 }
 
 /// A key set whose keys are read one by one, so that one of them does not spoil the others.
@@ -90,6 +114,9 @@ impl KeySet {
     /// that is weak or broken, with a warning, unless no other is left (RFC 7517, section 5).
     pub fn parse(text: &str, accepted: &[Algorithm]) -> Result<Self, Error> {
         let document: Document = serde_json::from_str(text).map_err(Error::Syntax)?;
+        if document.keys.len() > MOST_KEYS {
+            return Err(Error::TooMany(document.keys.len()));
+        }
         let (mut keys, mut errors) = (Vec::new(), Vec::new());
         for (index, jwk) in document.keys.iter().enumerate() {
             match Key::parse(jwk, accepted) {
@@ -106,14 +133,58 @@ impl KeySet {
         for error in errors {
             tracing::warn!(%error, "a key set has a key that cannot be used");
         }
-        Ok(Self(keys))
+        Ok(Self { fingerprint: Fingerprint::of(&keys), keys })
     }
 
-    /// The keys that a token with this `alg` and `kid` may have been signed with: exactly those with that id, and for a
-    /// token without one exactly those without.
-    pub fn candidates(&self, algorithm: Algorithm, kid: Option<&str>) -> impl Iterator<Item = &DecodingKey> {
-        let fits = move |key: &&Key| key.algorithms.contains(&algorithm) && key.kid.as_deref() == kid;
-        self.0.iter().filter(fits).map(|key| &key.public)
+    /// What is known by these keys and by no others.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// How many keys can be used.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Never: a set without a key does not parse.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether the set has a key with this id, or for `None` one without.
+    pub fn knows(&self, kid: Option<&str>) -> bool {
+        self.keys.iter().any(|key| key.kid.as_deref() == kid)
+    }
+
+    /// Whether one of the keys that a token with this `alg` and `kid` may have been signed with made the signature: exactly
+    /// those with that id, and for a token without one exactly those without. `None` when there is no such key.
+    pub fn verify(&self, algorithm: Algorithm, kid: Option<&str>, message: &[u8], signature: &[u8]) -> Option<bool> {
+        let named = self.keys.iter().filter(|key| key.kid.as_deref() == kid);
+        let keys = named.flat_map(|key| &key.public).filter(|(good_for, _)| *good_for == algorithm);
+        let verified = keys.map(|(_, key)| key.verify_sig(message, signature).is_ok());
+        verified.reduce(|one, other| one || other)
+    }
+}
+
+impl Fingerprint {
+    fn of(keys: &[Key]) -> Self {
+        let print = |Key { kid, public }: &Key| {
+            // Quoted, so that no id can look like another and a key.
+            let mut print = format!("{kid:?}");
+            for (algorithm, key) in public {
+                let _ = write!(print, " {algorithm:?} {:?}", key.as_ref());
+            }
+            print
+        };
+        let mut prints: Vec<String> = keys.iter().map(print).collect();
+        prints.sort_unstable();
+        let mut context = Context::new(&SHA256);
+        for print in &prints {
+            context.update(print.as_bytes());
+        }
+        let mut fingerprint = [0; 32];
+        fingerprint.copy_from_slice(context.finish().as_ref());
+        Self(fingerprint)
     }
 }
 
@@ -121,11 +192,15 @@ impl Key {
     /// The key with every algorithm that its type, its `alg` and the policy all admit; `None` when there is none, or when
     /// the key is for something else.
     fn parse(jwk: &Value, accepted: &[Algorithm]) -> Result<Option<Self>, KeyError> {
+        let private = jwk.get("d").is_some();
         let jwk = Jwk::deserialize(jwk).map_err(KeyError::Syntax)?;
         let common = &jwk.common;
         let verifies = common.key_operations.as_ref().is_none_or(|all| all.contains(&KeyOperations::Verify));
         if !verifies || common.public_key_use.as_ref().is_some_and(|usage| *usage != PublicKeyUse::Signature) {
             return Ok(None);
+        }
+        if private {
+            return Err(KeyError::Private);
         }
         let (possible, parameters) = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => (AlgorithmFamily::Rsa.algorithms(), "`n` or `e`"),
@@ -145,13 +220,14 @@ impl Key {
         let admitted = |algorithm: &Algorithm| {
             accepted.contains(algorithm) && common.key_algorithm.is_none_or(|named| named == (*algorithm).into())
         };
-        let algorithms: Vec<_> = possible.iter().copied().filter(admitted).collect();
-        let Some(algorithm) = algorithms.first() else { return Ok(None) };
-        let public = DecodingKey::from_jwk(&jwk).map_err(|_| KeyError::Encoding(parameters))?;
-        if !fit(&public, *algorithm) {
-            return Err(KeyError::Unfit);
+        let mut algorithms = possible.iter().copied().filter(admitted).peekable();
+        if algorithms.peek().is_none() {
+            return Ok(None);
         }
-        Ok(Some(Self { kid: jwk.common.key_id, algorithms, public }))
+        let decoded = DecodingKey::from_jwk(&jwk).map_err(|_| KeyError::Encoding(parameters))?;
+        let parse = |algorithm| parsed(&decoded, algorithm).map(|key| (algorithm, key)).ok_or(KeyError::Unfit);
+        let public = algorithms.map(parse).collect::<Result<_, _>>()?;
+        Ok(Some(Self { kid: jwk.common.key_id, public }))
     }
 }
 
@@ -166,21 +242,33 @@ fn missing(key: &OtherKeyParameters) -> Option<&'static str> {
     needed.iter().copied().find(|name| !key.fields.contains_key(*name))
 }
 
-/// Whether a key can be trusted at all; the library only finds out when it verifies, and then blames the signature.
-fn fit(public: &DecodingKey, algorithm: Algorithm) -> bool {
-    match (public.kind(), algorithm) {
-        (DecodingKeyKind::RsaModulusExponent { n, e }, _) => {
-            let components = RsaPublicKeyComponents { n, e };
-            modulus_bits(n) >= SHORTEST_MODULUS && components.to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256).is_ok()
+/// The key for one algorithm, if it can be trusted at all.
+fn parsed(public: &DecodingKey, algorithm: Algorithm) -> Option<ParsedPublicKey> {
+    match public.kind() {
+        DecodingKeyKind::RsaModulusExponent { n, e } if modulus_bits(n) >= SHORTEST_MODULUS => {
+            RsaPublicKeyComponents { n, e }.to_parsed_public_key(rsa(algorithm)?).ok()
         }
-        (DecodingKeyKind::SecretOrDer(point), Algorithm::ES256) => {
-            ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).is_ok()
-        }
-        (DecodingKeyKind::SecretOrDer(point), Algorithm::ES384) => {
-            ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).is_ok()
-        }
-        (DecodingKeyKind::SecretOrDer(x), _) => ParsedPublicKey::new(&ED25519, x).is_ok_and(|key| !small_order(&key)),
+        DecodingKeyKind::RsaModulusExponent { .. } => None,
+        DecodingKeyKind::SecretOrDer(point) => match algorithm {
+            Algorithm::ES256 => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok(),
+            Algorithm::ES384 => ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).ok(),
+            Algorithm::EdDSA => ParsedPublicKey::new(&ED25519, point).ok().filter(|key| !small_order(key)),
+            _ => None,
+        },
     }
+}
+
+/// Padding and hash of an RSA signature (RFC 7518, sections 3.3 and 3.5).
+fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
+    Some(match algorithm {
+        Algorithm::RS256 => &RSA_PKCS1_2048_8192_SHA256,
+        Algorithm::RS384 => &RSA_PKCS1_2048_8192_SHA384,
+        Algorithm::RS512 => &RSA_PKCS1_2048_8192_SHA512,
+        Algorithm::PS256 => &RSA_PSS_2048_8192_SHA256,
+        Algorithm::PS384 => &RSA_PSS_2048_8192_SHA384,
+        Algorithm::PS512 => &RSA_PSS_2048_8192_SHA512,
+        _ => return None,
+    })
 }
 
 /// A shorter key would be parsed and then verify nothing.

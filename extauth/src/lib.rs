@@ -6,11 +6,13 @@
 
 pub mod background;
 pub mod check;
+mod claims;
 pub mod config;
 pub mod credential;
 pub mod fetch;
 pub mod header;
 pub mod host;
+mod json;
 pub mod jwks;
 pub mod method;
 pub mod metrics;

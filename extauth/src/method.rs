@@ -52,17 +52,16 @@ impl Method {
         match method {
             proto::extauth::Method::ApiKey(config) => api_key::ApiKey::compile(config).map(Self::ApiKey),
             proto::extauth::Method::Jwt(config) => {
-                jwt::Jwt::compile(config, resources.tokens.clone()).map(|jwt| Self::Jwt(Box::new(jwt)))
+                jwt::Jwt::compile(config, resources).map(|jwt| Self::Jwt(Box::new(jwt)))
             }
         }
     }
 
     /// Looks for the method's credential: `None` when the request has none, an error when it does not prove anything.
-    #[expect(clippy::unused_async, reason = "methods that ask somebody else wait")]
     pub async fn check(&self, check: &Check<'_>) -> Result<Option<Grant>, Error> {
         match self {
             Self::ApiKey(method) => Ok(method.check(check)?),
-            Self::Jwt(method) => Ok(method.check(check)?),
+            Self::Jwt(method) => Ok(method.check(check).await?),
         }
     }
 
@@ -108,9 +107,9 @@ impl Method {
 }
 
 impl Error {
-    /// Whether the credential is some other method's business, such as a token of another issuer.
+    /// Whether the credential is some other method's business, such as a token of another issuer or an opaque one.
     pub fn foreign(&self) -> bool {
-        matches!(self, Self::Jwt(jwt::Error::Issuer | jwt::Error::Audience))
+        matches!(self, Self::Jwt(jwt::Error::Form | jwt::Error::Issuer | jwt::Error::Audience))
     }
 
     /// What the client is told.

@@ -1,8 +1,9 @@
 //! Names and labels of what is counted. Label values come from the configuration only, never from a request.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use metrics::{Counter, SharedString, counter, gauge};
+use metrics::{Counter, Gauge, SharedString, counter, gauge};
 
 use crate::verdict::Verdict;
 
@@ -12,6 +13,13 @@ pub const CHECKS: &str = "extauth_checks_total";
 pub const RELOADS: &str = "extauth_config_reloads_total";
 /// Policies in force.
 pub const POLICIES: &str = "extauth_policies";
+
+/// Fetches of a published key set by its address and result (`success` or `failure`).
+pub const KEY_SET_FETCHES: &str = "extauth_jwks_fetches_total";
+/// Seconds since 1970 at which a published key set was fetched last, by its address.
+pub const KEY_SET_FETCHED: &str = "extauth_jwks_last_fetched_seconds";
+/// Usable keys of a published key set, by its address; 0 until it was fetched once.
+pub const KEY_SET_KEYS: &str = "extauth_jwks_keys";
 
 /// Label value where there is no policy or method to name.
 pub const NONE: &str = "none";
@@ -47,6 +55,39 @@ impl Answers {
             Verdict::Allow(_) => deciding.allowed.increment(1),
             Verdict::Deny(_) => deciding.denied.increment(1),
         }
+    }
+}
+
+/// The status of one published key set.
+#[derive(Debug)]
+pub(crate) struct KeySet {
+    succeeded: Counter,
+    failed: Counter,
+    fetched: Gauge,
+    keys: Gauge,
+}
+
+impl KeySet {
+    pub(crate) fn new(address: &str) -> Self {
+        let address = SharedString::from_shared(address.into());
+        let counter = |result| counter!(KEY_SET_FETCHES, "uri" => address.clone(), "result" => result);
+        Self {
+            succeeded: counter("success"),
+            failed: counter("failure"),
+            fetched: gauge!(KEY_SET_FETCHED, "uri" => address.clone()),
+            keys: gauge!(KEY_SET_KEYS, "uri" => address.clone()),
+        }
+    }
+
+    pub(crate) fn fetched(&self, keys: usize) {
+        self.succeeded.increment(1);
+        self.fetched.set(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64());
+        // There are a hundred at most.
+        self.keys.set(u32::try_from(keys).unwrap_or(u32::MAX));
+    }
+
+    pub(crate) fn failed(&self) {
+        self.failed.increment(1);
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::background::Background;
 use crate::fetch::{self, Fetch};
+use crate::jwks::Remotes;
 use crate::method::jwt;
 use crate::store::{self, Memory, Redis, Store};
 
@@ -45,6 +46,8 @@ pub struct Resources {
     pub fetch: Fetch,
     /// What replicas share.
     pub store: Store,
+    /// Key sets that issuers publish.
+    pub key_sets: Remotes,
 }
 
 /// Why the resources are not to be had.
@@ -65,14 +68,16 @@ impl Resources {
     /// Sets up everything; nothing is fetched yet.
     pub fn new(options: &Options) -> Result<Self, Error> {
         let background = Background::start()?;
+        let fetch = Fetch::new(background.clone(), options.authorities.as_deref())?;
         let store = match &options.store {
             Storage::Memory(bounds) => Store::Memory(Memory::new(*bounds)),
             Storage::Redis(options) => Store::Redis(Redis::new(options.clone(), background.clone())?),
         };
         Ok(Self {
             tokens: jwt::Cache::new(options.token_cache_bytes),
-            fetch: Fetch::new(background.clone(), options.authorities.as_deref())?,
             store,
+            key_sets: Remotes::new(fetch.clone(), background.clone()),
+            fetch,
             background,
         })
     }

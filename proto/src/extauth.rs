@@ -9,7 +9,7 @@ mod secret;
 use serde::{Deserialize, Serialize};
 
 pub use self::api_key::{ApiKey, Key};
-pub use self::jwt::{ClaimToHeader, Jwt};
+pub use self::jwt::{ClaimToHeader, Format, Jwt, RequiredClaim};
 pub use self::oidc::{
     Allow, ClientAuth, CookieNames, DenyRedirect, ForwardIdToken, HeaderMatch, Oidc, OidcProvider, SameSite,
     SessionCookie, StringMatch,

@@ -2,29 +2,27 @@
 
 mod cache;
 mod claims;
-mod json;
+mod error;
+mod keys;
 mod token;
 
 use std::sync::Arc;
 
-use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Struct, Value};
-use http::{HeaderName, StatusCode};
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Validation};
-use proto::extauth::{ClaimToHeader, Source};
-use serde::de::IgnoredAny;
+use http::HeaderName;
+use proto::extauth::{RequiredClaim, Source};
 
 pub use self::cache::Cache;
 use self::cache::Provider;
-use self::claims::Lifetime;
+use self::claims::{Lifetime, Times};
+pub use self::error::{Error, denial};
+use self::keys::Keys;
 use self::token::Token;
 use crate::check::Check;
-use crate::credential::{self, Places};
-use crate::header;
-use crate::jwks::{self, KeySet};
-use crate::method::{Invalid, unauthorized};
-use crate::verdict::{Denial, Grant, Removal};
+use crate::claims::{ToHeaders, check_required, has, metadata};
+use crate::credential::Places;
+use crate::method::Invalid;
+use crate::resources::Resources;
+use crate::verdict::{Grant, Removal};
 
 /// The longest token that is looked at, in bytes.
 pub const LONGEST_TOKEN: usize = 8 * 1024;
@@ -32,90 +30,9 @@ pub const LONGEST_TOKEN: usize = 8 * 1024;
 /// Keys of the metadata that are not a provider's.
 pub(crate) const RESERVED: [&str; 6] = ["method", "client", "tier", "tenant", "scopes", "labels"];
 
-/// Why a token proves nothing. What it says is what the client reads, in the words of Envoy's own JWT filter where that
-/// has some.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// No place holds one.
-    #[error("Jwt is missing")]
-    Missing,
-    /// More than one, empty, or with characters no token has.
-    #[error("Jwt is not one well-formed token: {0}")]
-    Credential(#[from] credential::Error),
-    /// More than [`LONGEST_TOKEN`].
-    #[error("Jwt is too long")]
-    TooLong,
-    /// No compact JWS (RFC 7515, section 7.1).
-    #[error("Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections")]
-    Form,
-    /// The header is not canonical base64url, or too long.
-    #[error("Jwt header is an invalid Base64url encoded")]
-    HeaderEncoding,
-    /// The header is no JSON object, or one that repeats itself.
-    #[error("Jwt header is an invalid JSON")]
-    HeaderSyntax,
-    /// `none`, HMAC, encryption, or whatever else the provider does not accept.
-    #[error("Jwt header [alg] is not supported")]
-    Algorithm,
-    /// `kid` is no short text.
-    #[error("Jwt header [kid] field is not a string")]
-    KeyId,
-    /// `crit`, `b64`, `zip`, `enc`, or a nested token: extensions that change what the signature means.
-    #[error("Jwt header has an extension that is not supported")]
-    Extension,
-    /// The payload is not canonical base64url.
-    #[error("Jwt payload is an invalid Base64url encoded")]
-    PayloadEncoding,
-    /// The payload is no JSON object, repeats itself, or is nested too deep.
-    #[error("Jwt payload is an invalid JSON")]
-    PayloadSyntax,
-    /// The signature is not canonical base64url.
-    #[error("Jwt signature is an invalid Base64url encoded")]
-    SignatureEncoding,
-    /// `iss` is not the provider's.
-    #[error("Jwt issuer is not configured")]
-    Issuer,
-    /// `aud` names none of the provider's audiences.
-    #[error("Audiences in Jwt are not allowed")]
-    Audience,
-    /// `exp` is missing or no number.
-    #[error("Jwt has no valid expiration time")]
-    NoExpiration,
-    /// `exp` has passed.
-    #[error("Jwt is expired")]
-    Expired,
-    /// `nbf` lies ahead, or is no number.
-    #[error("Jwt not yet valid")]
-    NotYetValid,
-    /// No key with the token's `kid` and `alg`.
-    #[error("Jwks doesn't have key to match kid or alg from Jwt")]
-    NoKey,
-    /// No such key made the signature.
-    #[error("Jwt verification fails")]
-    Signature,
-    /// A claim that goes out as a header would break out of it.
-    #[error("Jwt has a claim that cannot be sent as a header")]
-    Claim,
-}
-
-impl From<jsonwebtoken::errors::Error> for Error {
-    fn from(error: jsonwebtoken::errors::Error) -> Self {
-        match error.kind() {
-            ErrorKind::InvalidAudience => Self::Audience,
-            ErrorKind::InvalidIssuer => Self::Issuer,
-            ErrorKind::MissingRequiredClaim(claim) => match claim.as_str() {
-                "iss" => Self::Issuer,
-                "exp" => Self::NoExpiration,
-                _ => Self::Audience,
-            },
-            // Header and payload were decoded before, and read as JSON: what is left is the signature, and members of the
-            // header that are of the wrong type.
-            ErrorKind::Base64(_) => Self::SignatureEncoding,
-            ErrorKind::Json(_) => Self::HeaderSyntax,
-            _ => Self::Signature,
-        }
-    }
-}
+/// What a token that a client may send says that it is, unless the provider says otherwise (RFC 7519, section 5.1; RFC
+/// 9068, section 2.1).
+const TYPES: [&str; 3] = ["jwt", "jose", "at+jwt"];
 
 /// Tokens of one issuer.
 #[derive(Debug)]
@@ -123,12 +40,16 @@ pub struct Jwt {
     provider: Provider,
     name: String,
     issuer: String,
-    validation: Validation,
-    keys: KeySet,
-    leeway: u64,
+    audiences: Vec<String>,
+    subjects: Vec<String>,
+    required_claims: Vec<RequiredClaim>,
+    /// In lower case; none when the usual ones are accepted.
+    types: Vec<String>,
+    times: Times,
+    keys: Keys,
     places: Places,
     remove: bool,
-    claims_to_headers: Vec<(String, HeaderName)>,
+    to_headers: ToHeaders,
     tokens: Cache,
 }
 
@@ -136,55 +57,58 @@ pub struct Jwt {
 #[derive(Debug)]
 struct Verified {
     lifetime: Lifetime,
-    headers: Vec<(HeaderName, String)>,
-    claims: Value,
+    grant: Grant,
 }
 
 impl Jwt {
-    /// Checks the configuration; `tokens` remembers what was verified.
-    pub fn compile(config: &proto::extauth::Jwt, tokens: Cache) -> Result<Self, Invalid> {
-        if config.name.is_empty() || RESERVED.contains(&config.name.as_str()) {
-            return Err(Invalid::new("name", &format!("must be set, and be none of {}", RESERVED.join(", "))));
-        }
+    /// Checks the configuration.
+    pub fn compile(config: &proto::extauth::Jwt, resources: &Resources) -> Result<Self, Invalid> {
         if config.issuer.is_empty() {
             return Err(Invalid::new("issuer", "is empty"));
         }
         if config.audiences.is_empty() || config.audiences.iter().any(String::is_empty) {
             return Err(Invalid::new("audiences", "must name at least one audience, and no empty one"));
         }
-        if config.jwks_file.is_some() {
-            return Err(Invalid::new("jwksFile", "is only known where policies are read from files"));
+        if let Some(index) = config.subjects.iter().position(String::is_empty) {
+            return Err(Invalid::new(format!("subjects[{index}]"), "is empty"));
         }
-        let jwks = config.jwks.as_deref().ok_or_else(|| Invalid::new("jwks", "is missing"))?;
-        let bearer = [Source::Header { name: "authorization".to_owned(), prefix: "Bearer ".to_owned() }];
-        let from = if config.from.is_empty() { bearer.as_slice() } else { config.from.as_slice() };
+        check_required(&config.required_claims)?;
         Ok(Self {
             provider: Provider::of(config),
-            name: config.name.clone(),
+            name: provider_name(&config.name)?,
             issuer: config.issuer.clone(),
-            validation: validation(config),
-            keys: KeySet::parse(jwks, &algorithms(&config.algorithms)?).map_err(|e| Invalid::new("jwks", &e))?,
-            leeway: config.leeway_seconds,
-            places: Places::compile(from).map_err(|(index, e)| Invalid::new(format!("from[{index}]"), &e))?,
+            audiences: config.audiences.clone(),
+            subjects: config.subjects.clone(),
+            required_claims: config.required_claims.clone(),
+            types: config.types.iter().map(|typ| media_type(typ)).collect(),
+            times: Times {
+                leeway: config.leeway_seconds,
+                require_expiration: config.require_expiration,
+                max_lifetime: config.max_lifetime_seconds,
+            },
+            places: places(&config.from)?,
             remove: config.remove,
-            claims_to_headers: claims_to_headers(&config.claims_to_headers)?,
-            tokens,
+            to_headers: ToHeaders::compile(&config.claims_to_headers)?,
+            tokens: resources.tokens.clone(),
+            // Last: it may start to fetch.
+            keys: Keys::compile(config, &resources.key_sets)?,
         })
     }
 
     /// Whether the request carries a valid token of the issuer.
-    pub fn check(&self, check: &Check<'_>) -> Result<Option<Grant>, Error> {
+    pub async fn check(&self, check: &Check<'_>) -> Result<Option<Grant>, Error> {
         let Some(token) = self.places.find(check)? else { return Ok(None) };
         if token.len() > LONGEST_TOKEN {
             return Err(Error::TooLong);
         }
-        let verified = match self.tokens.find(&self.provider, &token) {
+        let keys = self.keys.current();
+        let verified = match keys.and_then(|keys| self.tokens.find(&self.provider, keys.fingerprint(), &token)) {
             Some(known) => known,
-            None => self.remember(&token, self.verify(&token, check.now())?),
+            None => Box::pin(self.verify(&token, check.now())).await?,
         };
         // A token grows old in the cache as it does outside.
         verified.lifetime.check(check.now())?;
-        Ok(Some(self.grant(&verified)))
+        Ok(Some(verified.grant.clone()))
     }
 
     /// The key of the claims in the metadata.
@@ -194,7 +118,7 @@ impl Jwt {
 
     /// Headers that tell the upstream about the token's claims.
     pub fn identity(&self) -> Vec<HeaderName> {
-        self.claims_to_headers.iter().map(|(_, header)| header.clone()).collect()
+        self.to_headers.names()
     }
 
     /// Takes the token away, when that was asked for.
@@ -204,100 +128,56 @@ impl Jwt {
         }
     }
 
-    fn verify(&self, text: &str, now: u64) -> Result<Verified, Error> {
+    async fn verify(&self, text: &str, now: u64) -> Result<Arc<Verified>, Error> {
         let token = Token::parse(text)?;
         // Whose token it is comes first: of two providers, only the issuer's own keys may vouch for it.
         claims::issuer(&token.claims, &self.issuer)?;
-        let lifetime = Lifetime::of(&token.claims, self.leeway)?;
+        self.check_type(token.typ.as_deref())?;
+        let lifetime = Lifetime::of(&token.claims, self.times)?;
         lifetime.check(now)?;
-        self.vouch(text, &token)?;
-        let mut headers = Vec::new();
-        for (claim, header) in &self.claims_to_headers {
-            headers.extend(claims::header(&token.claims, claim)?.map(|value| (header.clone(), value)));
+        let keys = self.keys.vouch(&token).await?;
+        if !claims::audience(token.claims.get("aud"), &self.audiences) {
+            return Err(Error::Audience);
         }
-        let fields = token.claims.into_iter().map(|(name, value)| (name, json::value(value))).collect();
-        Ok(Verified { lifetime, headers, claims: Value { kind: Some(Kind::StructValue(Struct { fields })) } })
+        claims::subject(&token.claims, &self.subjects)?;
+        if !self.required_claims.iter().all(|required| has(&token.claims, required)) {
+            return Err(Error::RequiredClaim);
+        }
+        let headers = self.to_headers.of(&token.claims).map_err(|_| Error::Claim)?;
+        let metadata = metadata(&self.name, token.claims).collect();
+        let verified = Arc::new(Verified { lifetime, grant: Grant { headers, metadata, ..Grant::default() } });
+        self.tokens.insert(&self.provider, keys.fingerprint(), text, Arc::clone(&verified));
+        Ok(verified)
     }
 
-    /// Checks the signature, and what the claims say of issuer and audience.
-    fn vouch(&self, text: &str, token: &Token) -> Result<(), Error> {
-        let validation = Validation { algorithms: vec![token.algorithm], ..self.validation.clone() };
-        let mut outcome = Err(Error::NoKey);
-        for key in self.keys.candidates(token.algorithm, token.kid.as_deref()) {
-            outcome = jsonwebtoken::decode::<IgnoredAny>(text, key, &validation).map(drop).map_err(Error::from);
-            if outcome != Err(Error::Signature) {
-                break;
-            }
-        }
-        outcome
-    }
-
-    fn remember(&self, token: &str, verified: Verified) -> Arc<Verified> {
-        let verified = Arc::new(verified);
-        self.tokens.insert(&self.provider, token, Arc::clone(&verified));
-        verified
-    }
-
-    fn grant(&self, verified: &Verified) -> Grant {
-        Grant {
-            headers: verified.headers.clone(),
-            removal: Removal::default(),
-            metadata: [(self.name.clone(), verified.claims.clone())].into(),
-        }
+    fn check_type(&self, typ: Option<&str>) -> Result<(), Error> {
+        let typ = typ.map(media_type);
+        let allowed = match typ {
+            None => self.types.is_empty(),
+            Some(typ) if self.types.is_empty() => TYPES.contains(&typ.as_str()),
+            Some(typ) => self.types.contains(&typ),
+        };
+        if allowed { Ok(()) } else { Err(Error::Type) }
     }
 }
 
-/// What the client is told, with the challenge of RFC 6750.
-pub fn denial(error: &Error, check: &Check<'_>) -> Denial {
-    let realm = check.uri().map(|uri| format!("realm=\"{uri}\""));
-    let invalid = (*error != Error::Missing).then(|| "error=\"invalid_token\"".to_owned());
-    let parameters = realm.into_iter().chain(invalid).collect::<Vec<_>>().join(", ");
-    let challenge = format!("Bearer {parameters}").trim_end().to_owned();
-    let denial = unauthorized(challenge, &error.to_string(), error.to_string());
-    match error {
-        // The token is good, but not for this place: asking for it again would not help.
-        Error::Audience | Error::Claim => Denial { status: StatusCode::FORBIDDEN, ..denial },
-        _ => denial,
+/// A provider's name, which becomes a key of the metadata.
+pub(super) fn provider_name(name: &str) -> Result<String, Invalid> {
+    if name.is_empty() || RESERVED.contains(&name) {
+        return Err(Invalid::new("name", &format!("must be set, and be none of {}", RESERVED.join(", "))));
     }
+    Ok(name.to_owned())
 }
 
-/// What the library checks of the claims. The times are left to [`Lifetime`], which judges by the clock of the request and
-/// judges a cached token as well.
-fn validation(config: &proto::extauth::Jwt) -> Validation {
-    let mut validation = Validation::default();
-    validation.set_required_spec_claims(&["exp", "iss", "aud"]);
-    validation.set_issuer(&[&config.issuer]);
-    validation.set_audience(&config.audiences);
-    validation.validate_exp = false;
-    // Each token adds its own, so that none is accepted by default.
-    validation.algorithms.clear();
-    validation
+/// Where tokens are looked for: as bearer tokens (RFC 6750, section 2.1) by default.
+pub(super) fn places(from: &[Source]) -> Result<Places, Invalid> {
+    let bearer = [Source::Header { name: "authorization".to_owned(), prefix: "Bearer ".to_owned() }];
+    let from = if from.is_empty() { bearer.as_slice() } else { from };
+    Places::compile(from).map_err(|(index, e)| Invalid::new(format!("from[{index}]"), &e))
 }
 
-fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, Invalid> {
-    if names.is_empty() {
-        return Ok(jwks::ALGORITHMS.into());
-    }
-    let known = || jwks::ALGORITHMS.map(|algorithm| format!("{algorithm:?}")).join(", ");
-    let algorithms = names.iter().enumerate().map(|(index, name)| {
-        let problem = || format!("`{name}` is none of {}", known());
-        jwks::algorithm(name).ok_or_else(|| Invalid::new(format!("algorithms[{index}]"), &problem()))
-    });
-    algorithms.collect()
-}
-
-fn claims_to_headers(configured: &[ClaimToHeader]) -> Result<Vec<(String, HeaderName)>, Invalid> {
-    let mut headers: Vec<(String, HeaderName)> = Vec::new();
-    for (index, ClaimToHeader { claim, header }) in configured.iter().enumerate() {
-        let field = |name| format!("claimsToHeaders[{index}].{name}");
-        if claim.is_empty() {
-            return Err(Invalid::new(field("claim"), "is empty"));
-        }
-        let name = header::name(header).map_err(|e| Invalid::new(field("header"), &e))?;
-        if headers.iter().any(|(_, other)| *other == name) {
-            return Err(Invalid::new(field("header"), &format!("`{name}` is already set from another claim")));
-        }
-        headers.push((claim.clone(), name));
-    }
-    Ok(headers)
+/// A `typ` as it is compared (RFC 7515, section 4.1.9).
+fn media_type(typ: &str) -> String {
+    let typ = typ.to_ascii_lowercase();
+    typ.strip_prefix("application/").map_or_else(|| typ.clone(), str::to_owned)
 }

@@ -10,10 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use extauth::method::api_key;
-use proto::extauth::{ClaimToHeader, Jwt, Method, Policies, Policy, Source};
+use proto::extauth::{Jwt, Method, Policies, Policy, Source};
 use serde_json::json;
 
-use crate::support::{Issuer, Process, Response, api_keys, get, header, key, program};
+use crate::support::{Issuer, Process, Response, api_keys, get, header, key, program, to_header};
 
 /// Long enough for a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -203,7 +203,7 @@ fn keys_are_stripped_and_identity_is_ours() {
 #[test]
 fn tokens_become_headers_and_without_the_service_nothing_passes() {
     let issuer = Issuer::new("ES256");
-    let claims_to_headers = vec![ClaimToHeader { claim: "sub".into(), header: "x-sub".into() }];
+    let claims_to_headers = vec![to_header("sub", "x-sub")];
     let mut house = House::build(vec![Method::Jwt(Jwt { claims_to_headers, remove: true, ..issuer.provider() })]);
     let missing = house.get("/orders?secret=1", &["x-sub: root"]);
     assert_eq!((missing.status, missing.body.as_str()), (401, "Jwt is missing"));

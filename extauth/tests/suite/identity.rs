@@ -1,15 +1,15 @@
 //! Headers that tell who a client is come from us or from nobody.
 
-use proto::extauth::{ApiKey, ClaimToHeader, Jwt, Method, Source};
+use proto::extauth::{ApiKey, Jwt, Method, Source};
 use serde_json::json;
 
-use crate::support::{Issuer, Service, api_keys, bearer, key, request};
+use crate::support::{Issuer, Service, api_keys, bearer, key, request, to_header};
 
 const SPELLINGS: [(&str, &str); 5] =
     [("x-sub", "root"), ("x_sub", "root"), ("x.sub", "root"), ("x_client", "root"), ("x-tier", "gold")];
 
 fn methods(issuer: &Issuer) -> Vec<Method> {
-    let claims_to_headers = vec![ClaimToHeader { claim: "sub".into(), header: "X-Sub".into() }];
+    let claims_to_headers = vec![to_header("sub", "X-Sub")];
     let keys = ApiKey { tier_header: Some("x-tier".into()), ..api_keys(vec![key("a-key", "acme")]) };
     vec![Method::Jwt(Jwt { claims_to_headers, ..issuer.provider() }), Method::ApiKey(keys)]
 }

@@ -1,10 +1,10 @@
 //! JSON Web Tokens that are what they should be, and what comes of them.
 
 use extauth::policy::Policies;
-use proto::extauth::{ClaimToHeader, Jwt, Method, Policy, Source};
+use proto::extauth::{ApiKey, ClaimToHeader, Format, Jwt, Method, Policy, RequiredClaim, Source};
 use serde_json::{Value, json};
 
-use crate::support::{AUDIENCE, Issuer, NOW, Service, bearer, header, request, request_to, resources};
+use crate::support::{AUDIENCE, Issuer, NOW, Service, bearer, header, key, request, request_to, resources, to_header};
 
 #[test]
 fn every_asymmetric_algorithm_verifies() {
@@ -45,8 +45,7 @@ fn a_realm_that_would_break_its_quotes_is_left_out() {
 
 fn with_headers(claims: &[(&str, &str)]) -> (Issuer, Service) {
     let issuer = Issuer::new("EdDSA");
-    let claims =
-        claims.iter().map(|(claim, header)| ClaimToHeader { claim: (*claim).into(), header: (*header).into() });
+    let claims = claims.iter().map(|(claim, header)| to_header(claim, header));
     let provider = Jwt { claims_to_headers: claims.collect(), ..issuer.provider() };
     let service = Service::new(vec![Method::Jwt(provider)]);
     (issuer, service)
@@ -100,6 +99,44 @@ fn a_name_with_dots_goes_before_the_path() {
     let (issuer, service) = with_headers(&[("a.b", "x-ab")]);
     let answer = service.ask(&bearer(&issuer.token(json!({"a.b": "exact", "a": {"b": "nested"}}))));
     assert_eq!(answer.set["x-ab"], "exact");
+}
+
+#[test]
+fn lists_and_objects_become_headers_as_json_where_asked_for() {
+    let issuer = Issuer::new("EdDSA");
+    let claims_to_headers = ["groups", "realm", "sub", "nothing", "absent"]
+        .map(|claim| ClaimToHeader { format: Format::Json, ..to_header(claim, &format!("x-{claim}")) });
+    let provider = Jwt { claims_to_headers: claims_to_headers.into(), ..issuer.provider() };
+    let service = Service::new(vec![Method::Jwt(provider)]);
+    let claims = json!({"groups": ["a,b", "c\n\"", 1], "realm": {"tenant": "acme"}});
+    let answer = service.ask(&bearer(&issuer.token(claims)));
+    let expected = [("x-groups", r#"["a,b","c\n\"",1]"#), ("x-realm", r#"{"tenant":"acme"}"#), ("x-sub", r#""ada""#)];
+    assert_eq!(answer.set, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+}
+
+#[test]
+fn scopes_become_metadata_however_they_are_written() {
+    let issuer = Issuer::new("EdDSA");
+    let service = issuer.service();
+    let scopes = |claims: Value| service.ask(&bearer(&issuer.token(claims))).metadata["scopes"].clone();
+    assert_eq!(scopes(json!({"scope": "read  write"})), json!(["read", "write"]));
+    assert_eq!(scopes(json!({"scp": ["read", "write"]})), json!(["read", "write"]));
+    assert_eq!(scopes(json!({"scp": "read"})), json!(["read"]));
+    assert_eq!(scopes(json!({})), Value::Null);
+}
+
+#[test]
+fn an_opaque_token_is_left_to_another_method_but_never_anonymous() {
+    let issuer = Issuer::new("EdDSA");
+    let keys = ApiKey {
+        from: vec![header("authorization", "Bearer ")],
+        keys: vec![key("opaque", "acme")],
+        ..ApiKey::default()
+    };
+    let service = Service::optional(vec![Method::Jwt(issuer.provider()), Method::ApiKey(keys)]);
+    assert_eq!(service.ask(&bearer("opaque")).metadata["client"], "acme");
+    let service = Service::optional(vec![Method::Jwt(issuer.provider())]);
+    assert_eq!(service.ask(&bearer("opaque")).status, 401);
 }
 
 #[test]
@@ -184,7 +221,13 @@ fn a_provider_that_could_not_protect_is_refused() {
     let cases = [
         (Jwt { jwks: Some("no key set".into()), ..good() }, "jwt.jwks: is no JSON Web Key Set"),
         (Jwt { jwks: Some("{}".into()), ..good() }, "jwt.jwks: is no JSON Web Key Set"),
-        (Jwt { jwks: None, ..good() }, "jwt.jwks: is missing"),
+        (Jwt { jwks: None, issuer: "issuer".into(), ..good() }, "jwt.jwks: is missing, and cannot be discovered"),
+        (Jwt { jwks_uri: Some("https://issuer/keys".into()), ..good() }, "jwt.jwksUri: `jwks` is set as well"),
+        (Jwt { jwks: None, jwks_uri: Some("gopher://a".into()), ..good() }, "jwt.jwksUri: is no https or http URI"),
+        (Jwt { jwks: None, jwks_uri: Some("https://a:b@c/".into()), ..good() }, "jwt.jwksUri: must not hold a user"),
+        (Jwt { jwks: None, cache_duration_seconds: 0, ..good() }, "jwt.cacheDurationSeconds: must be at least 1"),
+        (Jwt { subjects: vec![String::new()], ..good() }, "jwt.subjects[0]: is empty"),
+        (Jwt { required_claims: vec![RequiredClaim::default()], ..good() }, "jwt.requiredClaims[0].claim: is empty"),
         (with_keys(json!([])), "holds no key that verifies"),
         (with_keys(json!([{"kty": "oct", "k": "c2VjcmV0"}])), "holds no key that verifies"),
         (with_keys(json!([weak])), "keys[0]: the key is too weak"),
@@ -210,11 +253,11 @@ fn a_provider_that_could_not_protect_is_refused() {
 fn a_header_that_cannot_be_set_is_refused() {
     let issuer = Issuer::new("EdDSA");
     for header in ["", "x y", ":path", "host", "Content-Length", "Connection"] {
-        let claims_to_headers = vec![ClaimToHeader { claim: "sub".into(), header: header.into() }];
+        let claims_to_headers = vec![to_header("sub", header)];
         let error = refused(Jwt { claims_to_headers, ..issuer.provider() });
         assert!(error.contains("claimsToHeaders[0].header"), "{error}");
     }
-    let twice = ["sub", "email"].map(|claim| ClaimToHeader { claim: claim.into(), header: "X-Sub".into() });
+    let twice = ["sub", "email"].map(|claim| to_header(claim, "X-Sub"));
     let error = refused(Jwt { claims_to_headers: twice.into(), ..issuer.provider() });
     assert!(error.contains("claimsToHeaders[1].header: `x-sub` is already set from another claim"), "{error}");
 }

@@ -2,11 +2,11 @@
 
 use extauth::jwks::KeySet;
 use jsonwebtoken::Algorithm;
-use proto::extauth::{ClaimToHeader, Jwt, Method, Policy};
+use proto::extauth::{Jwt, Method, Policy};
 use serde_json::json;
 
 use crate::support::{
-    Answer, ISSUER, Issuer, NOW, Service, bearer, body, claims, encode, request, request_to, resources, wait,
+    Answer, ISSUER, Issuer, NOW, Service, bearer, body, claims, encode, request, request_to, resources, to_header, wait,
 };
 
 const UNSUPPORTED: &str = "Jwt header [alg] is not supported";
@@ -217,11 +217,8 @@ fn j16_keys_of_small_order_are_refused() {
                 // Such as x = 0 with the sign of a negative: no encoding at all, so that nothing verifies.
                 Ok(keys) => {
                     let forged = [[1].as_slice(), &[0; 63]].concat();
-                    let key = keys.candidates(Algorithm::EdDSA, None).next().unwrap();
-                    let verifies = |message: u16| {
-                        let (signature, message) = (encode(&forged), message.to_be_bytes());
-                        jsonwebtoken::crypto::verify(&signature, &message, key, Algorithm::EdDSA).unwrap()
-                    };
+                    let verifies =
+                        |message: u16| keys.verify(Algorithm::EdDSA, None, &message.to_be_bytes(), &forged).unwrap();
                     assert!(!(0..1000).any(verifies), "{point}");
                     unusable += 1;
                 }
@@ -262,7 +259,7 @@ fn j19_a_cached_token_is_good_for_its_own_provider_only() {
     // J20: the key was rotated, and whatever it signed is worth nothing.
     let rotated = Jwt { jwks: Some(Issuer::new("EdDSA").jwks()), ..issuer.provider() };
     assert_eq!(ask(&compile(rotated)).status, 401);
-    let role = vec![ClaimToHeader { claim: "role".into(), header: "x-role".into() }];
+    let role = vec![to_header("role", "x-role")];
     assert_eq!(ask(&compile(Jwt { claims_to_headers: role, ..issuer.provider() })).set["x-role"], "user");
 }
 

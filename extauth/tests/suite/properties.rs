@@ -4,9 +4,9 @@ use std::sync::LazyLock;
 
 use extauth::header::alike;
 use proptest::prelude::*;
-use proto::extauth::{ApiKey, ClaimToHeader, Jwt, Method, Source};
+use proto::extauth::{ApiKey, Jwt, Method, Source};
 
-use crate::support::{Issuer, Service, api_keys, header, key, request_to};
+use crate::support::{Issuer, Service, api_keys, header, key, request_to, to_header};
 
 const KEY: &str = "the-key";
 
@@ -17,7 +17,7 @@ fn methods() -> Vec<Method> {
         Source::Query { name: "key".into() },
         Source::Cookie { name: "key".into() },
     ];
-    let claims_to_headers = vec![ClaimToHeader { claim: "sub".into(), header: "x-sub".into() }];
+    let claims_to_headers = vec![to_header("sub", "x-sub")];
     let jwt = Jwt { claims_to_headers, ..Issuer::new("EdDSA").provider() };
     vec![Method::ApiKey(ApiKey { from, ..api_keys(vec![key(KEY, "acme")]) }), Method::Jwt(jwt)]
 }

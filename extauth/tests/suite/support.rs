@@ -25,7 +25,7 @@ use extauth::check::Check;
 use extauth::method::api_key;
 use extauth::policy::Policies;
 use extauth::resources::{Options, Resources};
-use proto::extauth::{ApiKey, Jwt, Key, Method, Policy, Source};
+use proto::extauth::{ApiKey, ClaimToHeader, Jwt, Key, Method, Policy, Source};
 use serde_json::{Value, json};
 
 /// When all requests are judged, unless a test says otherwise.
@@ -87,6 +87,12 @@ impl Service {
     pub(crate) fn with(policy: Policy) -> Self {
         let policies = Policies::compile(&[policy], &resources()).unwrap();
         Self { policies, now: NOW }
+    }
+
+    /// With what other services share.
+    pub(crate) fn sharing(resources: &Resources, methods: Vec<Method>) -> Self {
+        let policy = Policy { name: "guard".into(), methods, ..Policy::default() };
+        Self { policies: Policies::compile(&[policy], resources).unwrap(), now: NOW }
     }
 
     pub(crate) fn ask(&self, request: &CheckRequest) -> Answer {
@@ -172,6 +178,10 @@ pub(crate) fn header(name: &str, prefix: &str) -> Source {
     Source::Header { name: name.into(), prefix: prefix.into() }
 }
 
+pub(crate) fn to_header(claim: &str, header: &str) -> ClaimToHeader {
+    ClaimToHeader { claim: claim.into(), header: header.into(), ..ClaimToHeader::default() }
+}
+
 pub(crate) fn key(text: &str, client: &str) -> Key {
     Key { hash: api_key::hash(text).unwrap(), client: client.into(), ..Key::default() }
 }
@@ -204,6 +214,11 @@ impl Issuer {
             _ => Signer::Rsa(RsaKeyPair::generate(KeySize::Rsa2048).unwrap()),
         };
         Self { alg, kid: Some("key-1"), signer }
+    }
+
+    /// The same with another key id.
+    pub(crate) fn named(self, kid: &'static str) -> Self {
+        Self { kid: Some(kid), ..self }
     }
 
     /// The public key without `alg`, so that a test may choose.

@@ -1,7 +1,7 @@
 //! Tokens that were verified before.
 //!
-//! An entry is found by every byte of the token and by the provider's whole configuration, keys included: a rotated key
-//! or a changed policy finds nothing, and a policy that did not change keeps its entries over a reload.
+//! An entry is found by every byte of the token, by the provider's whole configuration, and by the keys in force: a rotated
+//! key or a changed policy finds nothing, and a policy that did not change keeps its entries over a reload.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -13,6 +13,7 @@ use moka::{Equivalent, Expiry};
 use prost::Message as _;
 
 use super::Verified;
+use crate::jwks::Fingerprint;
 
 /// Verified tokens of all providers, capped in bytes. Clones share it.
 #[derive(Clone)]
@@ -25,11 +26,13 @@ pub(super) struct Provider([u8; 32]);
 #[derive(PartialEq, Eq)]
 struct Entry {
     provider: Provider,
+    keys: Fingerprint,
     token: Box<str>,
 }
 
 struct Lookup<'a> {
     provider: &'a Provider,
+    keys: Fingerprint,
     token: &'a str,
 }
 
@@ -44,12 +47,12 @@ impl Cache {
         Self(cache)
     }
 
-    pub(super) fn find(&self, provider: &Provider, token: &str) -> Option<Arc<Verified>> {
-        self.0.get(&Lookup { provider, token })
+    pub(super) fn find(&self, provider: &Provider, keys: Fingerprint, token: &str) -> Option<Arc<Verified>> {
+        self.0.get(&Lookup { provider, keys, token })
     }
 
-    pub(super) fn insert(&self, provider: &Provider, token: &str, verified: Arc<Verified>) {
-        self.0.insert(Entry { provider: *provider, token: token.into() }, verified);
+    pub(super) fn insert(&self, provider: &Provider, keys: Fingerprint, token: &str, verified: Arc<Verified>) {
+        self.0.insert(Entry { provider: *provider, keys, token: token.into() }, verified);
     }
 }
 
@@ -76,28 +79,31 @@ impl Entry {
     /// Bytes that an entry takes: the token, its claims as maps (about thrice their encoded size), and the frame.
     fn weight(&self, verified: &Verified) -> u32 {
         const FRAME: usize = 256;
-        let headers: usize = verified.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let bytes = FRAME + self.token.len() + 3 * verified.claims.encoded_len() + headers;
+        let grant = &verified.grant;
+        let headers: usize = grant.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let metadata: usize = grant.metadata.iter().map(|(name, value)| name.len() + value.encoded_len()).sum();
+        let bytes = FRAME + self.token.len() + 3 * metadata + headers;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }
 
 impl Hash for Entry {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        Lookup { provider: &self.provider, token: &self.token }.hash(state);
+        Lookup { provider: &self.provider, keys: self.keys, token: &self.token }.hash(state);
     }
 }
 
 impl Hash for Lookup<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.provider.hash(state);
+        self.keys.hash(state);
         self.token.hash(state);
     }
 }
 
 impl Equivalent<Entry> for Lookup<'_> {
     fn equivalent(&self, entry: &Entry) -> bool {
-        *self.provider == entry.provider && *self.token == *entry.token
+        *self.provider == entry.provider && self.keys == entry.keys && *self.token == *entry.token
     }
 }
 

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value};
 
-use super::{Error, json};
-use crate::jwks;
+use super::Error;
+use crate::{json, jwks};
 
 /// The longest header, in encoded bytes.
 const LONGEST_HEADER: usize = 2 * 1024;
@@ -15,20 +15,28 @@ const LONGEST_HEADER: usize = 2 * 1024;
 const LONGEST_KEY_ID: usize = 256;
 
 /// A token that was read and not yet verified.
-pub(super) struct Token {
+pub(super) struct Token<'a> {
     pub(super) algorithm: Algorithm,
     pub(super) kid: Option<String>,
+    /// The header's `typ`.
+    pub(super) typ: Option<String>,
     pub(super) claims: Map<String, Value>,
+    /// What was signed, as it was sent.
+    pub(super) message: &'a str,
+    /// The signature's bytes.
+    pub(super) signature: Vec<u8>,
 }
 
-impl Token {
-    /// Reads header and payload; the signature is left to whoever verifies it.
-    pub(super) fn parse(text: &str) -> Result<Self, Error> {
+impl<'a> Token<'a> {
+    /// Reads all three parts; whether the signature is good is left to whoever has the keys.
+    pub(super) fn parse(text: &'a str) -> Result<Self, Error> {
         let mut parts = text.split('.');
-        let (Some(header), Some(payload), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(Error::Form);
         };
+        let message = &text[..header.len() + 1 + payload.len()];
         if header.len() > LONGEST_HEADER {
             return Err(Error::HeaderEncoding);
         }
@@ -36,10 +44,11 @@ impl Token {
         let header = json::object(&header).ok_or(Error::HeaderSyntax)?;
         refuse_extensions(&header)?;
         let algorithm = header.get("alg").and_then(Value::as_str).and_then(jwks::algorithm).ok_or(Error::Algorithm)?;
-        let kid = key_id(&header)?;
+        let (kid, typ) = (key_id(&header)?, typ(&header)?);
         let payload = URL_SAFE_NO_PAD.decode(payload).map_err(|_| Error::PayloadEncoding)?;
         let claims = json::object(&payload).ok_or(Error::PayloadSyntax)?;
-        Ok(Self { algorithm, kid, claims })
+        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Error::SignatureEncoding)?;
+        Ok(Self { algorithm, kid, typ, claims, message, signature })
     }
 }
 
@@ -58,5 +67,13 @@ fn key_id(header: &Map<String, Value>) -> Result<Option<String>, Error> {
             Ok(Some(kid.clone()))
         }
         Some(_) => Err(Error::KeyId),
+    }
+}
+
+fn typ(header: &Map<String, Value>) -> Result<Option<String>, Error> {
+    match header.get("typ") {
+        None => Ok(None),
+        Some(Value::String(typ)) => Ok(Some(typ.clone())),
+        Some(_) => Err(Error::Type),
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 const DEEPEST: u8 = 16;
 
 /// Reads one object and nothing after it.
-pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
+pub(crate) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = Strict { depth: DEEPEST }.deserialize(&mut deserializer).ok()?;
     deserializer.end().ok()?;
@@ -22,7 +22,7 @@ pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
 }
 
 /// The same value for Envoy's dynamic metadata.
-pub(super) fn value(json: Value) -> ProtoValue {
+pub(crate) fn value(json: Value) -> ProtoValue {
     let kind = match json {
         Value::Null => Kind::NullValue(NullValue::NullValue.into()),
         Value::Bool(value) => Kind::BoolValue(value),
