@@ -25,6 +25,7 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy and a real Red
 	@deploy/dev/envoy.sh
 	@deploy/dev/redis.sh
 	@deploy/dev/valkey.sh
+	@deploy/dev/faketime.sh
 	@echo '==> formatting' >&2
 	@cargo fmt --all --check
 	@echo '==> lints' >&2

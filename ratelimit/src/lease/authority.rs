@@ -106,6 +106,11 @@ impl Authority {
         self.counts.insert((key, window_number(now, window)), count);
     }
 
+    /// The epoch of the counts as they are now, once somebody has asked.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.state.as_ref().filter(|state| state.run == self.run).map(|state| state.epoch)
+    }
+
     /// The epoch that charges are taken in.
     pub fn open_epoch(&self) -> Option<Epoch> {
         self.state.as_ref().filter(|state| state.run == self.run && state.open).map(|state| state.epoch)

@@ -12,6 +12,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 use crate::program::{Program, ask, fetch, until};
 
+mod clock;
 mod memory;
 mod rollout;
 mod stall;

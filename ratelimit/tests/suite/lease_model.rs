@@ -71,6 +71,11 @@ fn a_crash_with_a_failover_admits_at_most_what_the_crashed_replica_had_debited()
 }
 
 #[test]
+fn what_is_admitted_alone_adds_no_more_than_was_debited_above_the_parts() {
+    holds(Setup { restarts: 1, failovers: 0, alone: 1, ..FAILOVER });
+}
+
+#[test]
 fn leases_end_with_their_window() {
     holds(Setup { replicas: 1, limit: 3, ..Setup::ROLLING });
 }
@@ -112,6 +117,16 @@ fn without_numbers_a_duplicate_return_admits_more() {
 }
 
 #[test]
+fn without_memory_of_what_was_admitted_alone_more_is_admitted() {
+    breaks(Setup { without: Without::Memory, restarts: 1, failovers: 0, alone: 1, ..FAILOVER });
+}
+
+#[test]
+fn without_the_seal_what_is_admitted_after_the_ledger_was_told_is_more() {
+    breaks(Setup { without: Without::Seal, restarts: 1, failovers: 0, alone: 1, ..FAILOVER });
+}
+
+#[test]
 fn without_the_send_instant_a_slow_reply_admits_more_in_the_next_window() {
     breaks(Setup { without: Without::SendInstant, replicas: 1, limit: 3, ..Setup::ROLLING });
 }
@@ -127,4 +142,7 @@ fn larger_spaces_hold_too() {
     holds(Setup { exhaustive: true, limit: 3, replicas: 3, ..FAILOVER });
     holds(Setup { exhaustive: true, limit: 4, crashes: 1, ..FAILOVER });
     holds(Setup { exhaustive: true, limit: 3, restarts: 1, crashes: 1, ..Setup::TIMED });
+    holds(Setup { exhaustive: true, limit: 4, restarts: 1, failovers: 0, alone: 3, ..FAILOVER });
+    holds(Setup { exhaustive: true, limit: 2, alone: 2, ..FAILOVER });
+    holds(Setup { exhaustive: true, limit: 2, restarts: 1, failovers: 0, alone: 2, crashes: 1, ..FAILOVER });
 }

@@ -11,6 +11,7 @@ use redis::InfoDict;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    program::{Program, ask, fetch},
     redis_server::RedisServer,
     stores::{HOUR, PATIENCE, charge, settled, strict},
 };
@@ -177,4 +178,31 @@ async fn two_replicas_admit_the_limit_and_no_more() {
     told(&stores[0], &[strict("a", 20)]).await;
     told(&stores[1], &[strict("a", 20)]).await;
     assert_eq!(calls(&server), before, "each knows");
+}
+
+/// Of the program, in upstream's names.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_saves_is_measured() {
+    let server = RedisServer::start();
+    settled(&stacked(&server)).await;
+    let address = server.socket().display().to_string();
+    let patient = ["--redis-timeout", "5s", "--store-deadline", "5s", "--local-cache-size-in-bytes", "100000"];
+    let program = Program::start(&[&["--redis-url", &address], &patient[..]].concat());
+    let mut client = program.client().await;
+    for _ in 0..24 {
+        ask(&mut client, "joe").await.unwrap();
+    }
+    ask(&mut client, "ann").await.unwrap();
+    let metrics = fetch(program.metrics, "GET", "/metrics", "").1;
+    // The limit of 20, then one denial by Redis at the latest, from which on it is known.
+    let value = |name: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&format!("ratelimit_localcache_{name} ")));
+        line.unwrap_or_else(|| panic!("{name} is not in\n{metrics}")).parse().unwrap()
+    };
+    let (lookups, hits, misses) = (value("lookupCount"), value("hitCount"), value("missCount"));
+    assert_eq!((lookups, hits + misses), (25, 25));
+    assert_eq!((hits, value("entryCount")), (4, 1), "{metrics}");
+    assert_eq!([value("evacuateCount"), value("expiredCount"), value("overwriteCount")], [0, 0, 0]);
+    let near = r#"ratelimit_service_rate_limit_over_limit_with_local_cache{domain="d",key1="user"} 4"#;
+    assert!(metrics.contains(near), "{near} is not in\n{metrics}");
 }

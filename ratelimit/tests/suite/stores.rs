@@ -16,6 +16,7 @@ use crate::{near::stacked, redis_server::RedisServer, requests::descriptor};
 
 mod algorithms;
 mod layouts;
+mod version;
 
 /// Long enough for a machine that is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -25,3 +25,11 @@ pub(crate) fn redis_server() -> PathBuf {
 pub(crate) fn valkey_server() -> PathBuf {
     tool("VALKEY_SERVER", "valkey-server")
 }
+
+/// Shifts the clock of a process that preloads it.
+pub(crate) fn libfaketime() -> PathBuf {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools/libfaketime.so.1");
+    let found = env::var_os("FAKETIME_LIB").map_or(fetched, PathBuf::from);
+    assert!(found.exists(), "libfaketime is missing: set FAKETIME_LIB, or run `make test`, which installs it");
+    found
+}

@@ -30,6 +30,9 @@ pub(super) struct Setup {
     /// The authority starts again without counts.
     pub(super) restarts: u8,
     pub(super) crashes: u8,
+    /// Hits that replicas admit without the authority, each within its even part of the limit, as `share` does. The authority is
+    /// then away for a while before it loses its counts.
+    pub(super) alone: u8,
     pub(super) without: Without,
     /// However long it takes.
     pub(super) exhaustive: bool,
@@ -46,6 +49,8 @@ pub(super) enum Without {
     Debit,
     Sequence,
     SendInstant,
+    Memory,
+    Seal,
 }
 
 const TICK: Millis = 500;
@@ -65,6 +70,7 @@ impl Setup {
         failovers: 0,
         restarts: 0,
         crashes: 0,
+        alone: 0,
         without: Without::Nothing,
         exhaustive: false,
     };
@@ -84,6 +90,12 @@ impl Setup {
             _ => self.timing,
         }
     }
+
+    /// What a replica may admit of the limit by itself.
+    fn part(&self, id: usize) -> u64 {
+        let (limit, id) = (u64::from(self.limit), id as u64);
+        limit / self.replicas + u64::from(id < limit % self.replicas)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +111,10 @@ pub(super) struct World {
     spent: BTreeMap<u64, u64>,
     /// What crashed replicas had debited.
     forgotten: u64,
+    /// The authority does not answer.
+    away: bool,
+    /// Hits that may still be admitted without it.
+    alone: u8,
     returns: u8,
     ticks: u8,
     failovers: u8,
@@ -114,6 +130,11 @@ struct Replica {
     returned: u64,
     /// When it was last told that it is a member.
     heard: Millis,
+    /// It has told its ledger, or is about to, and adds nothing to it that the authority does not count.
+    sealed: bool,
+    /// What it had debited above its part of the limit in the life of the counts that was lost, by charges too that were
+    /// answered after it had admitted something alone.
+    above: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -129,10 +150,19 @@ enum Body {
     Greet { asserted: Option<Epoch>, returned: u64 },
     Welcome { epoch: Epoch, open: bool },
     Assert { number: u64, ledger: u64 },
-    Asserted,
+    Asserted { ledger: u64 },
     Charge { hits: u64, lease: bool },
     Charged { hits: u64, lease: bool, now: Millis, count: u64, kept: bool },
     Return { sequence: u64, number: u64, hits: u64, again: bool },
+}
+
+impl Body {
+    fn is_for_the_authority(&self) -> bool {
+        matches!(
+            self,
+            Self::Greet { .. } | Self::Assert { .. } | Self::Charge { .. } | Self::Return { again: true, .. }
+        )
+    }
 }
 
 fn key() -> Key {
@@ -164,7 +194,8 @@ impl World {
         let mut primary = Authority::new(setup.timing(), 0);
         // A reply that is late to begin with is what measures a window wrongly.
         let entry = (setup.without != Without::SendInstant).then(|| fresh(setup));
-        let member = Replica { alive: true, fence: Fence::default(), entry, returned: 0, heard: START };
+        let member =
+            Replica { alive: true, fence: Fence::default(), entry, returned: 0, heard: START, sealed: false, above: 0 };
         let mut replicas: Vec<_> = (0..setup.replicas).map(|_| member.clone()).collect();
         for _ in 0..2 {
             for (id, replica) in (0..).zip(&mut replicas) {
@@ -192,6 +223,8 @@ impl World {
             wire: vec![],
             spent: BTreeMap::new(),
             forgotten: 0,
+            away: false,
+            alone: setup.alone,
             returns: setup.returns,
             ticks: setup.ticks,
             failovers: setup.failovers,
@@ -203,7 +236,9 @@ impl World {
     /// How far a promise is broken.
     pub(super) fn excess(&self, setup: &Setup) -> Option<u64> {
         let lost_counts = self.runs > 0;
-        let allowed = u64::from(setup.limit) + if lost_counts { self.forgotten } else { 0 };
+        let above: u64 = self.replicas.iter().map(|replica| replica.above).sum();
+        let above = above.min((setup.alone - self.alone).into());
+        let allowed = u64::from(setup.limit) + above + if lost_counts { self.forgotten } else { 0 };
         let spent = self.spent.values().copied().max().unwrap_or_default();
         let most_held = self.replicas.iter().filter_map(|replica| Some(replica.entry.as_ref()?.left())).max();
         let stranded = most_held.unwrap_or_default().saturating_sub(u64::from(setup.limit) / 2);
@@ -215,19 +250,28 @@ impl World {
         for id in 0..self.replicas.len() {
             if self.replicas[id].alive {
                 self.requests(setup, id, &mut all);
+                self.decide_alone(setup, id, &mut all);
                 self.greetings(setup, id, &mut all);
             }
         }
         for at in 0..self.wire.len() {
             let mut after = self.clone();
             let message = after.wire.remove(at);
+            if matches!(message.body, Body::Assert { .. } | Body::Asserted { .. }) {
+                after.replicas[message.from].sealed = false;
+            }
             all.push(after.clone());
+            if self.away && message.body.is_for_the_authority() {
+                continue;
+            }
+            after.replicas[message.from].sealed = self.replicas[message.from].sealed;
             after.deliver(setup, message);
             all.push(after);
         }
         self.faults(setup, &mut all);
         for world in &mut all {
             world.forget(setup);
+            world.note_lost_debits(setup);
             for entry in world.replicas.iter_mut().filter_map(|replica| replica.entry.as_mut()) {
                 entry.measure(0);
             }
@@ -239,7 +283,7 @@ impl World {
     fn forget(&mut self, setup: &Setup) {
         let replicas = &self.replicas;
         self.wire.retain(|message| match (&message.body, message.epoch) {
-            (Body::Charged { .. } | Body::Asserted, Some(epoch)) => {
+            (Body::Charged { .. } | Body::Asserted { .. }, Some(epoch)) => {
                 let replica = &replicas[message.from];
                 replica.alive && (replica.fence.admits(epoch) || setup.without == Without::Fence)
             }
@@ -249,7 +293,23 @@ impl World {
         self.wire.sort();
     }
 
+    /// What is debited in the life of the counts that is, or will be, lost.
+    fn note_lost_debits(&mut self, setup: &Setup) {
+        if setup.alone == 0 {
+            return;
+        }
+        let now_counting = if self.runs == 0 { None } else { self.primary.epoch() };
+        for (id, replica) in self.replicas.iter_mut().enumerate() {
+            if now_counting.is_none() || replica.fence.epoch() != now_counting {
+                replica.above = replica.entry.as_ref().map_or(0, Entry::ledger).saturating_sub(setup.part(id));
+            }
+        }
+    }
+
     fn faults(&self, setup: &Setup, all: &mut Vec<Self>) {
+        if setup.alone > 0 && !self.away && (self.restarts > 0 || self.copy.is_some()) {
+            all.push(Self { away: true, ..self.clone() });
+        }
         if self.failovers > 0 && self.copy.is_none() {
             all.push(Self { copy: Some(self.primary.clone()), ..self.clone() });
         }
@@ -262,13 +322,15 @@ impl World {
                 now: self.now + 1,
                 primary,
                 copy: None,
+                away: false,
                 ..self.clone()
             });
         }
         if self.restarts > 0 {
             let runs = self.runs + 1;
             let primary = Authority::new(setup.timing(), runs);
-            all.push(Self { restarts: self.restarts - 1, runs, primary, now: self.now + 1, ..self.clone() });
+            let now = self.now + 1;
+            all.push(Self { restarts: self.restarts - 1, runs, primary, now, away: false, ..self.clone() });
         }
         for (id, replica) in self.replicas.iter().enumerate().filter(|(_, replica)| self.crashes > 0 && replica.alive) {
             let mut after = Self { crashes: self.crashes - 1, ..self.clone() };
@@ -329,6 +391,37 @@ impl World {
         }
     }
 
+    /// A hit that the authority does not take, or does not answer. It waits for nobody, and for no message on its way.
+    fn decide_alone(&self, setup: &Setup, id: usize, all: &mut Vec<Self>) {
+        let replica = &self.replicas[id];
+        let is_taken = replica.fence.charging().is_some() && replica.fence.charging() == self.primary.open_epoch();
+        if self.alone == 0 || (is_taken && !self.away) {
+            return;
+        }
+        let telling = |message: &Message| {
+            message.from == id && matches!(message.body, Body::Assert { .. } | Body::Asserted { .. })
+        };
+        if replica.sealed && self.wire.iter().any(telling) {
+            // It has waited long enough to be told that the ledger stands, and does not listen any more.
+            let mut after = self.clone();
+            after.replicas[id].sealed = false;
+            all.push(after);
+        }
+        let mut after = Self { alone: self.alone - 1, ..self.clone() };
+        let entry = after.replicas[id]
+            .entry
+            .get_or_insert_with(|| Entry::new(setup.limit, Heard::new(self.now, self.now, setup.window, 0), self.now));
+        let is_covered = !matches!(entry.cover(1, self.now), Cover::Taken(0));
+        if is_covered || entry.ledger() >= setup.part(id) || (replica.sealed && setup.without != Without::Seal) {
+            return;
+        }
+        if setup.without != Without::Memory {
+            entry.remember(1);
+        }
+        after.spend(setup, 1);
+        all.push(after);
+    }
+
     /// What a replica does to be a member of the running epoch.
     fn greetings(&self, setup: &Setup, id: usize, all: &mut Vec<Self>) {
         if self.in_flight(id) >= setup.in_flight || (self.runs == 0 && setup.timing.settle == 0) {
@@ -347,9 +440,13 @@ impl World {
             match &replica.entry {
                 Some(entry) if setup.without != Without::Assertion => {
                     let (number, ledger) = (entry.number(), entry.ledger());
+                    after.replicas[id].sealed = true;
                     after.send(id, Some(epoch), Body::Assert { number, ledger });
                 }
-                _ => after.replicas[id].fence.assert(epoch),
+                _ => {
+                    after.replicas[id].sealed = true;
+                    after.replicas[id].fence.assert(epoch);
+                }
             }
         } else {
             let (asserted, returned) = (replica.fence.asserted(), replica.returned);
@@ -378,7 +475,7 @@ impl World {
             Body::Assert { number, ledger } => {
                 let asserted =
                     self.primary.assert(now, replica, epoch.unwrap(), &[(key(), setup.window, number, ledger)]);
-                asserted.is_ok().then_some(Body::Asserted)
+                asserted.is_ok().then_some(Body::Asserted { ledger })
             }
             Body::Charge { hits, lease } => {
                 let charged = self.primary.charge(now, epoch.unwrap(), &[charge(setup, hits)]);
@@ -394,7 +491,7 @@ impl World {
                 let _ = self.primary.take_back(now, replica, epoch.unwrap(), sequence, &returns);
                 again.then_some(Body::Return { sequence, number, hits, again: false })
             }
-            body @ (Body::Welcome { .. } | Body::Asserted | Body::Charged { .. }) => {
+            body @ (Body::Welcome { .. } | Body::Asserted { .. } | Body::Charged { .. }) => {
                 self.receive(setup, &Message { from, sent, epoch, body });
                 None
             }
@@ -415,7 +512,12 @@ impl World {
                 replica.fence.hear(epoch, open);
                 replica.heard = replica.heard.max(message.sent);
             }
-            Body::Asserted => replica.fence.assert(message.epoch.unwrap()),
+            // Not the answer to what was told before the replica stopped to listen.
+            Body::Asserted { ledger }
+                if replica.sealed && replica.entry.as_ref().is_some_and(|entry| entry.ledger() == ledger) =>
+            {
+                replica.fence.assert(message.epoch.unwrap());
+            }
             Body::Charged { hits, lease, now: authority_now, count, kept } => {
                 if !replica.fence.admits(message.epoch.unwrap()) && setup.without != Without::Fence {
                     return;
