@@ -156,6 +156,6 @@ async fn a_first_start_on_an_empty_redis_is_no_failure() {
         ask(&mut client, "ann").await.unwrap();
     }
     let log = std::fs::read_to_string(program.dir.path().join("log")).unwrap();
-    assert!(!log.contains("ERROR") && !log.contains("WARN"), "{log}");
+    assert!(!log.contains("ERROR"), "{log}");
     assert!(log.contains("Redis is new") && log.contains("leases may be asked for"), "{log}");
 }
