@@ -81,13 +81,18 @@ impl<'a> Check<'a> {
         &self.http.host
     }
 
+    /// Envoy's id of the request, which is a client's own where Envoy keeps it.
+    pub fn request_id(&self) -> &'a str {
+        self.header("x-request-id").next().unwrap_or(&self.http.id)
+    }
+
     /// The request's target as the upstream will see it: path and query.
     pub fn target(&self) -> &'a str {
         &self.http.path
     }
 
     /// The request's body, if Envoy sent all of it and it is text.
-    pub fn body(&self) -> Option<&'a str> {
+    pub fn whole_body(&self) -> Option<&'a str> {
         // Envoy says in each question that has a body whether it is cut off, over whatever the client said.
         let mut partial = self.header("x-envoy-auth-partial-body").peekable();
         let none = self.http.size == 0;

@@ -33,6 +33,19 @@ impl Pattern {
         Some(if below { Self::Below(format!(".{normal}")) } else { Self::Exact(normal) })
     }
 
+    /// How much of a name it says, in bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Any => 0,
+            Self::Below(name) | Self::Exact(name) => name.len(),
+        }
+    }
+
+    /// Whether it says nothing of a name.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Whether a host that is [`normal`] fits.
     pub fn fits(&self, host: &str) -> bool {
         match self {

@@ -123,5 +123,6 @@ impl Error {
 
 /// Tells the client that it proved who it is not; shared by the methods.
 fn unauthorized(challenge: String, body: &str, reason: String) -> Denial {
-    Denial { status: StatusCode::UNAUTHORIZED, challenges: vec![challenge], body: body.to_owned(), reason }
+    let (status, headers) = (StatusCode::UNAUTHORIZED, Vec::new());
+    Denial { status, challenges: vec![challenge], headers, body: body.to_owned(), reason }
 }

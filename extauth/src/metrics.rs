@@ -7,7 +7,7 @@ use metrics::{Counter, Gauge, SharedString, counter, gauge};
 
 use crate::verdict::Verdict;
 
-/// Answers by policy, deciding method and verdict (`allow` or `deny`).
+/// Answers by policy, deciding method and verdict (`allow`, `deny`, or `shadow_deny` for what is only counted).
 pub const CHECKS: &str = "extauth_checks_total";
 /// Attempts to load a configuration by result (`success` or `failure`).
 pub const RELOADS: &str = "extauth_config_reloads_total";
@@ -35,6 +35,7 @@ struct Deciding {
     method: &'static str,
     allowed: Counter,
     denied: Counter,
+    shadow: Counter,
 }
 
 impl Answers {
@@ -44,14 +45,20 @@ impl Answers {
             let policy = SharedString::from_shared(Arc::clone(policy));
             counter!(CHECKS, "policy" => policy, "method" => method, "verdict" => verdict)
         };
-        let deciding = |method| Deciding { method, allowed: counter(method, "allow"), denied: counter(method, "deny") };
+        let deciding = |method| Deciding {
+            method,
+            allowed: counter(method, "allow"),
+            denied: counter(method, "deny"),
+            shadow: counter(method, "shadow_deny"),
+        };
         Self(methods.into_iter().chain([NONE]).map(deciding).collect())
     }
 
     /// Counts an answer that `method` decided.
-    pub(crate) fn count(&self, method: &str, verdict: &Verdict) {
+    pub(crate) fn count(&self, method: &str, verdict: &Verdict, shadow: bool) {
         let Some(deciding) = self.0.iter().find(|deciding| deciding.method == method) else { return };
         match verdict {
+            _ if shadow => deciding.shadow.increment(1),
             Verdict::Allow(_) => deciding.allowed.increment(1),
             Verdict::Deny(_) => deciding.denied.increment(1),
         }

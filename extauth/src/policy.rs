@@ -8,10 +8,14 @@ use http::{HeaderName, StatusCode};
 use proto::extauth::Action;
 
 use crate::check::Check;
+use crate::decision::{self, Decision};
+use crate::denied;
 use crate::method::{Invalid, Method};
 use crate::metrics::{self, Answers};
 use crate::resources::Resources;
-use crate::rules::{Decision, Names, Rules};
+use crate::results::Results;
+use crate::routes::Routes;
+use crate::rules::{Names, Rules};
 use crate::verdict::{Denial, Grant, Verdict, text};
 
 /// A policy that cannot be enforced as it is written.
@@ -30,6 +34,9 @@ pub struct Error {
 #[derive(Debug)]
 pub struct Policies {
     by_name: HashMap<Arc<str>, Policy, ahash::RandomState>,
+    /// For requests to which Envoy names none.
+    routes: Routes,
+    decisions: decision::Options,
     /// Answers to routes that name none of them.
     unknown: Answers,
 }
@@ -38,31 +45,49 @@ pub struct Policies {
 struct Policy {
     name: Arc<str>,
     rule: Rule,
+    denied: denied::Answers,
+    shadow: bool,
     answers: Answers,
 }
 
 #[derive(Debug)]
 enum Rule {
-    /// Methods in the order in which they are tried.
-    Methods { methods: Vec<Method>, optional: bool, rules: Option<Rules>, identity: Vec<HeaderName> },
+    /// What it says is enforced.
+    Guard(Box<Guard>),
     /// It did not compile: nothing passes until it does.
     Broken(String),
 }
 
+#[derive(Debug)]
+struct Guard {
+    /// In the order in which they are tried.
+    methods: Vec<Method>,
+    optional: bool,
+    rules: Option<Rules>,
+    results: Option<Results>,
+    /// Every header that may tell the upstream who a client is.
+    identity: Vec<HeaderName>,
+}
+
 impl Default for Policies {
     fn default() -> Self {
-        Self { by_name: HashMap::default(), unknown: Answers::new(&metrics::NONE.into(), []) }
+        Self {
+            by_name: HashMap::default(),
+            routes: Routes::default(),
+            decisions: decision::Options::default(),
+            unknown: Answers::new(&metrics::NONE.into(), []),
+        }
     }
 }
 
 impl Policies {
     /// Compiles all policies or none; the error names the first that is wrong.
     pub fn compile(policies: &[proto::extauth::Policy], resources: &Resources) -> Result<Self, Error> {
-        let mut compiled = Self::default();
+        let mut compiled = Self { decisions: resources.decisions.clone(), ..Self::default() };
         for (index, policy) in policies.iter().enumerate() {
-            let rule = compiled.rule(policy, resources);
-            let rule = rule.map_err(|source| Error { policy: policy.name.clone(), index, source })?;
-            compiled.insert(&policy.name, rule);
+            let error = |source| Error { policy: policy.name.clone(), index, source };
+            let rule = compiled.rule(policy, resources).map_err(error)?;
+            compiled.insert(policy, rule).map_err(error)?;
         }
         Ok(compiled)
     }
@@ -70,15 +95,16 @@ impl Policies {
     /// Compiles every policy by itself: one that is wrong denies each request of its routes, says why in the log, and is
     /// named in the errors; the others are not concerned.
     pub fn compile_each(policies: &[proto::extauth::Policy], resources: &Resources) -> (Self, Vec<Error>) {
-        let mut compiled = Self::default();
+        let mut compiled = Self { decisions: resources.decisions.clone(), ..Self::default() };
         let mut errors = Vec::new();
         for (index, policy) in policies.iter().enumerate() {
+            let error = |source| Error { policy: policy.name.clone(), index, source };
             let rule = compiled.rule(policy, resources).unwrap_or_else(|source| {
                 let reason = source.to_string();
-                errors.push(Error { policy: policy.name.clone(), index, source });
+                errors.push(error(source));
                 Rule::Broken(reason)
             });
-            compiled.insert(&policy.name, rule);
+            errors.extend(compiled.insert(policy, rule).err().map(error));
         }
         (compiled, errors)
     }
@@ -95,22 +121,29 @@ impl Policies {
 
     /// Answers one question. What no policy allows is denied.
     pub async fn check(&self, check: &Check<'_>) -> Verdict {
-        let policy = check.policy().and_then(|name| self.by_name.get(name));
-        let (method, verdict) = match policy {
-            Some(policy) => policy.check(check).await,
-            None => (metrics::NONE, Verdict::Deny(forbidden("the route names no known policy"))),
+        let policy = self.find(check);
+        let mut decision = match policy {
+            Some(policy) => policy.decide(check).await,
+            None => unknown(check),
         };
-        policy.map_or(&self.unknown, |policy| &policy.answers).count(method, &verdict);
-        if let Verdict::Deny(denial) = &verdict {
-            tracing::debug!(
-                policy = policy.map(|policy| &*policy.name),
-                method,
-                status = denial.status.as_u16(),
-                reason = denial.reason,
-                "denied"
-            );
+        policy.map_or(&self.unknown, |policy| &policy.answers).count(
+            decision.method,
+            &decision.verdict,
+            decision.shadow,
+        );
+        self.decisions.note(&mut decision, check);
+        match policy {
+            Some(policy) if decision.shadow => policy.spare(decision.verdict, check),
+            _ => decision.verdict,
         }
-        verdict
+    }
+
+    /// The policy that Envoy names; where it names none, that of the host and the path.
+    fn find(&self, check: &Check<'_>) -> Option<&Policy> {
+        match check.policy() {
+            Some(name) => self.by_name.get(name),
+            None => self.routes.find(check).and_then(|name| self.by_name.get(name)),
+        }
     }
 
     fn rule(&self, policy: &proto::extauth::Policy, resources: &Resources) -> Result<Rule, Invalid> {
@@ -134,17 +167,25 @@ impl Policies {
             })
         };
         let methods = policy.methods.iter().enumerate().map(compile).collect::<Result<Vec<_>, _>>()?;
-        let identity = methods.iter().flat_map(Method::identity).collect();
+        let results = policy.results.as_ref().map(Results::compile).transpose()?;
+        let results_identity = results.iter().flat_map(Results::identity);
+        let identity = methods.iter().flat_map(Method::identity).chain(results_identity).collect();
         let providers = methods.iter().flat_map(Method::providers).collect::<Vec<_>>();
         let names = Names { methods: &deciding(&methods, policy.optional), providers: &providers };
         let rules = Rules::compile(policy, names)?;
-        Ok(Rule::Methods { methods, optional: policy.optional, rules, identity })
+        policy.denied.as_ref().map(denied::Answers::compile).transpose()?;
+        Ok(Rule::Guard(Box::new(Guard { methods, optional: policy.optional, rules, results, identity })))
     }
 
-    fn insert(&mut self, name: &str, rule: Rule) {
-        let name: Arc<str> = name.into();
+    /// Puts a policy into its places, whatever is wrong with it: no other may take them over.
+    fn insert(&mut self, policy: &proto::extauth::Policy, rule: Rule) -> Result<(), Invalid> {
+        let name: Arc<str> = policy.name.as_str().into();
         let answers = Answers::new(&name, rule.deciding());
-        self.by_name.insert(Arc::clone(&name), Policy { name, rule, answers });
+        let denied =
+            policy.denied.as_ref().and_then(|denied| denied::Answers::compile(denied).ok()).unwrap_or_default();
+        let shadow = policy.shadow && matches!(rule, Rule::Guard(_));
+        self.by_name.insert(Arc::clone(&name), Policy { name: Arc::clone(&name), rule, denied, shadow, answers });
+        self.routes.add(&name, &policy.matches)
     }
 }
 
@@ -152,35 +193,66 @@ impl Rule {
     /// Names of all that may decide.
     fn deciding(&self) -> Vec<&'static str> {
         match self {
-            Self::Methods { methods, optional, .. } => deciding(methods, *optional),
+            Self::Guard(guard) => deciding(&guard.methods, guard.optional),
             Self::Broken(_) => Vec::new(),
         }
     }
 }
 
 impl Policy {
-    /// The verdict, and the method that reached it.
-    async fn check(&self, check: &Check<'_>) -> (&'static str, Verdict) {
-        let (methods, optional, rules, identity) = match &self.rule {
-            Rule::Methods { methods, optional, rules, identity } => (methods, *optional, rules, identity),
-            Rule::Broken(reason) => return (metrics::NONE, Verdict::Deny(broken(reason))),
+    async fn decide(&self, check: &Check<'_>) -> Decision<'_> {
+        let (method, rule, verdict) = match &self.rule {
+            Rule::Guard(guard) => guard.check(check).await,
+            Rule::Broken(reason) => (metrics::NONE, None, Verdict::Deny(broken(reason))),
         };
-        let (method, mut grant) = match decide(methods, optional, check).await {
-            Ok(allowed) => allowed,
-            Err((method, denial)) => return (method, Verdict::Deny(denial)),
+        let verdict = match verdict {
+            Verdict::Deny(denial) => Verdict::Deny(self.denied.word(denial, check)),
+            allowed @ Verdict::Allow(_) => allowed,
         };
-        if let Some(rules) = rules
-            && let Err(reason) = authorize(rules, check, method, &grant)
-        {
-            return (method, Verdict::Deny(refusal(methods, check, method, reason)));
+        let shadow = self.shadow && !matches!(verdict, Verdict::Allow(_));
+        Decision { policy: Some(&self.name), method, rule, shadow, verdict }
+    }
+
+    /// What becomes of a request that would be denied, and is not: it passes as nobody's.
+    fn spare(&self, verdict: Verdict, check: &Check<'_>) -> Verdict {
+        match &self.rule {
+            Rule::Guard(guard) => Verdict::Allow(guard.finish(metrics::ANONYMOUS, Grant::default(), check)),
+            Rule::Broken(_) => verdict,
         }
-        for method in methods {
+    }
+}
+
+impl Guard {
+    /// The verdict, with the method and the rule that reached it.
+    async fn check(&self, check: &Check<'_>) -> (&'static str, Option<&str>, Verdict) {
+        let (method, mut grant) = match decide(&self.methods, self.optional, check).await {
+            Ok(allowed) => allowed,
+            Err((method, denial)) => return (method, None, Verdict::Deny(denial)),
+        };
+        let rule = match self.rules.as_ref().map_or(Ok(None), |rules| authorize(rules, check, method, &grant)) {
+            Ok(rule) => rule,
+            Err((rule, reason)) => {
+                return (method, rule, Verdict::Deny(refusal(&self.methods, check, method, reason)));
+            }
+        };
+        grant.metadata.insert("method".to_owned(), text(method));
+        if let Some(results) = &self.results
+            && let Err(error) = results.apply(check, &mut grant)
+        {
+            return (method, rule, Verdict::Deny(forbidden(&error.to_string())));
+        }
+        (method, rule, Verdict::Allow(self.finish(method, grant, check)))
+    }
+
+    /// Takes out of the request what the upstream must not see, or must not take for ours.
+    fn finish(&self, method: &'static str, mut grant: Grant, check: &Check<'_>) -> Grant {
+        for method in &self.methods {
             method.strip(check, &mut grant.removal);
         }
         grant.metadata.insert("method".to_owned(), text(method));
-        grant.guard(check, identity.iter());
+        grant.guard(check, self.identity.iter());
         grant.settle(check);
-        (method, Verdict::Allow(grant))
+        grant
     }
 }
 
@@ -224,14 +296,21 @@ fn missing(methods: &[Method], check: &Check<'_>) -> Denial {
     joined.unwrap_or_else(|| forbidden("the policy has no method"))
 }
 
-/// Whether the rules let somebody pass whom a method let in; else why not.
-fn authorize(rules: &Rules, check: &Check<'_>, method: &str, grant: &Grant) -> Result<(), String> {
-    let subject = rules.subject(check, method, &grant.metadata).map_err(|error| error.to_string())?;
-    match rules.decide(&subject) {
-        Ok(Decision { action: Action::Allow, .. }) => Ok(()),
-        Ok(Decision { rule: Some(rule), .. }) => Err(format!("the rule `{rule}` denies it")),
-        Ok(Decision { rule: None, .. }) => Err("no rule allows it".to_owned()),
-        Err((rule, error)) => Err(format!("the rule `{rule}` cannot be decided: {error}")),
+/// The rule by which somebody may pass whom a method let in; else which one denies, and why.
+fn authorize<'r>(
+    rules: &'r Rules,
+    check: &Check<'_>,
+    method: &str,
+    grant: &Grant,
+) -> Result<Option<&'r str>, (Option<&'r str>, String)> {
+    let subject = rules.subject(check, method, &grant.metadata).map_err(|error| (None, error.to_string()))?;
+    let ruling = rules.decide(&subject);
+    let ruling =
+        ruling.map_err(|(rule, error)| (Some(rule), format!("the rule `{rule}` cannot be decided: {error}")))?;
+    match (ruling.action, ruling.rule) {
+        (Action::Allow, rule) => Ok(rule),
+        (Action::Deny, Some(rule)) => Err((Some(rule), format!("the rule `{rule}` denies it"))),
+        (Action::Deny, None) => Err((None, "no rule allows it".to_owned())),
     }
 }
 
@@ -245,11 +324,17 @@ fn deciding(methods: &[Method], optional: bool) -> Vec<&'static str> {
     methods.iter().map(Method::name).chain(optional.then_some(metrics::ANONYMOUS)).collect()
 }
 
+fn unknown(check: &Check<'_>) -> Decision<'static> {
+    let denial = denied::Answers::default().word(forbidden("no policy is known for the request"), check);
+    Decision { policy: None, method: metrics::NONE, rule: None, shadow: false, verdict: Verdict::Deny(denial) }
+}
+
 /// The answer when it cannot even be said what would be asked for.
 pub fn forbidden(reason: &str) -> Denial {
     Denial {
         status: StatusCode::FORBIDDEN,
         challenges: Vec::new(),
+        headers: Vec::new(),
         body: "Forbidden".to_owned(),
         reason: reason.to_owned(),
     }
@@ -259,6 +344,7 @@ fn broken(reason: &str) -> Denial {
     Denial {
         status: StatusCode::INTERNAL_SERVER_ERROR,
         challenges: Vec::new(),
+        headers: Vec::new(),
         body: "Internal Server Error".to_owned(),
         reason: format!("the policy is not valid: {reason}"),
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::background::Background;
+use crate::decision;
 use crate::fetch::{self, Fetch};
 use crate::jwks::Remotes;
 use crate::method::jwt;
@@ -18,6 +19,8 @@ pub struct Options {
     pub authorities: Option<PathBuf>,
     /// Where sessions and keys are; in memory by default.
     pub store: Storage,
+    /// Which decisions are logged.
+    pub decisions: decision::Options,
 }
 
 /// Which store there is.
@@ -48,6 +51,8 @@ pub struct Resources {
     pub store: Store,
     /// Key sets that issuers publish.
     pub key_sets: Remotes,
+    /// Which decisions are logged.
+    pub decisions: decision::Options,
 }
 
 /// Why the resources are not to be had.
@@ -78,6 +83,7 @@ impl Resources {
             store,
             key_sets: Remotes::new(fetch.clone(), background.clone()),
             fetch,
+            decisions: options.decisions.clone(),
             background,
         })
     }

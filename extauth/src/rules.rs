@@ -1,7 +1,7 @@
 //! What somebody may do who is known: rules in order, of which the first that fits decides.
 
 pub mod cel;
-mod claim;
+pub(crate) mod claim;
 mod condition;
 mod header;
 
@@ -44,7 +44,7 @@ pub struct Subject<'a> {
 
 /// What the rules say of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decision<'r> {
+pub struct Ruling<'r> {
     /// What becomes of it.
     pub action: Action,
     /// The rule that decided; none when the default did.
@@ -107,13 +107,13 @@ impl Rules {
     }
 
     /// The first rule that fits decides, else the default. Who cannot say whether a rule fits denies.
-    pub fn decide(&self, subject: &Subject<'_>) -> Result<Decision<'_>, (&str, Error)> {
+    pub fn decide(&self, subject: &Subject<'_>) -> Result<Ruling<'_>, (&str, Error)> {
         for rule in &self.in_order {
             if rule.fit(subject).map_err(|error| (rule.name.as_str(), error))? == Fit::Fits {
-                return Ok(Decision { action: rule.action, rule: Some(&rule.name) });
+                return Ok(Ruling { action: rule.action, rule: Some(&rule.name) });
             }
         }
-        Ok(Decision { action: self.default, rule: None })
+        Ok(Ruling { action: self.default, rule: None })
     }
 
     /// Every rule by itself, for explanations.

@@ -9,6 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use proto::drain::{self, Signal, Trigger};
 use proto::readiness::Readiness;
+use proto::serve::tls::{self, Tls};
 use proto::serve::{self, Grpc, Listener};
 use proto::{health, reflection};
 use tonic::service::RoutesBuilder;
@@ -33,6 +34,9 @@ pub enum Error {
     /// See [`resources::Error`].
     #[error(transparent)]
     Resources(#[from] resources::Error),
+    /// See [`tls::Error`].
+    #[error("setting up TLS: {0}")]
+    Tls(#[from] tls::Error),
     /// No handler for SIGTERM, or no runtime.
     #[error("setting up the process")]
     Setup(#[source] std::io::Error),
@@ -49,11 +53,12 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let authorizer = Authorizer::new(Resources::new(&settings.resources())?);
     let dir = Dir::new(&settings.config_dir, authorizer.clone(), Some(readiness.block("policies")));
     let router = router(readiness.clone());
+    let tls = settings.tls.files().map(Tls::load).transpose()?;
     let (trigger, signal) = drain::new();
     thread::scope(|scope| {
-        let rest = scope.spawn(|| rest(dir, http, router, &trigger, signal.clone()));
+        let rest = scope.spawn(|| rest(dir, tls.clone(), http, router, &trigger, signal.clone()));
         let served = serve::per_core(grpc, &trigger, async |_, listener| {
-            serve_core(listener, &authorizer, &readiness, &signal).await
+            serve_core(listener, tls.clone(), &authorizer, &readiness, &signal).await
         });
         let rest = rest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         served.and(rest)
@@ -62,6 +67,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
 
 async fn serve_core(
     listener: Listener,
+    tls: Option<Tls>,
     authorizer: &Authorizer,
     readiness: &Readiness,
     signal: &Signal,
@@ -70,14 +76,24 @@ async fn serve_core(
     routes.add_service(authorizer.service());
     routes.add_service(health::service(&[SERVICE], readiness, signal).await);
     reflection::add(&mut routes, &[SERVICE]).map_err(Box::new)?;
-    Ok(Grpc::new(listener).serve(routes.routes(), signal.clone()).await?)
+    Ok(Grpc::new(listener).tls(tls).serve(routes.routes(), signal.clone()).await?)
 }
 
 /// What is no request of Envoy's: following the policies, health and metrics, the signals.
-fn rest(dir: Dir, http: Listener, router: Router, trigger: &Trigger, signal: Signal) -> Result<(), Error> {
+fn rest(
+    dir: Dir,
+    tls: Option<Tls>,
+    http: Listener,
+    router: Router,
+    trigger: &Trigger,
+    signal: Signal,
+) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Setup)?;
     runtime.block_on(async {
         tokio::spawn(dir.follow());
+        if let Some(tls) = tls {
+            tokio::spawn(tls.follow());
+        }
         let served = serve::http(http, router, signal.clone());
         let (served, stopped) = tokio::join!(served, stop(trigger, signal));
         served.map_err(Error::from).and(stopped)

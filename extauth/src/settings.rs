@@ -9,9 +9,13 @@ use proto::telemetry::Format;
 
 use crate::resources::Options;
 
+mod decisions;
 mod store;
+mod tls;
 
+pub use self::decisions::Decisions;
 pub use self::store::Store;
+pub use self::tls::Tls;
 
 /// External authorization for Envoy: API keys and JWT over `ext_authz` v3 (gRPC).
 #[derive(Clone, Debug, Parser)]
@@ -41,7 +45,13 @@ pub struct Settings {
     #[command(flatten, next_help_heading = "Store")]
     #[expect(missing_docs, reason = "a comment would become a text of --help")]
     pub store: Store,
-    /// trace, debug, info, warn or error; `debug` says why a request was denied.
+    #[command(flatten, next_help_heading = "TLS")]
+    #[expect(missing_docs, reason = "a comment would become a text of --help")]
+    pub tls: Tls,
+    #[command(flatten, next_help_heading = "Decisions")]
+    #[expect(missing_docs, reason = "a comment would become a text of --help")]
+    pub decisions: Decisions,
+    /// trace, debug, info, warn or error; decisions are `info`.
     #[arg(long, env = "EXTAUTH_LOG_LEVEL", default_value = "info")]
     pub log_level: String,
     /// `text` or `json`.
@@ -56,6 +66,7 @@ impl Settings {
             token_cache_bytes: self.token_cache_bytes,
             authorities: self.ca_file.clone(),
             store: self.store.storage(),
+            decisions: self.decisions.options(),
         }
     }
 }

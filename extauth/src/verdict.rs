@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
-use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption, QueryParameter};
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
@@ -24,11 +24,25 @@ pub enum Verdict {
     Deny(Denial),
 }
 
+impl Verdict {
+    /// Adds a header to what the client gets, from us or from the upstream.
+    pub fn tell(&mut self, name: HeaderName, value: String) {
+        match self {
+            Self::Allow(grant) => grant.response_headers.push((name, value)),
+            Self::Deny(denial) => denial.headers.push((name, value)),
+        }
+    }
+}
+
 /// What a request that may pass looks like to the upstream, and what later filters learn about it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grant {
-    /// Headers to set; each replaces all of the client's own.
+    /// Headers to set; the first of a name replaces all of the client's own, and others of that name are added to it.
     pub headers: Vec<(HeaderName, String)>,
+    /// Query parameters to set, with their values encoded.
+    pub query: Vec<(String, String)>,
+    /// Headers to add to the upstream's answer.
+    pub response_headers: Vec<(HeaderName, String)>,
     /// What the upstream must not see.
     pub removal: Removal,
     /// Metadata that Envoy stores under the `ext_authz` filter's name.
@@ -50,6 +64,8 @@ pub struct Denial {
     pub status: StatusCode,
     /// `WWW-Authenticate` values: how to do it right.
     pub challenges: Vec<String>,
+    /// Further headers.
+    pub headers: Vec<(HeaderName, String)>,
     /// Text for the client; says nothing about the configuration.
     pub body: String,
     /// Why, for the log; never holds a credential.
@@ -99,8 +115,9 @@ impl Grant {
     /// it removes last.
     pub fn settle(&mut self, check: &Check<'_>) {
         self.rewrite_cookies(check);
-        let Self { headers, removal, .. } = self;
+        let Self { headers, query, removal, .. } = self;
         removal.headers.retain(|name| !headers.iter().any(|(set, _)| set == name.as_str()));
+        removal.query.retain(|name| !query.iter().any(|(set, _)| set == name));
     }
 
     fn rewrite_cookies(&mut self, check: &Check<'_>) {
@@ -138,9 +155,15 @@ impl From<Verdict> for CheckResponse {
 
 fn allow(grant: Grant) -> CheckResponse {
     let response = OkHttpResponse {
-        headers: grant.headers.into_iter().map(|(name, value)| set(name.as_str(), value)).collect(),
+        headers: each_set_once(grant.headers),
         headers_to_remove: grant.removal.headers,
+        query_parameters_to_set: grant.query.into_iter().map(|(key, value)| QueryParameter { key, value }).collect(),
         query_parameters_to_remove: grant.removal.query,
+        response_headers_to_add: grant
+            .response_headers
+            .into_iter()
+            .map(|(name, value)| add(name.as_str(), value))
+            .collect(),
         ..OkHttpResponse::default()
     };
     CheckResponse {
@@ -152,10 +175,10 @@ fn allow(grant: Grant) -> CheckResponse {
 
 fn deny(denial: Denial) -> CheckResponse {
     let code = if denial.status == StatusCode::UNAUTHORIZED { Code::Unauthenticated } else { Code::PermissionDenied };
-    let headers = match denial.challenges.as_slice() {
-        [] => Vec::new(),
-        challenges => vec![set(http::header::WWW_AUTHENTICATE.as_str(), challenges.join(", "))],
-    };
+    let mut headers: Vec<_> = denial.headers.into_iter().map(|(name, value)| set(name.as_str(), value)).collect();
+    if !denial.challenges.is_empty() {
+        headers.push(set(http::header::WWW_AUTHENTICATE.as_str(), denial.challenges.join(", ")));
+    }
     let response = DeniedHttpResponse {
         status: Some(HttpStatus { code: i32::from(denial.status.as_u16()) }),
         headers,
@@ -166,6 +189,22 @@ fn deny(denial: Denial) -> CheckResponse {
         dynamic_metadata: None,
         http_response: Some(HttpResponse::DeniedResponse(response)),
     }
+}
+
+/// The first of a name replaces what the client sent, the next are added to it.
+fn each_set_once(headers: Vec<(HeaderName, String)>) -> Vec<HeaderValueOption> {
+    let mut options: Vec<HeaderValueOption> = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        let known =
+            |option: &HeaderValueOption| option.header.as_ref().is_some_and(|header| header.key == name.as_str());
+        let option = if options.iter().any(known) { add } else { set };
+        options.push(option(name.as_str(), value));
+    }
+    options
+}
+
+fn add(name: &str, value: String) -> HeaderValueOption {
+    HeaderValueOption { append_action: HeaderAppendAction::AppendIfExistsOrAdd.into(), ..set(name, value) }
 }
 
 fn set(name: &str, value: String) -> HeaderValueOption {

@@ -3,6 +3,7 @@
 mod api_key;
 mod jwt;
 mod oidc;
+mod results;
 mod rule;
 mod secret;
 
@@ -14,6 +15,7 @@ pub use self::oidc::{
     Allow, ClientAuth, CookieNames, DenyRedirect, ForwardIdToken, HeaderMatch, Oidc, OidcProvider, SameSite,
     SessionCookie, StringMatch,
 };
+pub use self::results::{Denied, DeniedResponse, NamedValue, Results, RouteMatch};
 pub use self::rule::{Action, ClaimCondition, Conditions, HeaderCondition, PathMatch, Rule};
 pub use self::secret::Secret;
 
@@ -43,6 +45,18 @@ pub struct Policy {
     /// What becomes of requests that no rule fits: they are denied unless this says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Action>,
+    /// What goes out with a request that may pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Results>,
+    /// What clients read whose request may not pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<Denied>,
+    /// The requests that this policy guards where Envoy's context extensions name no policy.
+    #[serde(default, rename = "match", skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<RouteMatch>,
+    /// Only count and log what would be denied, and let it pass without any identity.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
 }
 
 /// One way of proving an identity.

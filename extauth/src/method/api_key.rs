@@ -129,7 +129,7 @@ impl ApiKey {
             let fields = entry.labels.iter().map(|(label, value)| (label.clone(), text(value))).collect();
             metadata.insert("labels".to_owned(), Value { kind: Some(Kind::StructValue(Struct { fields })) });
         }
-        Grant { headers: client.chain(tier).chain(labels).collect(), removal: Removal::default(), metadata }
+        Grant { headers: client.chain(tier).chain(labels).collect(), metadata, ..Grant::default() }
     }
 }
 

@@ -62,7 +62,7 @@ impl Claim {
 }
 
 /// The claims of all providers, or of one.
-pub(super) fn claims<'a>(metadata: &'a Metadata, provider: Option<&'a str>) -> impl Iterator<Item = &'a Struct> {
+pub(crate) fn claims<'a>(metadata: &'a Metadata, provider: Option<&'a str>) -> impl Iterator<Item = &'a Struct> {
     let theirs = move |name: &str| match provider {
         Some(provider) => name == provider,
         None => !jwt::RESERVED.contains(&name),

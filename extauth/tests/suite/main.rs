@@ -19,6 +19,8 @@ mod program;
 mod properties;
 mod redis;
 mod reload;
+mod results;
+mod routes;
 mod rules;
 mod service;
 mod store;

@@ -53,7 +53,7 @@ pub(super) fn fill(context: &mut Context<'_, '_>, subject: &Subject<'_>, uses: &
         context.add_variable_from_value("source", address.into_iter().collect::<HashMap<_, _>>());
     }
     if uses.body {
-        let body = subject.check.body().ok_or(Unfit::Body)?;
+        let body = subject.check.whole_body().ok_or(Unfit::Body)?;
         if body.len() > LONGEST_BODY {
             return Err(Unfit::Size);
         }
