@@ -2,9 +2,12 @@
 
 pub mod api_key_auth;
 pub mod authorization;
+pub mod basic_auth;
 pub mod cors;
+pub mod csrf;
 pub mod ext_auth;
 pub mod jwt;
+pub mod oidc;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +16,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::{api_key_auth::ApiKeyAuth, authorization::Authorization, cors::Cors, ext_auth::ExtAuth, jwt::Jwt};
+use self::{
+    api_key_auth::ApiKeyAuth, authorization::Authorization, basic_auth::BasicAuth, cors::Cors, csrf::Csrf,
+    ext_auth::ExtAuth, jwt::Jwt, oidc::Oidc,
+};
 use crate::policy::{PolicyStatus, PolicyTargets};
 
 /// Authentication and authorization for the routes it targets. Everything that is set must let a request pass.
@@ -37,9 +43,18 @@ pub struct SecurityPolicySpec {
     /// API keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key_auth: Option<ApiKeyAuth>,
+    /// Names and passwords.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
     /// Which other origins' pages may read responses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cors: Option<Cors>,
+    /// Which other origins' pages may make browsers change something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub csrf: Option<Csrf>,
+    /// Logins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oidc: Option<Oidc>,
     /// Signed tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Jwt>,
@@ -49,8 +64,8 @@ pub struct SecurityPolicySpec {
     /// Rules on what is known about a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,
-    /// Fields that are not translated, by name: `oidc`, `basicAuth`, `csrf` and whatever a newer release adds. A policy that
-    /// uses one is refused and its routes answer 500, for leaving out a check would let requests pass.
+    /// Fields that are not translated, by name: whatever a newer release adds. A policy that uses one is refused and its routes
+    /// answer 500, for leaving out a check would let requests pass.
     #[serde(flatten)]
     pub unsupported: BTreeMap<String, Value>,
     /// What kept the spec from being read; only the targets are set then, and the policy is in error.

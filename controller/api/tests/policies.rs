@@ -58,11 +58,11 @@ fn what_is_read_is_written_back() {
   jwt: {providers: [{name: idp, localJWKS: {inline: '{}'}, extractFrom: {headers: [{name: x-token, valuePrefix: 'Token '}]}}]}
   apiKeyAuth: {credentialRefs: [{name: keys}], extractFrom: [{headers: [x-api-key]}], forwardClientIDHeader: x-client}
   authorization: {rules: [{action: Allow, principal: {clientCIDRs: [10.0.0.0/8]}}]}
-  oidc: {provider: {issuer: https://a.example}}
+  passkeys: {provider: {issuer: https://a.example}}
 ",
     );
     let value = serde_json::to_value(&policy).unwrap();
-    assert_eq!(value["spec"]["oidc"]["provider"]["issuer"], "https://a.example");
+    assert_eq!(value["spec"]["passkeys"]["provider"]["issuer"], "https://a.example");
     assert_eq!(value["spec"]["targetRefs"][0]["sectionName"], "one");
     assert_eq!(serde_json::from_value::<SecurityPolicy>(value).unwrap().spec, policy.spec);
 }
@@ -109,7 +109,7 @@ fn definitions_are_upstreams_names_and_keep_unknown_fields() {
     let crd = serde_json::to_value(SecurityPolicy::crd()).unwrap();
     assert_eq!(crd["metadata"]["name"], "securitypolicies.gateway.envoyproxy.io");
     let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
-    assert_eq!(spec["x-kubernetes-preserve-unknown-fields"], true, "the API server would drop oidc unseen");
+    assert_eq!(spec["x-kubernetes-preserve-unknown-fields"], true, "the API server would drop passkeys unseen");
     assert!(spec["properties"]["targetRefs"].is_object());
     assert!(spec["properties"]["apiKeyAuth"]["properties"]["forwardClientIDHeader"].is_object());
 }

@@ -291,12 +291,30 @@ pub struct Security {
     pub policy: ObjectRef,
     /// The effective spec; what its references point at stands in the fields below.
     pub spec: SecurityPolicySpec,
-    /// The JWKS text of each provider of `spec.jwt`, in step with them; `None` for a remote one.
-    pub jwks: Vec<Option<String>>,
+    /// Where the keys of each provider of `spec.jwt` are, in step with them; `None` where that is in error.
+    pub jwks: Vec<Option<Jwks>>,
     /// The backend of `spec.extAuth`, with cluster name `securitypolicy/<ns>/<name>/extauth/0`.
     pub ext_auth: Option<ExtAuth>,
-    /// Name of the policy that `extauth` serves for this route, when a method needs it.
-    pub auth_policy: Option<String>,
+    /// Names of the policies that `extauth` serves for this route; a request has to satisfy all of them.
+    pub auth_policies: Vec<String>,
+}
+
+/// The keys of a provider of tokens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Jwks {
+    /// Their text.
+    Local(String),
+    /// Envoy fetches them.
+    Remote(RemoteJwks),
+}
+
+/// Where Envoy fetches keys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RemoteJwks {
+    /// `securitypolicy/<ns>/<name>/jwt/<index>` for backends of the policy, `<host with . as _>_<port>` for the URL's own host.
+    pub destination: Destination,
+    /// The host to expect, over TLS and with a certificate of the system's authorities; plain text without it.
+    pub server_name: Option<String>,
 }
 
 /// The resolved backend of `extAuth`.

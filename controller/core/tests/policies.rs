@@ -3,7 +3,7 @@
 
 use controller_core::{
     Settings, Snapshot, Translation,
-    ir::{Action, HttpRoute},
+    ir::{Action, HttpRoute, Jwks},
     translate,
 };
 use proptest::prelude::*;
@@ -271,11 +271,12 @@ fn a_merge_takes_the_policy_of_the_listener_or_gateway_in() {
 #[test]
 fn a_broken_policy_closes_its_routes_and_no_others() {
     for (spec, message) in [
-        ("oidc: {provider: {issuer: https://a.example}}", "The field spec.oidc is not supported yet."),
+        ("passkeys: {}", "The field spec.passkeys is not supported yet."),
+        ("basicAuth: {users: {name: keys}}", "The field spec.basicAuth is not supported yet."),
         ("cors: {maxAge: soon}", "The policy cannot be read: spec.cors.maxAge: invalid duration \"soon\""),
         (
             "apiKeyAuth: {credentialRefs: [{name: nothing}], extractFrom: [{headers: [x-key]}]}",
-            "Secret default/nothing not found",
+            "APIKeyAuth: spec.apiKeyAuth.credentialRefs[0]: secret default/nothing does not exist",
         ),
         (
             "apiKeyAuth: {credentialRefs: [{name: keys, namespace: other}], extractFrom: [{headers: [x-key]}]}",
@@ -283,18 +284,33 @@ fn a_broken_policy_closes_its_routes_and_no_others() {
         ),
         ("jwt: {providers: [{name: p, localJWKS: {inline: '{}'}}]}", "localJWKS is no JWKS: it has no list of keys"),
         (
-            "jwt: {providers: [{name: p, remoteJWKS: {uri: https://a.example}}]}",
-            "providers[0].remoteJWKS is not supported yet",
+            "jwt: {providers: [{name: p, remoteJWKS: {uri: 'ftp://a.example'}}]}",
+            "providers[0].remoteJWKS.uri \"ftp://a.example\" is no http or https URL",
         ),
+        (
+            "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example', backendRefs: [{name: none, port: 80}]}}]}",
+            "providers[0].remoteJWKS: service default/none not found",
+        ),
+        (
+            "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example'}, localJWKS: {inline: '{}'}}]}",
+            "providers[0].must have exactly one of remoteJWKS and localJWKS",
+        ),
+        (
+            "csrf: {shadowFraction: {numerator: 2, denominator: 1}}",
+            "CSRF: spec.csrf.shadowFraction must be at most one",
+        ),
+        ("csrf: {additionalOrigins: ['https://']}", "spec.csrf.additionalOrigins[0] \"https://\" is no origin"),
         (
             "authorization: {rules: [{action: Allow, principal: {clientCIDRs: [10.0.0.0/99]}}]}",
             "\"10.0.0.0/99\" is no CIDR",
         ),
         ("authorization: {rules: [{action: Deny, cel: 'true'}]}", "rules[0].cel is not supported yet"),
         (
-            "extAuth: {failOpen: true, http: {backendRefs: [{name: svc, port: 80}]}}",
-            "spec.extAuth.http is not supported yet",
+            "extAuth: {http: {backendRefs: [{name: svc, port: 80}], path: /a, pathOverride: /b}}",
+            "ExtAuth: only one of path or pathOverride can be specified.",
         ),
+        ("extAuth: {http: {}}", "ExtAuth: spec.extAuth.http.backendRefs must not be empty."),
+        ("extAuth: {}", "ExtAuth: spec.extAuth must have exactly one of grpc and http."),
         ("extAuth: {grpc: {backendRefs: [{name: nothing, port: 80}]}}", "ExtAuth: service default/nothing not found."),
     ] {
         let translation = translated([security("broken", &format!("{}, {spec}", target("HTTPRoute", "app", "one")))]);
@@ -336,12 +352,67 @@ fn external_authorization_is_resolved() {
 }
 
 #[test]
+fn c34_references_to_other_namespaces_need_a_grant() {
+    let elsewhere = [
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "other"},
+            "stringData": {"alice": "secret", ".htpasswd": "a:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=", "client-secret": "s"}}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "svc", "namespace": "other"},
+            "spec": {"ports": [{"name": "http", "port": 80}]}}),
+    ];
+    for (kind, spec) in [
+        ("Secret", "apiKeyAuth: {credentialRefs: [{name: keys, namespace: other}], extractFrom: [{headers: [x-key]}]}"),
+        ("Service", "extAuth: {grpc: {backendRefs: [{name: svc, namespace: other, port: 80}]}}"),
+        ("Service", "extAuth: {http: {backendRefs: [{name: svc, namespace: other, port: 80}]}}"),
+        (
+            "Service",
+            "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example', backendRefs: [{name: svc, namespace: other, port: 80}]}}]}",
+        ),
+    ] {
+        let with = |grants: Vec<Value>| {
+            let policy = security("sp", &format!("{}, {spec}", target("HTTPRoute", "app", "")));
+            translated(elsewhere.iter().cloned().chain(grants).chain([policy]))
+        };
+        let refused = with(Vec::new());
+        let condition = &conditions(&refused, "sp")[0];
+        assert!(condition.contains("Accepted=False/Invalid"), "{spec}: {condition}");
+        assert!(condition.contains("not permitted by any ReferenceGrant"), "{spec}: {condition}");
+        let closed = route(&refused, "default/gw/a", "httproute/default/app/rule/0");
+        assert_eq!(closed.action, Action::Respond { status: 500, body: String::new() }, "{spec}");
+        let grant = json!({"apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant",
+            "metadata": {"name": "open", "namespace": "other"}, "spec": {
+                "from": [{"group": "gateway.envoyproxy.io", "kind": "SecurityPolicy", "namespace": "default"}],
+                "to": [{"group": "", "kind": kind}]}});
+        assert!(conditions(&with(vec![grant]), "sp")[0].contains("Accepted=True"), "{spec}");
+    }
+}
+
+#[test]
+fn keys_are_fetched_at_their_url_or_at_a_backend() {
+    let spec = "jwt: {providers: [
+        {name: far, remoteJWKS: {uri: 'https://idp.example.com/keys'}},
+        {name: odd, remoteJWKS: {uri: 'http://10.1.2.3:8080/keys'}},
+        {name: near, remoteJWKS: {uri: 'https://idp.example.com/keys', backendRefs: [{name: svc, port: 80}]}}]}";
+    let translation = translated([security("sp", &format!("{}, {spec}", target("HTTPRoute", "app", "")))]);
+    let security = route(&translation, "default/gw/a", "httproute/default/app/rule/0").security.clone().unwrap();
+    let sites = security.jwks.iter().map(|jwks| match jwks {
+        Some(Jwks::Remote(remote)) => (remote.destination.name.as_str(), remote.server_name.as_deref()),
+        other => panic!("{other:?}"),
+    });
+    let expected = [
+        ("idp_example_com_443", Some("idp.example.com")),
+        ("10_1_2_3_8080", None),
+        ("securitypolicy/default/sp/jwt/2", None),
+    ];
+    assert_eq!(sites.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn api_keys_leave_the_controller_as_hashes() {
     let spec = "apiKeyAuth: {credentialRefs: [{name: keys}], extractFrom: [{headers: [x-api-key]}, {cookies: [key]}], \
                 forwardClientIDHeader: x-client-id, sanitize: true}";
     let translation = translated([security("keys", &format!("{}, {spec}", target("Gateway", "gw", "")))]);
     let security = route(&translation, "default/gw/a", "httproute/default/app/rule/0").security.clone().unwrap();
-    assert_eq!(security.auth_policy.as_deref(), Some("securitypolicy/default/keys"));
+    assert_eq!(security.auth_policies, ["securitypolicy/default/keys"]);
     let [policy] = translation.auth_policies.as_slice() else { panic!("one policy") };
     let json = serde_json::to_value(policy).unwrap();
     assert!(!json.to_string().contains("secret-of-alice"));
@@ -532,7 +603,7 @@ fn settings_of_a_merge_come_from_whoever_made_them() {
     let merged = route(&translation, "infra/gw/a", "httproute/default/merged").security.clone().unwrap();
     assert_eq!(merged.policy.name, "child");
     assert!(merged.spec.cors.is_some());
-    assert_eq!(merged.auth_policy.as_deref(), Some("securitypolicy/infra/parent"));
+    assert_eq!(merged.auth_policies, ["securitypolicy/infra/parent"]);
     let clients = serde_json::to_value(&translation.auth_policies).unwrap();
     assert_eq!(clients[0]["methods"][0]["apiKey"]["keys"][0]["client"], "bob", "the Secret beside the parent");
 }

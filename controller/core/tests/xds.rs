@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use controller_core::{
     Settings,
     ir::{
-        Action, Backend, Destination, Endpoint, Endpoints, ExtAuth, HeaderMutations, HttpListener, HttpRoute, Match,
-        Mirror, ObjectRef, PathMatch, PathRewrite, Proxy, Redirect, Rewrite, RouteTimeouts, Security, Traffic,
-        ValueMatch,
+        Action, Backend, Destination, Endpoint, Endpoints, ExtAuth, HeaderMutations, HttpListener, HttpRoute, Jwks,
+        Match, Mirror, ObjectRef, PathMatch, PathRewrite, Proxy, Redirect, RemoteJwks, Rewrite, RouteTimeouts,
+        Security, Traffic, ValueMatch,
     },
     xds::{self, Type},
 };
@@ -212,7 +212,7 @@ fn security(spec: serde_json::Value) -> Security {
         spec: serde_json::from_value(spec).unwrap(),
         jwks: Vec::new(),
         ext_auth: None,
-        auth_policy: None,
+        auth_policies: Vec::new(),
     }
 }
 
@@ -257,6 +257,21 @@ fn every_setting_of_a_backend_traffic_policy_is_valid() {
     assert_eq!(full.idle_timeout.unwrap().seconds, 8);
 }
 
+/// Keys at one site: by its name where it is known over TLS, else at an address.
+fn remote(cluster: &str, server_name: Option<&str>) -> Jwks {
+    let endpoints = match server_name {
+        Some(name) => Endpoints::Dns(vec![(name.to_owned(), 443)]),
+        None => ip(9),
+    };
+    Jwks::Remote(RemoteJwks {
+        destination: Destination {
+            name: cluster.into(),
+            backends: vec![backend(&format!("{cluster}/backend/0"), endpoints)],
+        },
+        server_name: server_name.map(str::to_owned),
+    })
+}
+
 #[test]
 fn every_setting_of_a_security_policy_is_valid() {
     let mut full = route("full", "*", forward("full", vec![backend("full/backend/0", ip(1))]));
@@ -269,8 +284,12 @@ fn every_setting_of_a_security_policy_is_valid() {
                 "name": "idp", "issuer": "https://idp.example.com", "audiences": ["api"],
                 "claimToHeaders": [{"header": "x-sub", "claim": "sub"}],
                 "extractFrom": {"headers": [{"name": "x-token", "valuePrefix": "Bearer "}], "cookies": ["t"], "params": ["t"]},
-            }, {"name": "unreachable"}],
+            }, {"name": "unreachable"}, {
+                "name": "remote",
+                "remoteJWKS": {"uri": "https://idp.example.com/keys", "cacheDuration": "5m", "failedRefetchDuration": "2s"},
+            }],
         },
+        "csrf": {"shadowFraction": {"numerator": 1, "denominator": 3}, "additionalOrigins": ["https://*.example.com"]},
         "extAuth": {
             "grpc": {"backendRefs": [{"name": "authz", "port": 9000}], "backendSettings": {"retry": {
                 "numRetries": 2, "retryOn": {"triggers": ["unavailable"]},
@@ -305,17 +324,51 @@ fn every_setting_of_a_security_policy_is_valid() {
             authority: "authz.default:9000".into(),
             context_extensions: BTreeMap::from([("plan".into(), "gold".into())]),
         }),
-        jwks: vec![Some(JWKS.into()), None],
-        auth_policy: Some("securitypolicy/default/security".into()),
+        jwks: vec![Some(Jwks::Local(JWKS.into())), None, Some(remote("idp_example_com_443", Some("idp.example.com")))],
+        auth_policies: vec!["securitypolicy/default/security".into(), "securitypolicy/default/security/oidc".into()],
         ..security(spec)
+    }));
+    let mut asked = route("asked", "asked.example.com", forward("asked", vec![backend("asked/backend/0", ip(2))]));
+    asked.security = Some(Arc::new(Security {
+        ext_auth: Some(ExtAuth {
+            destination: Destination {
+                name: "securitypolicy/default/http/extauth/0".into(),
+                backends: vec![backend("securitypolicy/default/http/extauth/0/backend/0", ip(8))],
+            },
+            authority: "authz.default:8080".into(),
+            context_extensions: BTreeMap::new(),
+        }),
+        jwks: vec![Some(remote("securitypolicy/default/http/jwt/0", None))],
+        ..security(json!({
+            "extAuth": {
+                "http": {
+                    "backendRefs": [{"name": "authz", "port": 8080}], "path": "/auth", "headersToBackend": ["x-user"],
+                    "backendSettings": {"retry": {"numRetries": 1}},
+                },
+                "headersToExtAuth": ["cookie"], "failOpen": false,
+            },
+            "jwt": {"providers": [{"name": "near", "remoteJWKS": {
+                "uri": "http://idp.example.com/keys",
+                "backendRefs": [{"name": "idp", "port": 80}],
+                "backendSettings": {"timeout": {"http": {"requestTimeout": "5s"}}, "retry": {"numRetries": 3}},
+            }}]},
+        }))
     }));
     let mut closed = route("closed", "closed.example.com", Action::Respond { status: 404, body: String::new() });
     closed.security = Some(Arc::new(security(json!({"authorization": {}}))));
-    let resources = build(&proxy(vec![listener("http", 10080, vec![full, closed])]));
+    let resources = build(&proxy(vec![listener("http", 10080, vec![full, asked, closed])]));
     let clusters: Vec<&str> = resources.of(Type::Cluster).map(|(name, _)| name).collect();
     assert_eq!(
         clusters,
-        ["extauth_cluster", "httproute/default/full/rule/0", "securitypolicy/default/security/extauth/0"]
+        [
+            "extauth_cluster",
+            "httproute/default/asked/rule/0",
+            "httproute/default/full/rule/0",
+            "idp_example_com_443",
+            "securitypolicy/default/http/extauth/0",
+            "securitypolicy/default/http/jwt/0",
+            "securitypolicy/default/security/extauth/0",
+        ]
     );
 }
 

@@ -16,7 +16,7 @@ pub struct ExtAuth {
     /// Envoy's `ext_authz` over gRPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpc: Option<GrpcExtAuthService>,
-    /// A plain HTTP request. Not translated yet: a policy that sets it is refused.
+    /// A plain HTTP request, which only the status 200 answers with yes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpExtAuthService>,
     /// Names of the request headers that the service sees; all of them over gRPC when unset.
@@ -75,7 +75,7 @@ pub struct HttpExtAuthService {
     /// How Envoy deals with its hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_settings: Option<ClusterSettings>,
-    /// Put before the request's own path.
+    /// Put before the request's own path; not together with `pathOverride`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Replaces the request's own path.

@@ -40,7 +40,7 @@ pub struct JwtProvider {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub audiences: Vec<String>,
-    /// Keys that Envoy fetches. Not translated yet: a policy that sets it is refused.
+    /// Keys that Envoy fetches; exactly one of this and `localJWKS`.
     #[serde(rename = "remoteJWKS", default, skip_serializing_if = "Option::is_none")]
     pub remote_jwks: Option<RemoteJwks>,
     /// Keys that are given.
@@ -63,7 +63,7 @@ pub struct JwtProvider {
 pub struct RemoteJwks {
     /// `http` or `https`.
     pub uri: String,
-    /// How long a set is kept; 300 s when unset.
+    /// How long a set is kept. The API server fills in 300 s; without it Envoy keeps a set for ten minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_duration: Option<Duration>,
     /// Pause before another attempt after one that failed.

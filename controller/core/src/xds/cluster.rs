@@ -36,7 +36,7 @@ pub(crate) use settings::{http2, http2_windows, http2_with_keepalive};
 
 use self::settings::Settings;
 use super::{
-    Resources, endpoint, metadata,
+    Resources, endpoint, metadata, service,
     value::{ads, any, extension, millis, uint32},
 };
 use crate::ir::{Backend, Destination, Endpoints, HeaderMutations, Local, Traffic};
@@ -84,18 +84,29 @@ pub(crate) fn add(
     }
 }
 
-/// One cluster for all backends of a policy's gRPC service, under the destination's name.
-pub(crate) fn add_grpc(
+/// One cluster for all backends of a policy itself, under the destination's name.
+pub(crate) fn add_for_policy(
     resources: &mut Resources,
     destination: &Destination,
     metadata: Option<&Metadata>,
     settings: &ClusterSettings,
 ) {
-    let backends: Vec<Backend> =
-        destination.backends.iter().map(|backend| Backend { h2c: true, ..backend.clone() }).collect();
-    let backends: Vec<&Backend> = backends.iter().collect();
+    let backends: Vec<&Backend> = destination.backends.iter().collect();
     let settings = Settings { timeout: settings.timeout.as_ref(), circuit_breaker: settings.circuit_breaker.as_ref() };
     add_one(resources, &destination.name, &backends, metadata, &settings);
+}
+
+/// The cluster of a site that is no backend of the API, over TLS when it has a `server_name`.
+pub(crate) fn add_site(resources: &mut Resources, destination: &Destination, server_name: Option<&str>) {
+    let backends: Vec<&Backend> = destination.backends.iter().collect();
+    let assignment = endpoint::load_assignment(&destination.name, &backends);
+    let cluster = Cluster { transport_socket: server_name.map(service::site_tls), ..named(&destination.name) };
+    if backends.iter().copied().any(is_dns) {
+        resources.add(&with_dns(cluster, assignment));
+    } else {
+        resources.add(&with_eds(cluster));
+        resources.add(&assignment);
+    }
 }
 
 fn add_one(

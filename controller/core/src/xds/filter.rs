@@ -12,6 +12,7 @@ use super::{Resources, listener::Port, value::any};
 use crate::ir::{HttpListener, HttpRoute};
 
 mod cors;
+mod csrf;
 mod ext_authz;
 mod fault;
 mod grpc;
@@ -19,6 +20,7 @@ mod jwt_authn;
 mod local_ratelimit;
 mod ratelimit;
 mod rbac;
+mod retry;
 mod router;
 
 pub(crate) use router::router;
@@ -41,6 +43,7 @@ pub(crate) trait Filter: Sync {
 pub(crate) const FILTERS: &[&dyn Filter] = &[
     &fault::Fault,
     &cors::Cors,
+    &csrf::Csrf,
     &ext_authz::ExtAuthz,
     &jwt_authn::JwtAuthn,
     &rbac::Rbac,

@@ -1,5 +1,7 @@
 //! Clusters of Tollgate's own gRPC services, which filters ask about requests.
 
+use std::net::IpAddr;
+
 use envoy_types::pb::envoy::{
     config::{
         cluster::v3::{
@@ -10,20 +12,25 @@ use envoy_types::pb::envoy::{
         endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints},
     },
     extensions::transport_sockets::tls::v3::{
-        CertificateValidationContext, CommonTlsContext, SdsSecretConfig, TlsParameters, UpstreamTlsContext,
-        common_tls_context::ValidationContextType, tls_parameters::TlsProtocol,
+        CertificateValidationContext, CommonTlsContext, SdsSecretConfig, SubjectAltNameMatcher, TlsParameters,
+        UpstreamTlsContext, common_tls_context::ValidationContextType, subject_alt_name_matcher::SanType,
+        tls_parameters::TlsProtocol,
     },
 };
 
 use super::{
     Resources, cluster,
     endpoint::lb_endpoint,
+    matcher::exact,
     value::{ads_without_deadline, any, pipe, socket_address, uint32},
 };
 use crate::{ServiceAddress, Settings};
 
 /// Where the proxies' containers hold the certificate authority of the control plane.
 const CA_FILE: &str = "/certs/ca.crt";
+
+/// Where the proxies' containers hold the authorities of the system.
+const SYSTEM_CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The cluster `name` for a service at `address`, over HTTP/2.
 pub(crate) fn add(resources: &mut Resources, name: &str, address: &ServiceAddress, settings: &Settings) {
@@ -64,22 +71,52 @@ fn mutual_tls(namespace: &str) -> TransportSocket {
     tls(certificate, ValidationContextType::ValidationContext(trusted))
 }
 
+/// TLS to a site whose certificate the system's authorities vouch for.
+pub(super) fn site_tls(server_name: &str) -> TransportSocket {
+    let authorities =
+        DataSource { specifier: Some(data_source::Specifier::Filename(SYSTEM_CA_FILE.into())), ..Default::default() };
+    let mut trusted = CertificateValidationContext { trusted_ca: Some(authorities), ..Default::default() };
+    // Envoy sends no address as SNI, and compares no certificate with one by itself.
+    let name = server_name.trim_matches(['[', ']']);
+    let (sni, kind) = match name.parse::<IpAddr>() {
+        Ok(_) => (String::new(), SanType::IpAddress),
+        Err(_) => (name.to_owned(), SanType::Dns),
+    };
+    trusted.match_typed_subject_alt_names =
+        vec![SubjectAltNameMatcher { san_type: kind.into(), matcher: Some(exact(name)), ..Default::default() }];
+    let context = UpstreamTlsContext {
+        sni,
+        common_tls_context: Some(CommonTlsContext {
+            tls_params: Some(newest()),
+            validation_context_type: Some(ValidationContextType::ValidationContext(trusted)),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    socket(&context)
+}
+
+fn newest() -> TlsParameters {
+    TlsParameters { tls_maximum_protocol_version: TlsProtocol::TlSv13.into(), ..Default::default() }
+}
+
+fn socket(context: &UpstreamTlsContext) -> TransportSocket {
+    TransportSocket {
+        name: "envoy.transport_sockets.tls".into(),
+        config_type: Some(transport_socket::ConfigType::TypedConfig(any(context))),
+    }
+}
+
 /// TLS 1.3 at most, with a certificate of our own.
 pub(super) fn tls(certificate: SdsSecretConfig, validation: ValidationContextType) -> TransportSocket {
     let context = UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
-            tls_params: Some(TlsParameters {
-                tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
-                ..Default::default()
-            }),
+            tls_params: Some(newest()),
             tls_certificate_sds_secret_configs: vec![certificate],
             validation_context_type: Some(validation),
             ..Default::default()
         }),
         ..Default::default()
     };
-    TransportSocket {
-        name: "envoy.transport_sockets.tls".into(),
-        config_type: Some(transport_socket::ConfigType::TypedConfig(any(&context))),
-    }
+    socket(&context)
 }

@@ -3,9 +3,13 @@
 mod api_key_auth;
 mod authorization;
 mod cors;
+mod csrf;
+mod destination;
 mod ext_auth;
+mod header;
 mod jwt;
 mod layers;
+mod secret;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -57,6 +61,10 @@ impl kind::Kind for Kind<'_, '_> {
         if grpc.is_some_and(|grpc| grpc.backend_ref.is_some()) {
             fields.push(("spec.extAuth.grpc.backendRef", "spec.extAuth.grpc.backendRefs"));
         }
+        let http = spec.ext_auth.as_ref().and_then(|ext_auth| ext_auth.http.as_ref());
+        if http.is_some_and(|http| http.backend_ref.is_some()) {
+            fields.push(("spec.extAuth.http.backendRef", "spec.extAuth.http.backendRefs"));
+        }
         fields
     }
 
@@ -74,10 +82,16 @@ impl kind::Kind for Kind<'_, '_> {
             Err(message) => return Resolution { effective: None, errors: vec![message] },
         };
         let unsupported = spec.unsupported.keys();
+        let pending = [("basicAuth", spec.basic_auth.is_some()), ("oidc", spec.oidc.is_some())];
+        let unsupported =
+            unsupported.map(String::as_str).chain(pending.iter().filter(|(_, set)| *set).map(|(field, _)| *field));
         let mut errors: Vec<_> =
             unsupported.map(|field| format!("the field spec.{field} is not supported yet")).collect();
         if let Some(cors) = &spec.cors {
             cors::check(cors, &mut errors);
+        }
+        if let Some(csrf) = &spec.csrf {
+            csrf::check(csrf, &mut errors);
         }
         if let Some(authorization) = &spec.authorization {
             authorization::check(authorization, spec.jwt.as_ref(), &mut errors);
@@ -86,13 +100,11 @@ impl kind::Kind for Kind<'_, '_> {
             Some(jwt) => jwt::resolve(jwt, self.inputs, layers, &mut errors),
             None => Vec::new(),
         };
-        let auth_policy = match &spec.api_key_auth {
-            Some(api_key_auth) => {
-                api_key_auth::resolve(api_key_auth, self.inputs, layers).map_err(|error| errors.push(error)).ok()
-            }
-            None => None,
-        };
-        let auth_policy_name = auth_policy.as_ref().map(|policy| policy.name.clone());
+        // One for each way of proving an identity: a request has to satisfy all of them.
+        let api_keys = spec.api_key_auth.as_ref().map(|auth| api_key_auth::resolve(auth, self.inputs, layers));
+        let served = api_keys.into_iter();
+        let served: Vec<_> = served.filter_map(|policy| policy.map_err(|error| errors.push(error)).ok()).collect();
+        let auth_policies = served.iter().map(|policy| policy.name.clone()).collect();
         let mut ext_auth = None;
         let mut tolerated = Vec::new();
         if let Some(settings) = &spec.ext_auth {
@@ -105,10 +117,10 @@ impl kind::Kind for Kind<'_, '_> {
         if ext_auth.is_none() {
             spec.ext_auth = None;
         }
-        if let Some(auth_policy) = auth_policy.filter(|_| errors.is_empty()) {
-            self.auth_policies.insert(auth_policy.name.clone(), auth_policy);
+        if errors.is_empty() {
+            self.auth_policies.extend(served.into_iter().map(|policy| (policy.name.clone(), policy)));
         }
-        let effective = Security { policy: policy.object.clone(), spec, jwks, ext_auth, auth_policy: auth_policy_name };
+        let effective = Security { policy: policy.object.clone(), spec, jwks, ext_auth, auth_policies };
         let mut resolution = Resolution::strict(effective, errors);
         resolution.errors.extend(tolerated);
         resolution

@@ -6,18 +6,20 @@ use std::collections::{BTreeMap, HashMap};
 
 use controller_api::{
     Duration,
-    cluster_settings::{ClusterSettings, Retry},
+    cluster_settings::ClusterSettings,
+    security_policy::ext_auth::{ExtAuth as Spec, HttpExtAuthService},
 };
 use envoy_types::pb::{
     envoy::{
         config::core::v3::{
-            ApiVersion, BackoffStrategy, GrpcService, RetryPolicy,
+            ApiVersion, GrpcService, HttpUri, RetryPolicy,
             grpc_service::{EnvoyGrpc, TargetSpecifier},
+            http_uri::HttpUpstreamType,
         },
         extensions::filters::{
             http::ext_authz::v3::{
-                BufferSettings, CheckSettings, ExtAuthz as Config, ExtAuthzPerRoute, ext_authz::Services,
-                ext_authz_per_route::Override,
+                AuthorizationResponse, BufferSettings, CheckSettings, ExtAuthz as Config, ExtAuthzPerRoute,
+                HttpService, ext_authz::Services, ext_authz_per_route::Override,
             },
             network::http_connection_manager::v3::HttpFilter,
         },
@@ -29,7 +31,7 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 
-use super::{Filter, disabled};
+use super::{Filter, disabled, retry::retry_policy};
 use crate::{
     ir::{ExtAuth, HttpListener, HttpRoute, Security},
     xds::{
@@ -37,7 +39,7 @@ use crate::{
         listener::Port,
         matcher::exact,
         metadata, name, service,
-        value::{any, millis, uint32},
+        value::{any, millis},
     },
 };
 
@@ -52,37 +54,47 @@ pub(super) struct ExtAuthz;
 
 impl Filter for ExtAuthz {
     fn chain(&self, port: &Port<'_>) -> Vec<HttpFilter> {
-        let is_served = port.routes().any(|route| auth_policy(route).is_some());
+        let served = (0..served(port)).map(|index| disabled(&extauth_instance(index), &extauth()));
         let own =
             own(port).into_iter().map(|(name, (security, ext_auth))| disabled(&name, &config(security, ext_auth)));
-        is_served.then(|| disabled(NAME, &extauth())).into_iter().chain(own).collect()
+        served.chain(own).collect()
     }
 
     fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
-        let served = auth_policy(route)
-            .map(|policy| (NAME.to_owned(), check(HashMap::from([(POLICY.to_owned(), policy.to_owned())]))));
+        let served = auth_policies(route).iter().enumerate().map(|(index, policy)| {
+            (extauth_instance(index), check(HashMap::from([(POLICY.to_owned(), policy.clone())])))
+        });
         let own = ext_auth(route).map(|(_, ext_auth)| {
             let extensions = ext_auth.context_extensions.clone().into_iter().collect();
             (instance(ext_auth), check(extensions))
         });
-        served.into_iter().chain(own).collect()
+        served.chain(own).collect()
     }
 
     fn resources(&self, port: &Port<'_>, resources: &mut Resources) {
-        let is_served = port.routes().any(|route| auth_policy(route).is_some());
-        if let Some(address) = port.settings.extauth.as_ref().filter(|_| is_served) {
+        if let Some(address) = port.settings.extauth.as_ref().filter(|_| served(port) > 0) {
             service::add(resources, name::EXTAUTH_CLUSTER, address, port.settings);
         }
         for (security, ext_auth) in own(port).into_values() {
             let metadata = metadata::of(&security.policy, None, &BTreeMap::new());
             let settings = backend_settings(security).cloned().unwrap_or_default();
-            cluster::add_grpc(resources, &ext_auth.destination, Some(&metadata), &settings);
+            cluster::add_for_policy(resources, &ext_auth.destination, Some(&metadata), &settings);
         }
     }
 }
 
-fn auth_policy(route: &HttpRoute) -> Option<&str> {
-    route.security.as_ref()?.auth_policy.as_deref()
+/// How many questions `extauth` is asked at most about one request.
+fn served(port: &Port<'_>) -> usize {
+    port.routes().map(|route| auth_policies(route).len()).max().unwrap_or_default()
+}
+
+fn auth_policies(route: &HttpRoute) -> &[String] {
+    route.security.as_ref().map_or(&[], |security| &security.auth_policies)
+}
+
+/// One instance for each of the policies that a request has to satisfy.
+fn extauth_instance(index: usize) -> String {
+    if index == 0 { NAME.to_owned() } else { format!("{NAME}/extauth/{index}") }
 }
 
 fn ext_auth(route: &HttpRoute) -> Option<(&Security, &ExtAuth)> {
@@ -119,13 +131,10 @@ fn extauth() -> Config {
 
 fn config(security: &Security, ext_auth: &ExtAuth) -> Config {
     let spec = security.spec.ext_auth.clone().unwrap_or_default();
-    let timeout = spec.timeout.map_or(TIMEOUT_MS, Duration::as_millis);
-    let retry = backend_settings(security).and_then(|settings| settings.retry.as_ref()).map(retry_policy);
-    let service = grpc(&ext_auth.destination.name, &ext_auth.authority, timeout, retry);
     let route_metadata = spec.include_route_metadata.unwrap_or(false).then(|| name::METADATA.to_owned());
     Config {
         transport_api_version: ApiVersion::V3.into(),
-        services: Some(Services::GrpcService(service)),
+        services: Some(service(&spec, ext_auth)),
         failure_mode_allow: spec.fail_open.unwrap_or(false),
         clear_route_cache: spec.recompute_route.unwrap_or(false),
         status_on_error: spec.status_on_error.and_then(status_on_error),
@@ -138,6 +147,41 @@ fn config(security: &Security, ext_auth: &ExtAuth) -> Config {
     }
 }
 
+fn service(spec: &Spec, ext_auth: &ExtAuth) -> Services {
+    let timeout = spec.timeout.map_or(TIMEOUT_MS, Duration::as_millis);
+    let retry = spec_settings(spec).and_then(|settings| settings.retry.as_ref()).map(retry_policy);
+    match &spec.http {
+        Some(http) => Services::HttpService(http_service(http, ext_auth, timeout, retry)),
+        None => Services::GrpcService(grpc(&ext_auth.destination.name, &ext_auth.authority, timeout, retry)),
+    }
+}
+
+/// The path of `server_uri` is for people: what is asked for is the request's path after the prefix, or the override.
+fn http_service(
+    http: &HttpExtAuthService,
+    ext_auth: &ExtAuth,
+    timeout: u64,
+    retry: Option<RetryPolicy>,
+) -> HttpService {
+    let (prefix, path) = (http.path.clone().unwrap_or_default(), http.path_override.clone().unwrap_or_default());
+    let shown = if path.is_empty() { &prefix } else { &path };
+    HttpService {
+        server_uri: Some(HttpUri {
+            uri: format!("http://{}{shown}", ext_auth.authority),
+            timeout: Some(millis(timeout)),
+            http_upstream_type: Some(HttpUpstreamType::Cluster(ext_auth.destination.name.clone())),
+        }),
+        path_prefix: if path.is_empty() { prefix } else { String::new() },
+        path_override: path,
+        authorization_response: (!http.headers_to_backend.is_empty()).then(|| AuthorizationResponse {
+            allowed_upstream_headers: Some(allowed(&http.headers_to_backend)),
+            ..Default::default()
+        }),
+        retry_policy: retry,
+        ..Default::default()
+    }
+}
+
 /// Envoy knows only the statuses of its own list and refuses the others; 403 stands for them.
 fn status_on_error(status: u16) -> Option<HttpStatus> {
     let code = StatusCode::try_from(i32::from(status)).ok()?;
@@ -145,7 +189,12 @@ fn status_on_error(status: u16) -> Option<HttpStatus> {
 }
 
 fn backend_settings(security: &Security) -> Option<&ClusterSettings> {
-    security.spec.ext_auth.as_ref()?.grpc.as_ref()?.backend_settings.as_ref()
+    spec_settings(security.spec.ext_auth.as_ref()?)
+}
+
+fn spec_settings(spec: &Spec) -> Option<&ClusterSettings> {
+    let grpc = spec.grpc.as_ref().and_then(|grpc| grpc.backend_settings.as_ref());
+    grpc.or_else(|| spec.http.as_ref()?.backend_settings.as_ref())
 }
 
 fn allowed(headers: &[String]) -> ListStringMatcher {
@@ -159,23 +208,6 @@ fn grpc(cluster: &str, authority: &str, timeout_ms: u64, retry_policy: Option<Re
         target_specifier: Some(TargetSpecifier::EnvoyGrpc(target)),
         timeout: Some(millis(timeout_ms)),
         retry_policy,
-        ..Default::default()
-    }
-}
-
-fn retry_policy(retry: &Retry) -> RetryPolicy {
-    let triggers = retry.retry_on.iter().flat_map(|on| &on.triggers).map(|trigger| trigger.as_str());
-    let back_off = retry.per_retry.as_ref().and_then(|per_retry| per_retry.back_off.as_ref());
-    // Envoy refuses a longest pause below the base.
-    let back_off = back_off.and_then(|back_off| {
-        let base = back_off.base_interval?.as_millis().max(1);
-        let longest = back_off.max_interval.map(|longest| millis(longest.as_millis().max(base)));
-        Some(BackoffStrategy { base_interval: Some(millis(base)), max_interval: longest })
-    });
-    RetryPolicy {
-        retry_on: triggers.collect::<Vec<_>>().join(","),
-        num_retries: retry.num_retries.and_then(uint32),
-        retry_back_off: back_off,
         ..Default::default()
     }
 }

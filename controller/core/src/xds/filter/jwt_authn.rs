@@ -2,14 +2,16 @@
 //!
 //! Providers and requirements are shared by all routes of a port and named by what they say.
 
-use controller_api::security_policy::jwt::{Jwt, JwtProvider as Spec};
+use std::collections::BTreeMap;
+
+use controller_api::security_policy::jwt::{Jwt, JwtProvider as Spec, RemoteJwks as RemoteSpec};
 use envoy_types::pb::{
     envoy::{
         config::core::v3::{DataSource, HttpUri, data_source, http_uri::HttpUpstreamType},
         extensions::filters::{
             http::jwt_authn::v3::{
-                JwtAuthentication, JwtCacheConfig, JwtClaimToHeader, JwtHeader, JwtProvider, JwtRequirement,
-                JwtRequirementOrList, PerRouteConfig, RemoteJwks,
+                JwksAsyncFetch, JwtAuthentication, JwtCacheConfig, JwtClaimToHeader, JwtHeader, JwtProvider,
+                JwtRequirement, JwtRequirementOrList, PerRouteConfig, RemoteJwks,
                 jwt_provider::{JwksSourceSpecifier, NormalizePayload},
                 jwt_requirement::RequiresType,
                 per_route_config::RequirementSpecifier,
@@ -21,14 +23,14 @@ use envoy_types::pb::{
 };
 use prost::Message;
 
-use super::{Filter, enabled};
+use super::{Filter, enabled, retry::retry_policy};
 use crate::{
-    ir::{HttpListener, HttpRoute, Security},
+    ir::{self, HttpListener, HttpRoute, Jwks, Security},
     xds::{
-        hash,
+        Resources, cluster, hash,
         listener::Port,
-        name,
-        value::{any, millis},
+        metadata, name,
+        value::{any, duration, millis},
     },
 };
 
@@ -37,6 +39,7 @@ pub(crate) const NAME: &str = "envoy.filters.http.jwt_authn";
 const SPACE_DELIMITED_CLAIMS: [&str; 2] = ["scope", "scp"];
 /// Verified tokens that each of Envoy's workers remembers for a provider: a signature costs more than all else here.
 const CACHED_TOKENS: u32 = 1000;
+const FETCH_TIMEOUT_MS: u64 = 10_000;
 /// Names are cut so that the hash always fits; upstream stays within 256 characters.
 const MAX_READABLE_NAME: usize = 200;
 
@@ -60,6 +63,21 @@ impl Filter for JwtAuthn {
         let config = PerRouteConfig { requirement_specifier: Some(RequirementSpecifier::RequirementName(name)) };
         vec![(NAME.to_owned(), any(&config))]
     }
+
+    fn resources(&self, port: &Port<'_>, resources: &mut Resources) {
+        for (security, jwt) in port.routes().filter_map(|route| spec(route)) {
+            for (provider, keys) in jwt.providers.iter().zip(&security.jwks) {
+                let (Some(spec), Some(Jwks::Remote(remote))) = (&provider.remote_jwks, keys) else { continue };
+                if spec.backend_refs.is_empty() {
+                    cluster::add_site(resources, &remote.destination, remote.server_name.as_deref());
+                } else {
+                    let metadata = metadata::of(&security.policy, None, &BTreeMap::new());
+                    let settings = spec.backend_settings.clone().unwrap_or_default();
+                    cluster::add_for_policy(resources, &remote.destination, Some(&metadata), &settings);
+                }
+            }
+        }
+    }
 }
 
 fn spec(route: &HttpRoute) -> Option<(&Security, &Jwt)> {
@@ -70,31 +88,57 @@ fn spec(route: &HttpRoute) -> Option<(&Security, &Jwt)> {
 /// The providers in the order of the policy, each with the name that it has in Envoy.
 fn providers(security: &Security, jwt: &Jwt) -> Vec<(String, JwtProvider)> {
     let named = |(index, spec): (usize, &Spec)| {
-        let provider = provider(spec, security.jwks.get(index).and_then(Option::as_deref));
+        let provider = provider(spec, security.jwks.get(index).and_then(Option::as_ref));
         (hashed(&spec.name, &provider.encode_to_vec()), provider)
     };
     jwt.providers.iter().enumerate().map(named).collect()
 }
 
-/// Envoy refuses a key set without keys, and with it the whole listener. Keys that can never be fetched deny instead.
-fn keys(jwks: Option<&str>) -> JwksSourceSpecifier {
+fn keys(spec: &Spec, jwks: Option<&Jwks>) -> JwksSourceSpecifier {
     match jwks {
-        Some(jwks) => JwksSourceSpecifier::LocalJwks(DataSource {
-            specifier: Some(data_source::Specifier::InlineString(jwks.to_owned())),
+        Some(Jwks::Local(jwks)) => JwksSourceSpecifier::LocalJwks(DataSource {
+            specifier: Some(data_source::Specifier::InlineString(jwks.clone())),
             ..Default::default()
         }),
+        Some(Jwks::Remote(remote)) => {
+            JwksSourceSpecifier::RemoteJwks(fetched(&spec.remote_jwks.clone().unwrap_or_default(), remote))
+        }
+        // Envoy refuses a key set without keys, and with it the whole listener. Keys that can never be fetched deny instead.
         None => JwksSourceSpecifier::RemoteJwks(RemoteJwks {
-            http_uri: Some(HttpUri {
-                uri: "http://none.invalid".into(),
-                timeout: Some(millis(1000)),
-                http_upstream_type: Some(HttpUpstreamType::Cluster(name::INVALID_BACKEND_CLUSTER.into())),
-            }),
+            http_uri: Some(http_uri("http://none.invalid", name::INVALID_BACKEND_CLUSTER, 1000)),
             ..Default::default()
         }),
     }
 }
 
-fn provider(spec: &Spec, jwks: Option<&str>) -> JwtProvider {
+/// Keys that are fetched ahead of the first request, and again before they are too old.
+fn fetched(spec: &RemoteSpec, remote: &ir::RemoteJwks) -> RemoteJwks {
+    let settings = spec.backend_settings.as_ref();
+    let timeout = settings.and_then(|settings| settings.timeout.as_ref()?.http.as_ref()?.request_timeout);
+    RemoteJwks {
+        http_uri: Some(http_uri(
+            &spec.uri,
+            &remote.destination.name,
+            timeout.map_or(FETCH_TIMEOUT_MS, controller_api::Duration::as_millis),
+        )),
+        cache_duration: spec.cache_duration.map(duration),
+        async_fetch: Some(JwksAsyncFetch {
+            failed_refetch_duration: spec.failed_refetch_duration.map(duration),
+            ..Default::default()
+        }),
+        retry_policy: settings.and_then(|settings| settings.retry.as_ref()).map(retry_policy),
+    }
+}
+
+fn http_uri(uri: &str, cluster: &str, timeout_ms: u64) -> HttpUri {
+    HttpUri {
+        uri: uri.to_owned(),
+        timeout: Some(millis(timeout_ms)),
+        http_upstream_type: Some(HttpUpstreamType::Cluster(cluster.to_owned())),
+    }
+}
+
+fn provider(spec: &Spec, jwks: Option<&Jwks>) -> JwtProvider {
     let from = spec.extract_from.clone().unwrap_or_default();
     let header = |header: controller_api::security_policy::jwt::JwtHeaderExtractor| JwtHeader {
         name: header.name,
@@ -119,7 +163,7 @@ fn provider(spec: &Spec, jwks: Option<&str>) -> JwtProvider {
         from_cookies: from.cookies,
         from_params: from.params,
         jwt_cache_config: Some(JwtCacheConfig { jwt_cache_size: CACHED_TOKENS, ..Default::default() }),
-        jwks_source_specifier: Some(keys(jwks)),
+        jwks_source_specifier: Some(keys(spec, jwks)),
         ..Default::default()
     }
 }

@@ -5,25 +5,16 @@ use std::{
     fmt::Write,
 };
 
-use controller_api::{
-    backend_ref::SecretRef,
-    security_policy::{
-        SecurityPolicySpec,
-        api_key_auth::{ApiKeyAuth, ApiKeyExtractFrom},
-    },
+use controller_api::security_policy::{
+    SecurityPolicySpec,
+    api_key_auth::{ApiKeyAuth, ApiKeyExtractFrom},
 };
 use k8s_openapi::api::core::v1::Secret;
 use proto::extauth::{ApiKey, Key, Method, Policy, Source};
 use sha2::{Digest, Sha256};
 
-use super::Layers;
-use crate::{
-    ir::ObjectRef,
-    translate::{
-        grant::{self, Referrer},
-        inputs::Inputs,
-    },
-};
+use super::{Layers, header, secret};
+use crate::translate::inputs::Inputs;
 
 /// Annotation of a Secret: the class of service of the clients in it.
 const TIER: &str = "tollgate.dev/tier";
@@ -33,9 +24,6 @@ const LABEL: &str = "tollgate.dev/label.";
 const TIER_HEADER: &str = "x-client-tier";
 /// Longest key that `extauth` looks at, in bytes.
 const LONGEST_KEY: usize = 512;
-/// Headers that `extauth` neither sets nor reads keys from.
-const RESERVED: [&str; 8] =
-    ["connection", "content-length", "cookie", "host", "te", "trailer", "transfer-encoding", "upgrade"];
 /// Tells the upstream one of the client's labels.
 const LABEL_HEADER: &str = "x-client-label-";
 
@@ -56,14 +44,14 @@ fn build(auth: &ApiKeyAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<P
         return Err("spec.apiKeyAuth.extractFrom must not be empty".into());
     }
     let client_header = auth.forward_client_id_header.clone().filter(|header| !header.is_empty());
-    if let Some(header) = client_header.as_ref().filter(|header| !is_header(header)) {
-        return Err(format!("spec.apiKeyAuth.forwardClientIDHeader {header:?} is no header that can be set"));
+    if let Some(name) = client_header.as_ref().filter(|name| !header::can_be_set(name)) {
+        return Err(format!("spec.apiKeyAuth.forwardClientIDHeader {name:?} is no header that can be set"));
     }
     let owner = layers.owner(|spec| api_key_auth(spec).is_some_and(|auth| !auth.credential_refs.is_empty()));
     let mut keys = Keys::default();
     for (index, reference) in auth.credential_refs.iter().enumerate() {
         let field = format!("spec.apiKeyAuth.credentialRefs[{index}]");
-        let secret = find(reference, owner, inputs).map_err(|error| format!("{field}: {error}"))?;
+        let secret = secret::find(reference, owner, inputs).map_err(|error| format!("{field}: {error}"))?;
         keys.add(secret).map_err(|error| format!("{field}: Secret {} {error}", reference.name))?;
     }
     let labels: BTreeSet<_> = keys.all.iter().flat_map(|key| key.labels.keys()).collect();
@@ -95,7 +83,7 @@ fn sources(extract: &ApiKeyExtractFrom) -> Result<Vec<Source>, String> {
     if headers.iter().chain(params).chain(cookies).any(String::is_empty) {
         return Err("must not have empty names".into());
     }
-    if let Some(name) = headers.iter().find(|name| !is_header(name)) {
+    if let Some(name) = headers.iter().find(|name| !header::can_be_set(name)) {
         return Err(format!("has {name:?}, which is no header that can hold a key"));
     }
     let header = |name: &String| {
@@ -105,22 +93,6 @@ fn sources(extract: &ApiKeyExtractFrom) -> Result<Vec<Source>, String> {
     let query = |name: &String| Source::Query { name: name.clone() };
     let cookie = |name: &String| Source::Cookie { name: name.clone() };
     Ok(headers.iter().map(header).chain(params.iter().map(query)).chain(cookies.iter().map(cookie)).collect())
-}
-
-fn find<'s>(reference: &SecretRef, owner: &ObjectRef, inputs: &Inputs<'s>) -> Result<&'s Secret, String> {
-    let kind = reference.kind.as_deref().unwrap_or("Secret");
-    if kind != "Secret" || reference.group.as_deref().is_some_and(|group| !group.is_empty()) {
-        return Err(format!("kind must be Secret, not {kind}"));
-    }
-    let namespace = reference.namespace.as_deref().unwrap_or(&owner.namespace);
-    let name = &reference.name;
-    let from = Referrer { group: "gateway.envoyproxy.io", kind: owner.kind, namespace: &owner.namespace };
-    if !grant::permits(inputs.snapshot, from, grant::Target { group: "", kind: "Secret", namespace, name }) {
-        return Err(format!("Secret {namespace}/{name} not permitted by any ReferenceGrant"));
-    }
-    let key = (namespace.to_owned(), name.clone());
-    let secret = inputs.snapshot.secrets.get(&key);
-    secret.map(AsRef::as_ref).ok_or_else(|| format!("Secret {namespace}/{name} not found"))
 }
 
 #[derive(Default)]
@@ -139,7 +111,7 @@ impl Keys {
             .iter()
             .filter_map(|(name, value)| Some((name.strip_prefix(LABEL)?.to_owned(), value.clone())))
             .collect();
-        if let Some(label) = labels.keys().find(|label| !is_token(label)) {
+        if let Some(label) = labels.keys().find(|label| !header::is_token(label)) {
             return Err(format!("has the annotation {LABEL}{label}, whose name cannot be part of a header"));
         }
         let tier = annotations.get(TIER).cloned();
@@ -180,14 +152,4 @@ fn hash(key: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
     }
     text
-}
-
-/// A token of RFC 9110, section 5.6.2.
-fn is_token(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-/// A header that neither frames nor routes a message.
-fn is_header(name: &str) -> bool {
-    is_token(name) && !RESERVED.contains(&name.to_ascii_lowercase().as_str())
 }

@@ -4,21 +4,12 @@ use std::collections::BTreeMap;
 
 use controller_api::{
     backend_ref::{BackendRef, LocalObjectKeyRef},
-    security_policy::{
-        SecurityPolicySpec,
-        ext_auth::{ContextExtension, ContextExtensionType, ExtAuth, GrpcExtAuthService},
-    },
+    cluster_settings::ClusterSettings,
+    security_policy::ext_auth::{ContextExtension, ContextExtensionType, ExtAuth},
 };
 
-use super::Layers;
-use crate::{
-    ir::{self, Backend, Destination, Endpoint, Endpoints, HeaderMutations, ObjectRef},
-    translate::{
-        backend::{self, Reference},
-        grant::Referrer,
-        inputs::Inputs,
-    },
-};
+use super::{Layers, destination};
+use crate::{ir, translate::inputs::Inputs};
 
 /// Why external authorization cannot be set up.
 pub(super) struct Error {
@@ -36,14 +27,16 @@ impl From<String> for Error {
 
 /// Follows the references of `spec.extAuth`.
 pub(super) fn resolve(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<ir::ExtAuth, Error> {
-    if auth.http.is_some() {
-        return Err(Error { message: "ExtAuth: spec.extAuth.http is not supported yet".into(), unsupported: true });
-    }
-    let Some(grpc) = &auth.grpc else { return Err("spec.extAuth must have grpc or http".to_owned().into()) };
-    let settings = grpc.backend_settings.as_ref();
-    if let Some(field) = settings.and_then(|settings| settings.unsupported.keys().next()) {
-        let message = format!("ExtAuth: spec.extAuth.grpc.backendSettings.{field} is not supported yet");
+    let Some(service) = Service::of(auth) else {
+        return Err("spec.extAuth must have exactly one of grpc and http".to_owned().into());
+    };
+    let field = service.field;
+    if let Some(setting) = destination::unsupported(service.settings) {
+        let message = format!("ExtAuth: spec.extAuth.{field}.backendSettings.{setting} is not supported yet");
         return Err(Error { message, unsupported: true });
+    }
+    if auth.http.as_ref().is_some_and(|http| is_set(http.path.as_ref()) && is_set(http.path_override.as_ref())) {
+        return Err("only one of path or pathOverride can be specified".to_owned().into());
     }
     if auth.body_to_ext_auth.as_ref().is_some_and(|body| body.max_request_bytes == 0) {
         return Err("spec.extAuth.bodyToExtAuth.maxRequestBytes must be at least 1".to_owned().into());
@@ -51,72 +44,57 @@ pub(super) fn resolve(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -
     if auth.status_on_error.is_some_and(|status| !(400..600).contains(&status)) {
         return Err("spec.extAuth.statusOnError must be 400 to 511".to_owned().into());
     }
-    let owner = layers.owner(|spec| grpc_service(spec).is_some_and(has_backends));
+    let owner = layers.owner(|spec| {
+        spec.ext_auth.as_ref().and_then(Service::of).is_some_and(|service| !service.references.is_empty())
+    });
     let name = format!("{}/extauth/0", layers.name(|spec| spec.ext_auth.is_some()));
-    let (destination, authority) = destination(name, grpc, owner, inputs)?;
+    let Some((mut destination, authority)) = destination::resolve(&name, service.references, owner, inputs)? else {
+        return Err(format!("spec.extAuth.{field}.backendRefs must not be empty").into());
+    };
+    if auth.grpc.is_some() {
+        // gRPC is HTTP/2, whatever the Service's port says.
+        destination.backends.iter_mut().for_each(|backend| backend.h2c = true);
+    }
     Ok(ir::ExtAuth { destination, authority, context_extensions: context_extensions(auth, inputs, layers)? })
 }
 
-fn grpc_service(spec: &SecurityPolicySpec) -> Option<&GrpcExtAuthService> {
-    spec.ext_auth.as_ref().and_then(|auth| auth.grpc.as_ref())
+/// What both kinds of service have.
+struct Service<'a> {
+    field: &'static str,
+    references: &'a [BackendRef],
+    settings: Option<&'a ClusterSettings>,
 }
 
-fn has_backends(grpc: &GrpcExtAuthService) -> bool {
-    grpc.backend_ref.is_some() || !grpc.backend_refs.is_empty()
-}
-
-fn destination(
-    name: String,
-    grpc: &GrpcExtAuthService,
-    owner: &ObjectRef,
-    inputs: &Inputs<'_>,
-) -> Result<(Destination, String), String> {
-    let references: &[BackendRef] = match (&grpc.backend_ref, grpc.backend_refs.as_slice()) {
-        (Some(reference), []) => std::slice::from_ref(reference),
-        (_, references) => references,
-    };
-    let from = Referrer { group: "gateway.envoyproxy.io", kind: owner.kind, namespace: &owner.namespace };
-    let mut backends = Vec::new();
-    let mut authority = None;
-    for (index, reference) in references.iter().enumerate() {
-        let resolved = backend::resolve(
-            inputs,
-            from,
-            Reference {
-                group: Some(&reference.group),
-                kind: Some(&reference.kind),
-                namespace: reference.namespace.as_deref(),
-                name: &reference.name,
-                port: reference.port.map(i32::from),
-            },
-        )
-        .map_err(|fault| lower_first(&fault.message))?;
-        authority.get_or_insert(resolved.authority);
-        backends.push(Backend {
-            name: format!("{name}/backend/{index}"),
-            weight: reference.weight.unwrap_or(1),
-            origin: Some(resolved.origin),
-            endpoints: Some(resolved.endpoints),
-            // gRPC is HTTP/2, whatever the Service's port says.
-            h2c: true,
-            request_headers: HeaderMutations::default(),
-            response_headers: HeaderMutations::default(),
-        });
+impl<'a> Service<'a> {
+    /// None unless there is exactly one.
+    fn of(auth: &'a ExtAuth) -> Option<Self> {
+        match (&auth.grpc, &auth.http) {
+            (Some(grpc), None) => {
+                Some(Self::new("grpc", grpc.backend_ref.as_ref(), &grpc.backend_refs, grpc.backend_settings.as_ref()))
+            }
+            (None, Some(http)) => {
+                Some(Self::new("http", http.backend_ref.as_ref(), &http.backend_refs, http.backend_settings.as_ref()))
+            }
+            _ => None,
+        }
     }
-    let Some(authority) = authority else { return Err("spec.extAuth.grpc.backendRefs must not be empty".into()) };
-    if backends.iter().any(|backend| shape(backend) != backends.first().and_then(shape)) {
-        return Err("external service destinations having multiple endpoint types are not supported".into());
+
+    fn new(
+        field: &'static str,
+        reference: Option<&'a BackendRef>,
+        references: &'a [BackendRef],
+        settings: Option<&'a ClusterSettings>,
+    ) -> Self {
+        let references = match (reference, references) {
+            (Some(reference), []) => std::slice::from_ref(reference),
+            (_, references) => references,
+        };
+        Self { field, references, settings }
     }
-    Ok((Destination { name, backends }, authority))
 }
 
-/// Names and addresses cannot share a cluster.
-fn shape(backend: &Backend) -> Option<u8> {
-    Some(match backend.endpoints.as_ref()? {
-        Endpoints::Dns(_) => 0,
-        Endpoints::Static(endpoints) if matches!(endpoints.first(), Some(Endpoint::Unix(_))) => 1,
-        Endpoints::Static(_) => 2,
-    })
+fn is_set(path: Option<&String>) -> bool {
+    path.is_some_and(|path| !path.is_empty())
 }
 
 fn context_extensions(
@@ -166,10 +144,4 @@ fn referenced(reference: &LocalObjectKeyRef, namespace: &str, inputs: &Inputs<'_
         _ => return Err(format!("must refer to a ConfigMap or Secret, not {kind}")),
     };
     value.ok_or_else(|| format!("refers to {kind} {namespace}/{name}, which has no text under {key}"))
-}
-
-/// A message of its own as part of another.
-fn lower_first(message: &str) -> String {
-    let mut letters = message.chars();
-    letters.next().map(|first| format!("{}{}", first.to_lowercase(), letters.as_str())).unwrap_or_default()
 }

@@ -1,16 +1,19 @@
 //! Signed tokens: the key sets that they are checked with.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use controller_api::security_policy::{
     SecurityPolicySpec,
-    jwt::{Jwt, JwtProvider, LocalJwks, LocalJwksType},
+    jwt::{Jwt, JwtProvider, LocalJwks, LocalJwksType, RemoteJwks},
 };
 use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde_json::Value;
 
-use super::Layers;
-use crate::translate::inputs::Inputs;
+use super::{Layers, destination};
+use crate::{
+    ir::{self, Backend, Destination, Endpoint, Endpoints, HeaderMutations, Jwks, ObjectRef},
+    translate::inputs::Inputs,
+};
 
 /// The key set of each provider, in step with them; what is wrong is added to `errors`.
 pub(super) fn resolve(
@@ -18,14 +21,14 @@ pub(super) fn resolve(
     inputs: &Inputs<'_>,
     layers: Layers<'_>,
     errors: &mut Vec<String>,
-) -> Vec<Option<String>> {
+) -> Vec<Option<Jwks>> {
     if jwt.providers.is_empty() {
         errors.push("JWT: spec.jwt.providers must not be empty".into());
     }
     if jwt.optional.is_some() && jwt.fail_open.is_some() {
         errors.push("JWT: spec.jwt can have only one of optional and failOpen".into());
     }
-    let namespace = &layers.owner(has_providers).namespace;
+    let owner = layers.owner(has_providers);
     let mut names = BTreeSet::new();
     let mut sets = Vec::new();
     for (index, provider) in jwt.providers.iter().enumerate() {
@@ -36,7 +39,7 @@ pub(super) fn resolve(
         if provider.recompute_route == Some(true) && provider.claim_to_headers.is_empty() {
             fail("recomputeRoute needs claimToHeaders".into());
         }
-        sets.push(key_set(provider, namespace, inputs).map_err(fail).ok());
+        sets.push(key_set((index, provider), owner, inputs, layers).map_err(fail).ok());
     }
     sets
 }
@@ -45,14 +48,78 @@ fn has_providers(spec: &SecurityPolicySpec) -> bool {
     spec.jwt.as_ref().is_some_and(|jwt| !jwt.providers.is_empty())
 }
 
-fn key_set(provider: &JwtProvider, namespace: &str, inputs: &Inputs<'_>) -> Result<String, String> {
-    if provider.remote_jwks.is_some() {
-        return Err("remoteJWKS is not supported yet, use localJWKS".into());
+fn key_set(
+    (index, provider): (usize, &JwtProvider),
+    owner: &ObjectRef,
+    inputs: &Inputs<'_>,
+    layers: Layers<'_>,
+) -> Result<Jwks, String> {
+    match (&provider.remote_jwks, &provider.local_jwks) {
+        (Some(remote), None) => {
+            let name = format!("{}/jwt/{index}", layers.name(has_providers));
+            remote_jwks(remote, &name, owner, inputs).map(Jwks::Remote)
+        }
+        (None, Some(local)) => {
+            let text = text(local, &owner.namespace, inputs)?;
+            check(&text).map_err(|error| format!("localJWKS is no JWKS: {error}"))?;
+            Ok(Jwks::Local(text))
+        }
+        _ => Err("must have exactly one of remoteJWKS and localJWKS".into()),
     }
-    let Some(local) = &provider.local_jwks else { return Err("localJWKS must be set".into()) };
-    let text = text(local, namespace, inputs)?;
-    check(&text).map_err(|error| format!("localJWKS is no JWKS: {error}"))?;
-    Ok(text)
+}
+
+fn remote_jwks(
+    remote: &RemoteJwks,
+    name: &str,
+    owner: &ObjectRef,
+    inputs: &Inputs<'_>,
+) -> Result<ir::RemoteJwks, String> {
+    let settings = remote.backend_settings.as_ref();
+    if let Some(field) = destination::unsupported(settings) {
+        return Err(format!("remoteJWKS.backendSettings.{field} is not supported yet"));
+    }
+    let retry = settings.and_then(|settings| settings.retry.as_ref());
+    if retry.is_some_and(|retry| retry.per_retry.as_ref().is_some_and(|per_retry| per_retry.timeout.is_some())) {
+        return Err("remoteJWKS: Retry timeout is not supported".into());
+    }
+    if retry.is_some_and(|retry| retry.retry_on.as_ref().is_some_and(|on| !on.http_status_codes.is_empty())) {
+        return Err("remoteJWKS: HTTPStatusCodes is not supported".into());
+    }
+    let site = site(&remote.uri).ok_or_else(|| format!("remoteJWKS.uri {:?} is no http or https URL", remote.uri))?;
+    match destination::resolve(name, &remote.backend_refs, owner, inputs).map_err(|e| format!("remoteJWKS: {e}"))? {
+        Some((destination, _)) => Ok(ir::RemoteJwks { destination, server_name: None }),
+        None => Ok(site),
+    }
+}
+
+/// The host of the URL itself, as a destination.
+fn site(url: &str) -> Option<ir::RemoteJwks> {
+    let uri: http::Uri = url.parse().ok()?;
+    let tls = match uri.scheme_str()? {
+        "https" => true,
+        "http" => false,
+        _ => return None,
+    };
+    let host = uri.host().filter(|host| !host.is_empty())?;
+    let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let name = format!("{}_{port}", host.replace('.', "_"));
+    let endpoints = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(address) => Endpoints::Static(vec![Endpoint::Ip(address, port)]),
+        Err(_) => Endpoints::Dns(vec![(host.to_owned(), port)]),
+    };
+    let backend = Backend {
+        name: format!("{name}/backend/-1"),
+        weight: 1,
+        origin: None,
+        endpoints: Some(endpoints),
+        h2c: false,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+    };
+    Some(ir::RemoteJwks {
+        destination: Destination { name, backends: vec![backend] },
+        server_name: tls.then(|| host.to_owned()),
+    })
 }
 
 fn text(local: &LocalJwks, namespace: &str, inputs: &Inputs<'_>) -> Result<String, String> {
