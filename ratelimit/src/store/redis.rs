@@ -12,6 +12,7 @@ use tokio::time::timeout;
 pub use self::connection::{Access, Connection, Connections, Gates, Kind, Secret, Shard, Startup, Tls, Url};
 use self::{
     batch::Batches,
+    encoded::Encoded,
     script::{Reply, Script},
 };
 pub(super) use self::{
@@ -23,6 +24,7 @@ use super::{Charge, CounterStore, Outcome, StoreError};
 mod batch;
 mod connection;
 pub mod doctor;
+mod encoded;
 mod lease;
 mod script;
 mod split;
@@ -121,8 +123,15 @@ impl Redis {
         shards.all(|shard| shard == first).then_some(first)
     }
 
+    async fn charge_parts(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
+        match self.charge_split(charges).await {
+            Err(error) if split::is_elsewhere(&error) => self.charge_one_by_one(charges).await,
+            outcomes => outcomes,
+        }
+    }
+
     async fn send(&self, shard: Shard, charges: &[Charge]) -> Result<Reply, StoreError> {
-        self.batches.send(shard, script::encode(charges), charges.len()).await
+        self.batches.send(shard, Encoded::new(charges)).await
     }
 }
 
@@ -130,13 +139,11 @@ impl CounterStore for Redis {
     async fn charge(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
         match self.only_shard(charges) {
             Some(shard) => match self.send(shard, charges).await {
-                Err(error) if split::is_elsewhere(&error) => self.charge_one_by_one(charges).await,
+                Err(error) if split::is_elsewhere(&error) => Box::pin(self.charge_one_by_one(charges)).await,
                 reply => Ok(reply?.outcomes(charges)),
             },
-            None => match self.charge_split(charges).await {
-                Err(error) if split::is_elsewhere(&error) => self.charge_one_by_one(charges).await,
-                outcomes => outcomes,
-            },
+            // What only clusters need would make each request's future larger.
+            None => Box::pin(self.charge_parts(charges)).await,
         }
     }
 }

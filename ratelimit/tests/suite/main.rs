@@ -26,6 +26,7 @@ mod overrides;
 mod program;
 mod redis;
 mod redis_faults;
+mod redis_plain;
 mod redis_server;
 mod redis_topology;
 mod requests;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    iter,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -18,7 +19,8 @@ use tokio::{
 use super::{
     Charge, StoreError,
     connection::{Connection, Shard},
-    script::{self, Replies, Reply, Script},
+    encoded::Encoded,
+    script::{Replies, Reply, Script},
 };
 
 /// Calls under way to one shard. With one, batches are largest and a decision costs least.
@@ -58,8 +60,7 @@ struct Lane {
 
 #[derive(Debug)]
 struct Request {
-    encoded: Vec<u8>,
-    charges: usize,
+    encoded: Encoded,
     deadline: Instant,
     /// Closed when nobody waits any more.
     answer: oneshot::Sender<Result<Reply, StoreError>>,
@@ -70,13 +71,13 @@ impl Batches {
         Self { shared: Arc::new(Shared { connection, script, epoch, lanes: Mutex::default() }) }
     }
 
-    /// Sends a request of so many charges. Nothing of it is charged when it is given up, by its deadline or by its caller,
+    /// Sends a request. Nothing of it is charged when it is given up, by its deadline or by its caller,
     /// before it was sent; afterwards it may be.
-    pub(super) async fn send(&self, shard: Shard, encoded: Vec<u8>, charges: usize) -> Result<Reply, StoreError> {
+    pub(super) async fn send(&self, shard: Shard, encoded: Encoded) -> Result<Reply, StoreError> {
         let timeout = self.shared.connection.timeout(shard);
         let deadline = Instant::now() + timeout;
         let (answer, answered) = oneshot::channel();
-        self.shared.push(shard, Request { encoded, charges, deadline, answer })?;
+        self.shared.push(shard, Request { encoded, deadline, answer })?;
         match timeout_at(deadline, answered).await {
             Ok(Ok(reply)) => reply,
             // A call that is late is given up together with the requests it held.
@@ -86,11 +87,12 @@ impl Batches {
 
     /// Sends one charge by itself, to wherever its counter is in a cluster of which a part is moving.
     pub(super) async fn send_with_key(&self, shard: Shard, charge: &Charge) -> Result<Reply, StoreError> {
-        let call = self.shared.script.call_at(charge.key, &script::encode(&[*charge]));
+        let request = Encoded::new(&[*charge]);
+        let call = self.shared.script.call_at(charge.key, &Encoded::batch(iter::once(&request)));
         let sent = std::time::Instant::now();
         let value = self.shared.connection.run(shard, &call).await.map_err(StoreError::of_redis)?;
         // There are no leases in a cluster, so no epoch either.
-        Replies::new(value).ok_or(StoreError::Reply)?.next(1, 0, sent)
+        Replies::new(value).ok_or(StoreError::Reply)?.next(&request, 0, sent)
     }
 }
 
@@ -98,13 +100,13 @@ impl Shared {
     fn push(self: &Arc<Self>, shard: Shard, request: Request) -> Result<(), StoreError> {
         let mut lanes = self.lanes.lock();
         let lane = lanes.entry(shard).or_default();
-        if lane.charges + request.charges > MAX_WAITING {
+        if lane.charges + request.encoded.charges() > MAX_WAITING {
             lane.forget_those_given_up();
-            if lane.charges + request.charges > MAX_WAITING {
+            if lane.charges + request.encoded.charges() > MAX_WAITING {
                 return Err(StoreError::Busy(lane.charges));
             }
         }
-        lane.charges += request.charges;
+        lane.charges += request.encoded.charges();
         lane.waiting.push_back(request);
         if lane.calls < CALLS {
             lane.calls += 1;
@@ -142,13 +144,13 @@ impl Shared {
             return;
         }
         let (epoch, sent) = (epoch.unwrap_or_default(), std::time::Instant::now());
-        let encoded: Vec<_> = batch.iter().flat_map(|request| &request.encoded).copied().collect();
+        let encoded = Encoded::batch(batch.iter().map(|request| &request.encoded));
         let Ok(called) = timeout_at(deadline, self.call(shard, &encoded, epoch)).await else { return };
         let mut replies =
             called.map_err(StoreError::of_redis).and_then(|value| Replies::new(value).ok_or(StoreError::Reply));
         for request in batch {
             let reply = match &mut replies {
-                Ok(replies) => replies.next(request.charges, epoch, sent),
+                Ok(replies) => replies.next(&request.encoded, epoch, sent),
                 Err(error) => Err(again(error)),
             };
             // Who has given up needs no answer.
@@ -174,11 +176,11 @@ impl Lane {
         let (mut batch, mut charges) = (Vec::new(), 0);
         while let Some(request) = self.waiting.front() {
             let wanted = request.is_wanted(now);
-            if wanted && charges > 0 && charges + request.charges > MAX_BATCH {
+            if wanted && charges > 0 && charges + request.encoded.charges() > MAX_BATCH {
                 break;
             }
-            self.charges -= request.charges;
-            charges += if wanted { request.charges } else { 0 };
+            self.charges -= request.encoded.charges();
+            charges += if wanted { request.encoded.charges() } else { 0 };
             batch.extend(self.waiting.pop_front().filter(|_| wanted));
         }
         batch
@@ -187,7 +189,7 @@ impl Lane {
     fn forget_those_given_up(&mut self) {
         let now = Instant::now();
         self.waiting.retain(|request| request.is_wanted(now));
-        self.charges = self.waiting.iter().map(|request| request.charges).sum();
+        self.charges = self.waiting.iter().map(|request| request.encoded.charges()).sum();
     }
 }
 

@@ -13,6 +13,17 @@ local windows = setmetatable({}, {
   end,
 })
 
+-- What is left to do when hits have been added and led to a count that equals them, or is above the ceiling: the count.
+function fixed_window.settle(name, field, hits, count, window)
+  if count == hits and call('HLEN', name) == 1 then
+    call('EXPIRE', name, digits[window.left])
+  elseif count > CEILING then
+    count = CEILING
+    call('HSET', name, field, digits[CEILING])
+  end
+  return count
+end
+
 function fixed_window.charge(bucket, field, hits, length)
   local window = windows[length]
   local name = prefix .. bucket .. window.suffix
@@ -25,11 +36,8 @@ function fixed_window.charge(bucket, field, hits, length)
     return count, window.left
   end
   local count = call('HINCRBY', name, field, digits[hits])
-  if count == hits and call('HLEN', name) == 1 then
-    call('EXPIRE', name, digits[window.left])
-  elseif count > CEILING then
-    count = CEILING
-    call('HSET', name, field, digits[CEILING])
+  if count == hits or count > CEILING then
+    count = fixed_window.settle(name, field, hits, count, window)
   end
   return count, window.left
 end

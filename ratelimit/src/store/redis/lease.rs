@@ -54,7 +54,7 @@ impl Redis {
     pub(in crate::store) async fn charge_in_epoch(&self, charges: &[Charge]) -> Result<Charged, StoreError> {
         let shard = self.only_shard(charges).ok_or(StoreError::LeasesInCluster)?;
         let reply = self.send(shard, charges).await?;
-        Ok(Charged { denied: reply.is_denied(), counters: reply.counters().collect(), moment: reply.moment })
+        Ok(Charged { denied: reply.is_denied(), counters: reply.counters(charges).collect(), moment: reply.moment })
     }
 
     /// Whether one script can reach all counters.

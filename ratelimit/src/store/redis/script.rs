@@ -5,32 +5,36 @@ use std::time::Instant;
 use bytes::Bytes;
 use redis::{Cmd, ErrorKind, RedisError, Value};
 
+use super::encoded::Encoded;
 use crate::{
     key::Key,
-    store::{Algorithm, Charge, Outcome, StoreError},
+    store::{Charge, Outcome, StoreError},
 };
 
-/// All of it in the order in which the parts need each other.
+/// All of it in the order in which the parts need each other. What most batches do without is only set up when it is needed.
 const SOURCE: &str = concat!(
     include_str!("begin.lua"),
+    "if ARGV[3] then\n",
     include_str!("epoch.lua"),
     include_str!("fence.lua"),
+    "end\n",
     include_str!("fixed_window.lua"),
+    include_str!("batch.lua"),
+    include_str!("plain.lua"),
+    "local function load_any()\n",
     include_str!("sliding_window.lua"),
     include_str!("concurrency.lua"),
     include_str!("gcra.lua"),
+    include_str!("any.lua"),
+    "return any\nend\n",
     include_str!("charge.lua"),
 );
 
-/// What the script counts up to. Doubles are still exact here.
-const CEILING: i64 = 1 << 52;
 /// Bits of a key that choose its bucket. At two million counters in a window the hash of a bucket still has fewer fields
 /// than Redis packs by default (`hash-max-listpack-entries`, 128).
 const BUCKET_BITS: u32 = 14;
 /// Low bytes of a key that tell a counter from others of its bucket. Two bits of the key are in neither.
 pub(super) const FIELD_BYTES: usize = 14;
-/// A charge as the script reads it.
-const CHARGE_BYTES: usize = 41;
 /// A number as the script writes it.
 const NUMBER_BYTES: usize = 8;
 /// In place of a verdict: the request failed.
@@ -51,10 +55,12 @@ pub(super) struct Replies {
     now: u64,
 }
 
-/// The part of a call's reply that is about one request: the verdict, and two numbers for each charge.
+/// The part of a call's reply that is about one request: the verdict, and for each charge the count and, but for a plain
+/// request, the seconds left.
 #[derive(Debug)]
 pub(super) struct Reply {
     numbers: Bytes,
+    is_plain: bool,
     pub(super) moment: Moment,
 }
 
@@ -118,28 +124,6 @@ pub(super) fn slot_of(tag: &[u8]) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(tag) % 16384
 }
 
-/// A request as the script reads it. At most 255 charges.
-pub(super) fn encode(charges: &[Charge]) -> Vec<u8> {
-    let mut request = Vec::with_capacity(1 + charges.len() * CHARGE_BYTES);
-    request.push(u8::try_from(charges.len()).unwrap_or(u8::MAX));
-    for charge in charges.iter().take(u8::MAX.into()) {
-        let (algorithm, per_window) = match charge.algorithm {
-            Algorithm::FixedWindow => (0, 0),
-            Algorithm::SlidingWindow => (1, 0),
-            Algorithm::Gcra { per_window } => (2, per_window.max(1)),
-            Algorithm::Concurrency => (3, 0),
-        };
-        request.extend(bucket(charge.key));
-        request.extend(charge.key.0.to_be_bytes().iter().skip(16 - FIELD_BYTES));
-        request.extend(charge.hits.clamp(-CEILING, CEILING).to_le_bytes());
-        request.extend(charge.limit.to_le_bytes());
-        request.extend(charge.window.max(1).to_le_bytes());
-        request.extend([charge.denies as u8, charge.undo as u8, algorithm]);
-        request.extend(per_window.to_le_bytes());
-    }
-    request
-}
-
 impl Replies {
     pub(super) fn new(value: Value) -> Option<Self> {
         let Value::Array(values) = value else { return None };
@@ -153,10 +137,11 @@ impl Replies {
         Some(Self { numbers: numbers.into(), failure, now: now.try_into().unwrap_or_default() })
     }
 
-    /// The reply to the next request, which had so many charges.
-    pub(super) fn next(&mut self, charges: usize, epoch: u64, sent: Instant) -> Result<Reply, StoreError> {
+    /// The reply to the next request.
+    pub(super) fn next(&mut self, request: &Encoded, epoch: u64, sent: Instant) -> Result<Reply, StoreError> {
         let failed = number(&self.numbers, 0).ok_or(StoreError::Reply)? == FAILED;
-        let numbers = if failed { 1 } else { 1 + 2 * charges };
+        let is_plain = request.is_plain();
+        let numbers = if failed { 1 } else { 1 + request.charges() * numbers(is_plain) };
         if self.numbers.len() < numbers * NUMBER_BYTES {
             return Err(StoreError::Reply);
         }
@@ -164,7 +149,7 @@ impl Replies {
         match &self.failure {
             Some(failure) if failed => Err(StoreError::Redis(failure.clone())),
             None if failed => Err(StoreError::Reply),
-            _ => Ok(Reply { numbers: reply, moment: Moment { epoch, sent, now: self.now } }),
+            _ => Ok(Reply { numbers: reply, is_plain, moment: Moment { epoch, sent, now: self.now } }),
         }
     }
 }
@@ -180,20 +165,34 @@ impl Reply {
         number(&self.numbers, 0) == Some(1)
     }
 
-    /// The count after each charge, before any undo, and the seconds until its counter is empty.
-    pub(super) fn counters(&self) -> impl Iterator<Item = (u64, u32)> {
-        (1..self.numbers.len() / NUMBER_BYTES).step_by(2).filter_map(|at| {
-            let seconds_left = u32::try_from(number(&self.numbers, at + 1)?).unwrap_or(u32::MAX);
-            Some((number(&self.numbers, at)?, seconds_left))
+    /// The count after each of the request's charges, before any undo, and the seconds until its counter is empty.
+    pub(super) fn counters(&self, charges: &[Charge]) -> impl Iterator<Item = (u64, u32)> {
+        charges.iter().enumerate().filter_map(|(position, charge)| {
+            let at = 1 + position * numbers(self.is_plain);
+            let left = if self.is_plain { self.moment.left(charge.window) } else { number(&self.numbers, at + 1)? };
+            Some((number(&self.numbers, at)?, u32::try_from(left).unwrap_or(u32::MAX)))
         })
     }
 
     /// The outcomes of the request's charges.
     pub(super) fn outcomes(&self, charges: &[Charge]) -> Vec<Outcome> {
         let denied = self.is_denied();
-        let counted = charges.iter().zip(self.counters());
+        let counted = charges.iter().zip(self.counters(charges));
         counted.map(|(charge, (count, seconds_left))| charge.outcome(count, denied, seconds_left)).collect()
     }
+}
+
+impl Moment {
+    /// Seconds until the fixed window ends.
+    fn left(&self, window: u32) -> u64 {
+        let window = u64::from(window.max(1));
+        window - self.now / 1000 % window
+    }
+}
+
+/// What the script tells about a charge.
+fn numbers(is_plain: bool) -> usize {
+    if is_plain { 1 } else { 2 }
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u64> {

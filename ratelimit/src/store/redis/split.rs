@@ -64,7 +64,7 @@ impl Redis {
     fn decide(&self, charges: &[Charge], parts: &[Part], replies: &[Reply]) -> Vec<Outcome> {
         let mut counters = vec![(0, 0); charges.len()];
         for (part, reply) in parts.iter().zip(replies) {
-            for (position, counter) in part.positions.iter().zip(reply.counters()) {
+            for (position, counter) in part.positions.iter().zip(reply.counters(&part.charges)) {
                 if let Some(slot) = counters.get_mut(*position) {
                     *slot = counter;
                 }
