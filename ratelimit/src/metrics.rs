@@ -145,7 +145,7 @@ impl ConfigLoad {
 /// What happens while the store does not answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Loss {
-    /// Breakers that are open, of one for each core: zero while the store is up.
+    /// Breakers that are open, of one for each core and server that counts: zero while the store is up.
     pub(crate) open: Gauge,
     /// Requests that the store failed or did not answer in time.
     pub(crate) failures: Counter,

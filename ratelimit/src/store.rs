@@ -196,6 +196,11 @@ pub trait CounterStore: Send + Sync + 'static {
         async move { Ok(self.charge(&looks).await?.into_iter().map(Standing::from).collect()) }
     }
 
+    /// Which part of the store has the charge's counter. Parts fail by themselves.
+    fn part(&self, _charge: &Charge) -> usize {
+        0
+    }
+
     /// Hits of the charge's counter that this replica has taken from the store in the running window, as far as is known.
     fn debited(&self, _charge: &Charge) -> u64 {
         0

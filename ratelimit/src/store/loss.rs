@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{sleep, timeout};
 
-use self::breaker::Breaker;
+use self::breaker::Breakers;
 pub use self::local::Local;
 use super::{Algorithm, Charge, CounterStore, Denies, OnStoreLoss, Outcome, Standing, StoreError, Undo};
 use crate::{key::Key, metrics};
@@ -22,8 +22,8 @@ const PROBE_PAUSE: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Waits for its store no longer than a deadline. Charges that the store does not answer are decided by their
-/// [`on_store_loss`](Charge::on_store_loss), and after a few of them nobody waits any more until the store is back. Nothing
-/// is ever repeated. Clones share everything.
+/// [`on_store_loss`](Charge::on_store_loss), and after a few of them nobody waits any more until the store is back. Parts
+/// of a store are lost and found by themselves. Nothing is ever repeated. Clones share everything.
 #[derive(Clone, Debug)]
 pub struct Loss<S> {
     shared: Arc<Shared<S>>,
@@ -33,7 +33,7 @@ pub struct Loss<S> {
 struct Shared<S> {
     store: S,
     deadline: Duration,
-    breaker: Breaker,
+    breakers: Breakers,
     local: Arc<Local>,
     metrics: metrics::Loss,
 }
@@ -41,25 +41,25 @@ struct Shared<S> {
 impl<S: CounterStore> Loss<S> {
     /// Waits for `store` as long as `deadline`. Stores of one replica share `local`.
     pub fn new(store: S, deadline: Duration, local: Arc<Local>) -> Self {
-        let (breaker, metrics) = (Breaker::new(Instant::now()), metrics::Loss::new());
-        Self { shared: Arc::new(Shared { store, deadline, breaker, local, metrics }) }
+        let (breakers, metrics) = (Breakers::new(Instant::now()), metrics::Loss::new());
+        Self { shared: Arc::new(Shared { store, deadline, breakers, local, metrics }) }
     }
 
-    /// Whether the store is given up, for now.
+    /// Whether any part of the store is given up, for now.
     pub fn is_open(&self) -> bool {
-        self.shared.breaker.is_open()
+        self.shared.breakers.open() > 0
     }
 }
 
 impl<S: CounterStore> CounterStore for Loss<S> {
     async fn charge(&self, charges: &[Charge]) -> Result<Vec<Outcome>, StoreError> {
         let shared = &self.shared;
-        if shared.breaker.is_open() {
+        if shared.is_lost(charges) {
             return shared.charge_without_store(charges);
         }
         match shared.ask(charges).await {
             Ok(outcomes) => {
-                shared.breaker.succeeded();
+                shared.succeeded(charges);
                 shared.local.learn(charges, &outcomes);
                 Ok(outcomes)
             }
@@ -108,22 +108,40 @@ impl<S: CounterStore> Shared<S> {
         self.local.charge(&unshared.collect::<Vec<_>>(), |_| 0)
     }
 
+    /// Whether a part that some of the charges need is given up.
+    fn is_lost(&self, charges: &[Charge]) -> bool {
+        charges.iter().any(|charge| self.breakers.of(self.store.part(charge)).is_open())
+    }
+
+    fn succeeded(&self, charges: &[Charge]) {
+        for charge in charges {
+            self.breakers.of(self.store.part(charge)).succeeded();
+        }
+    }
+
+    /// Which part has failed a request is not known, but those that did not succeed with others.
     fn failed(self: &Arc<Self>, error: &StoreError, charges: &[Charge]) {
         self.metrics.failures.increment(1);
-        if !self.breaker.failed(Instant::now()) {
-            return;
+        let now = Instant::now();
+        for (at, charge) in charges.iter().enumerate() {
+            let part = self.store.part(charge);
+            let seen = charges.iter().take(at).any(|other| self.store.part(other) == part);
+            if !seen && self.breakers.of(part).failed(now) {
+                self.lose(error, part, charge);
+            }
         }
+    }
+
+    fn lose(self: &Arc<Self>, error: &StoreError, part: usize, charge: &Charge) {
         self.metrics.open.increment(1);
         if self.local.lose() {
             tracing::error!(%error, "the counter store is lost; each rule's on_store_loss decides until it is back");
         }
-        if let Some(charge) = charges.first() {
-            tokio::spawn(probe(Arc::downgrade(self), beside(charge)));
-        }
+        tokio::spawn(probe(Arc::downgrade(self), part, beside(charge)));
     }
 
-    fn restored(&self) {
-        self.breaker.close();
+    fn restored(&self, part: usize) {
+        self.breakers.of(part).close();
         self.metrics.open.decrement(1);
         if self.local.find() {
             tracing::info!("the counter store is back");
@@ -133,7 +151,7 @@ impl<S: CounterStore> Shared<S> {
 
 impl<S> Drop for Shared<S> {
     fn drop(&mut self) {
-        if self.breaker.is_open() {
+        for _ in 0..self.breakers.open() {
             self.metrics.open.decrement(1);
             self.local.find();
         }
@@ -141,12 +159,12 @@ impl<S> Drop for Shared<S> {
 }
 
 /// Charges what nobody else counts, until the store takes it.
-async fn probe<S: CounterStore>(shared: Weak<Shared<S>>, charge: Charge) {
+async fn probe<S: CounterStore>(shared: Weak<Shared<S>>, part: usize, charge: Charge) {
     loop {
         sleep(PROBE_PAUSE).await;
         let Some(shared) = shared.upgrade() else { return };
         if matches!(shared.ask(&[charge]).await, Ok(_) | Err(StoreError::Learning)) {
-            return shared.restored();
+            return shared.restored(part);
         }
     }
 }

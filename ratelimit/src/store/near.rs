@@ -101,6 +101,10 @@ impl<S: CounterStore> CounterStore for Near<S> {
         self.deny(charges, self.table.now()).or_else(|| self.store.charge_held(charges))
     }
 
+    fn part(&self, charge: &Charge) -> usize {
+        self.store.part(charge)
+    }
+
     fn debited(&self, charge: &Charge) -> u64 {
         self.store.debited(charge)
     }

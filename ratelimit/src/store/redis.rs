@@ -146,4 +146,8 @@ impl CounterStore for Redis {
             None => Box::pin(self.charge_parts(charges)).await,
         }
     }
+
+    fn part(&self, charge: &Charge) -> usize {
+        self.shard_of(charge).number()
+    }
 }

@@ -9,8 +9,9 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use ratelimit::store::{
-    Charge, CounterStore, Redis, StoreError,
+    Charge, CounterStore, Local, Loss, OnStoreLoss, Outcome, Redis, StoreError,
     redis::{Access, Options, Secret, Url},
 };
 use tokio::{
@@ -20,7 +21,7 @@ use tokio::{
 
 use crate::{
     redis_topology::{Cluster, NAME, Node, Replicated, cli},
-    stores::{HOUR, PATIENCE, charge},
+    stores::{HOUR, PATIENCE, charge, strict},
 };
 
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -221,6 +222,60 @@ async fn r09_a_lost_primary_of_a_cluster_fails_only_its_slots() {
     assert!(!failed.is_empty() && failed.len() < 40, "{} of 60 keys failed", failed.len());
     for name in &names {
         until_counted(&store, name).await;
+    }
+}
+
+/// Counters of a lost primary are decided at once by `on_store_loss`, and no others.
+#[tokio::test]
+async fn r09_a_lost_primary_of_a_cluster_is_given_up_alone() {
+    let mut redis = Cluster::start();
+    let may_fail_over = |redis: &Cluster, answer| {
+        for node in &redis.nodes[3..] {
+            node.cli(&["CONFIG", "SET", "cluster-replica-no-failover", answer]);
+        }
+    };
+    may_fail_over(&redis, "yes");
+    let store = Redis::connect(redis.options(PATIENCE)).unwrap();
+    store.ping().await.unwrap();
+    // Nothing but a lost connection is to fail on a busy machine.
+    let store = Loss::new(store, PATIENCE, Arc::new(Local::new(1000)));
+    let charges: Vec<_> = (0..60)
+        .map(|number| Charge { on_store_loss: OnStoreLoss::Deny, ..strict(&format!("k{number}"), 1_000_000) })
+        .collect();
+    let passes = |outcomes: Result<Vec<Outcome>, StoreError>| outcomes.unwrap()[0].count <= 1_000_000;
+    for charge in &charges {
+        assert!(passes(store.charge(&[*charge]).await), "{charge:?}");
+    }
+
+    redis.nodes[0].kill();
+    let begin = Instant::now();
+    while !store.is_open() {
+        for charge in &charges {
+            let _ = store.charge(&[*charge]).await;
+        }
+        assert!(begin.elapsed() < PATIENCE, "the breaker does not open");
+    }
+    let (mut lost, mut kept) = (vec![], vec![]);
+    for charge in &charges {
+        if let Some(outcomes) = store.charge(&[*charge]).now_or_never() {
+            assert!(!passes(outcomes), "{charge:?} is admitted without its primary");
+            lost.push(*charge);
+        } else {
+            assert!(passes(store.charge(&[*charge]).await), "{charge:?} has its primary");
+            kept.push(*charge);
+        }
+    }
+    assert!(!lost.is_empty() && kept.len() > 20, "{} of 60 keys are lost", lost.len());
+    assert!(store.charge(&[kept[0], lost[0]]).now_or_never().is_some(), "a request waits for none if one is lost");
+
+    may_fail_over(&redis, "no");
+    let begin = Instant::now();
+    while store.is_open() {
+        assert!(begin.elapsed() < 2 * PATIENCE, "the breaker does not close");
+        sleep(PAUSE).await;
+    }
+    for charge in &charges {
+        assert!(passes(store.charge(&[*charge]).await), "{charge:?}");
     }
 }
 

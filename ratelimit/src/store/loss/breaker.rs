@@ -9,6 +9,30 @@ use std::{
 const MOST_FAILURES: u32 = 5;
 /// Fewer do when they span this time.
 const LONGEST_FAILING: Duration = Duration::from_millis(100);
+/// Parts of a store with a breaker of their own; in a larger one, some share theirs.
+const PARTS: usize = 256;
+
+/// One for each part of a store.
+#[derive(Debug)]
+pub(super) struct Breakers {
+    first: Breaker,
+    further: Vec<Breaker>,
+}
+
+impl Breakers {
+    pub(super) fn new(start: Instant) -> Self {
+        Self { first: Breaker::new(start), further: (1..PARTS).map(|_| Breaker::new(start)).collect() }
+    }
+
+    pub(super) fn of(&self, part: usize) -> &Breaker {
+        (part % PARTS).checked_sub(1).and_then(|place| self.further.get(place)).unwrap_or(&self.first)
+    }
+
+    /// How many are open.
+    pub(super) fn open(&self) -> usize {
+        [&self.first].into_iter().chain(&self.further).filter(|breaker| breaker.is_open()).count()
+    }
+}
 
 /// Opens after failures in a row. Without locks; threads that race open it once.
 #[derive(Debug)]

@@ -44,6 +44,13 @@ pub struct Shard {
     node: Option<u16>,
 }
 
+impl Shard {
+    /// Tells it from others.
+    pub(super) fn number(self) -> usize {
+        2 * self.node.map_or(0, |node| usize::from(node) + 1) + usize::from(self.second)
+    }
+}
+
 impl Connection {
     /// Connects in the background, on the runtime it is called in. Fails only on what can never work.
     pub fn open(options: &Options) -> Result<Self, StoreError> {
