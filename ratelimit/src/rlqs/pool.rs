@@ -101,7 +101,7 @@ impl Pool {
         let free = u32::try_from(u64::from(quota.requests).saturating_sub(others)).unwrap_or(u32::MAX);
         let Some(member) = self.members.iter_mut().find(|member| member.id == id) else { return Share::default() };
 
-        let requests = member.settle(target.min(free), starving);
+        let requests = member.settle(target.min(free), starving || member.share.requests > free);
         let best = burst_of(requests, quota);
         let affordable = whole(self.starts.min(f64::from(best)));
         // A client that may have lost its share begins a new token bucket even if it is told the same.
@@ -163,12 +163,12 @@ impl Member {
         self.held.iter().map(|(requests, _)| *requests).max().unwrap_or(0)
     }
 
-    /// Steps of less than an eighth are not worth a new token bucket, unless someone needs what would be given up.
-    fn settle(&self, target: u32, starving: bool) -> u32 {
+    /// Steps of less than an eighth are not worth a new token bucket, unless what would be given up is needed.
+    fn settle(&self, target: u32, needed: bool) -> u32 {
         let current = self.share.requests;
         let step = (current / 8).max(1);
         let raise = target > current && (current == 0 || target - current >= step);
-        let lower = target < current && (starving || current - target > step);
+        let lower = target < current && (needed || current - target > step);
         if raise || lower { target } else { current }
     }
 

@@ -76,6 +76,8 @@ pub enum ReportError {
 #[derive(Debug)]
 pub struct Quotas {
     times: Times,
+    /// The most replicas that there were lately, and until when they count.
+    replicas: (u32, u64),
     streams: HashMap<u64, Stream>,
     pools: HashMap<PoolKey, Pool>,
     next: u64,
@@ -124,7 +126,7 @@ impl Quotas {
     pub fn new(ttl: u64) -> Self {
         let times = Times { ttl, hold: ttl + UNDERWAY };
         let (streams, pools, metrics) = (HashMap::default(), HashMap::default(), Metrics::new());
-        Self { times, streams, pools, next: 0, buckets: 0, swept: 0, metrics }
+        Self { times, replicas: (1, 0), streams, pools, next: 0, buckets: 0, swept: 0, metrics }
     }
 
     /// A stream begins.
@@ -144,7 +146,8 @@ impl Quotas {
         self.show();
     }
 
-    /// Answers what a stream reports, an action for each bucket. Each of `replicas` divides its part of the limits.
+    /// Answers what a stream reports, an action for each bucket. Each of `replicas` divides its part of the limits; when there are
+    /// fewer than before, only once what the others have given has lapsed.
     pub fn report(
         &mut self,
         stream: StreamId,
@@ -154,6 +157,10 @@ impl Quotas {
         now: u64,
     ) -> Result<RateLimitQuotaResponse, ReportError> {
         self.sweep(now);
+        if replicas >= self.replicas.0 || now >= self.replicas.1 {
+            self.replicas = (replicas, now + self.times.hold);
+        }
+        let replicas = self.replicas.0;
         let domain = self.domain(stream, &reports.domain, config)?;
         let mut bucket_action = Vec::with_capacity(reports.bucket_quota_usages.len().min(MAX_BUCKETS_OF_STREAM));
         for (at, usage) in reports.bucket_quota_usages.iter().enumerate() {

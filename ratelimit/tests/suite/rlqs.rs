@@ -143,6 +143,43 @@ fn replicas_divide_the_limit() {
 }
 
 #[test]
+fn what_a_gone_replica_has_given_is_free_only_when_it_has_lapsed() {
+    let (config, mut quotas) = (per_minute(20), Quotas::new(TTL));
+    let stream = quotas.open();
+    let mut share = |replicas, now| {
+        let report = reports("d", vec![usage(&[("user", "joe")], 0)]);
+        match told(&quotas.report(stream, &report, &config, replicas, now).unwrap())[0] {
+            Told::Share { requests, .. } => requests,
+            _ => 0,
+        }
+    };
+    let gone = 60_000;
+    for now in (0..=gone).step_by(1000) {
+        assert_eq!(share(2, now), 10);
+    }
+    for now in (gone + 1000..gone + HOLD).step_by(1000) {
+        assert_eq!(share(1, now), 10, "{now}");
+    }
+    assert_eq!(share(1, gone + HOLD), 20);
+    assert!(share(2, gone + HOLD + 1000) <= 10, "who comes is believed at once");
+}
+
+#[test]
+fn a_limit_that_is_a_little_lower_is_kept() {
+    let mut quotas = Quotas::new(TTL);
+    let stream = quotas.open();
+    let joe = &[("user", "joe")];
+    for second in 0..=60 {
+        let told = ask(&mut quotas, stream, joe, &per_minute(100), second * 1000);
+        assert!(matches!(told, Told::Share { requests: 100, .. }), "{told:?}");
+    }
+    for second in 61..90 {
+        let told = ask(&mut quotas, stream, joe, &per_minute(95), second * 1000);
+        assert!(matches!(told, Told::Share { requests: 95, .. }), "{told:?}");
+    }
+}
+
+#[test]
 fn what_a_gone_client_has_is_free_only_when_it_has_lapsed() {
     let config = per_minute(20);
     let mut quotas = Quotas::new(TTL);
@@ -243,7 +280,7 @@ fn steps(changes: bool) -> impl Strategy<Value = Vec<Step>> {
         8 => (0..5_usize, 0..50_u64).prop_map(|(client, requests)| Step::Report { client, requests }),
         1 => (0..5_usize).prop_map(Step::Leave),
         5 => (0..7000_u64).prop_map(Step::Pass),
-        u32::from(changes) => (1..60_u32).prop_map(Step::Limit),
+        u32::from(changes) => prop_oneof![1..60_u32, 50..60_u32].prop_map(Step::Limit),
     ];
     vec(step, 1..150)
 }
