@@ -138,6 +138,8 @@ impl<'de> Deserializer<'de> for &mut Nodes<'de> {
             Event::MappingStart(..) => self.fields(visitor),
             _ => match self.scalar()? {
                 (text, true) if text == "true" || text == "false" => visitor.visit_bool(text == "true"),
+                (text, true) if text == "true" => visitor.visit_bool(true),
+                (text, true) if text == "false" => visitor.visit_bool(false),
                 (text, true) if !is_word(&text) => visitor.visit_u64(whole_number(&text)?),
                 (Cow::Borrowed(text), _) => visitor.visit_borrowed_str(text),
                 (Cow::Owned(text), _) => visitor.visit_string(text),
@@ -271,7 +273,7 @@ mod tests {
     }
 
     fn limit() -> impl Strategy<Value = String> {
-        let names = "unit|requests_per_unit|unlimited|name|unit_multiplier|algorithm|burst|on_store_loss|onStoreLoss|leases|replaces|<<";
+        let names = "unit|requests_per_unit|unlimited|leases|name|unit_multiplier|algorithm|burst|on_store_loss|onStoreLoss|leases|replaces|<<";
         let field = (select(names.split('|').collect::<Vec<_>>()), scalar());
         let field = field.prop_map(|(name, scalar)| format!("      {name}: {scalar}\n"));
         vec(field, 0..3).prop_map(|fields| format!("    rate_limit:\n      unit: day\n{}", fields.concat()))
