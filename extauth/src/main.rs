@@ -10,7 +10,7 @@ use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
 fn main() -> miette::Result<()> {
     let settings = Settings::parse();
-    match settings.command {
+    match &settings.command {
         None => {
             let _log = proto::telemetry::init(&settings.log_level, settings.log_format).into_diagnostic()?;
             Ok(server::run(&settings)?)
@@ -19,6 +19,12 @@ fn main() -> miette::Result<()> {
         Some(Command::Validate) => {
             let policies = source::dir::validate(&settings.config_dir)?;
             println!("{policies} policies are valid");
+            Ok(())
+        }
+        Some(Command::Explain { config_dir, question }) => {
+            let policies = source::dir::compile(config_dir, &settings.resources())?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+            print!("{}", runtime.block_on(question.ask(&policies)).map_err(|error| miette!("{error}"))?);
             Ok(())
         }
     }

@@ -1,6 +1,8 @@
 //! Policies: for one route, which methods are tried and what becomes of the request. The one place where errors become
 //! denials.
 
+mod explain;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -7,13 +7,16 @@ use std::thread;
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
+use parking_lot::Mutex;
 use proto::drain::{self, Signal, Trigger};
 use proto::readiness::Readiness;
 use proto::serve::tls::{self, Tls};
 use proto::serve::{self, Grpc, Listener};
 use proto::{health, reflection};
-use tonic::service::RoutesBuilder;
+use tonic::service::{Routes, RoutesBuilder};
 
+use crate::explain;
+use crate::http_service;
 use crate::resources::{self, Resources};
 use crate::service::Authorizer;
 use crate::settings::Settings;
@@ -54,11 +57,16 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let dir = Dir::new(&settings.config_dir, authorizer.clone(), Some(readiness.block("policies")));
     let router = router(readiness.clone());
     let tls = settings.tls.files().map(Tls::load).transpose()?;
+    let debug = settings.debug_addr.as_ref().map(Listener::bind).transpose()?;
+    let debug = debug.map(|listener| (listener, explain::router(authorizer.clone())));
+    let http_service = HttpService::bind(settings, cores, &authorizer)?;
     let (trigger, signal) = drain::new();
     thread::scope(|scope| {
-        let rest = scope.spawn(|| rest(dir, tls.clone(), http, router, &trigger, signal.clone()));
-        let served = serve::per_core(grpc, &trigger, async |_, listener| {
-            serve_core(listener, tls.clone(), &authorizer, &readiness, &signal).await
+        let rest = scope.spawn(|| rest(dir, tls.clone(), [Some((http, router)), debug], &trigger, signal.clone()));
+        let served = serve::per_core(grpc, &trigger, async |core, listener| {
+            let grpc = serve_core(listener, tls.clone(), &authorizer, &readiness, &signal);
+            let (grpc, http) = tokio::join!(grpc, http_service.serve_core(core, tls.clone(), signal.clone()));
+            grpc.and(http)
         });
         let rest = rest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         served.and(rest)
@@ -79,12 +87,38 @@ async fn serve_core(
     Ok(Grpc::new(listener).tls(tls).serve(routes.routes(), signal.clone()).await?)
 }
 
+/// The port for Envoy's `http_service`, a listener a core; none without an address.
+struct HttpService {
+    listeners: Vec<Mutex<Option<Listener>>>,
+    router: Router,
+}
+
+impl HttpService {
+    fn bind(settings: &Settings, cores: usize, authorizer: &Authorizer) -> Result<Self, Error> {
+        let address = settings.http_service.http_service_addr.as_ref();
+        let listeners = address.map(|address| Listener::bind_per_core(address, cores)).transpose()?.unwrap_or_default();
+        let router = http_service::router(authorizer.clone(), settings.http_service.options());
+        Ok(Self { listeners: listeners.into_iter().map(|listener| Mutex::new(Some(listener))).collect(), router })
+    }
+
+    /// Over TLS it is HTTP/2 only, as the gRPC port is.
+    async fn serve_core(&self, core: usize, tls: Option<Tls>, signal: Signal) -> Result<(), Error> {
+        let listener = self.listeners.get(core).and_then(|listener| listener.lock().take());
+        match (listener, tls) {
+            (None, _) => Ok(()),
+            (Some(listener), None) => Ok(serve::http(listener, self.router.clone(), signal).await?),
+            (Some(listener), tls) => {
+                Ok(Grpc::new(listener).tls(tls).serve(Routes::from(self.router.clone()), signal).await?)
+            }
+        }
+    }
+}
+
 /// What is no request of Envoy's: following the policies, health and metrics, the signals.
 fn rest(
     dir: Dir,
     tls: Option<Tls>,
-    http: Listener,
-    router: Router,
+    [http, debug]: [Option<(Listener, Router)>; 2],
     trigger: &Trigger,
     signal: Signal,
 ) -> Result<(), Error> {
@@ -94,10 +128,17 @@ fn rest(
         if let Some(tls) = tls {
             tokio::spawn(tls.follow());
         }
-        let served = serve::http(http, router, signal.clone());
-        let (served, stopped) = tokio::join!(served, stop(trigger, signal));
-        served.map_err(Error::from).and(stopped)
+        let (served, debugged) = (port(http, signal.clone()), port(debug, signal.clone()));
+        let (served, debugged, stopped) = tokio::join!(served, debugged, stop(trigger, signal));
+        served.and(debugged).map_err(Error::from).and(stopped)
     })
+}
+
+async fn port(port: Option<(Listener, Router)>, signal: Signal) -> Result<(), serve::Error> {
+    match port {
+        Some((listener, router)) => serve::http(listener, router, signal).await,
+        None => Ok(()),
+    }
 }
 
 /// Starts the drain at SIGTERM, unless something else started it before.

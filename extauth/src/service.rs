@@ -9,6 +9,7 @@ use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 use tonic::{Request, Response, Status};
 
 use crate::check::Check;
+use crate::explain::{Explanation, Question};
 use crate::metrics;
 use crate::policy::{Error, Policies, forbidden};
 use crate::resources::Resources;
@@ -51,6 +52,23 @@ impl Authorizer {
         AuthorizationServer::new(self.clone()).max_decoding_message_size(LARGEST_REQUEST)
     }
 
+    /// Answers a question, whichever way it came.
+    pub async fn answer(&self, request: &CheckRequest, now: SystemTime) -> CheckResponse {
+        let verdict = match Check::new(request, now) {
+            Ok(check) => self.policies.load_full().check(&check).await,
+            Err(error) => {
+                tracing::debug!(%error, "denied");
+                Verdict::Deny(forbidden(&error.to_string()))
+            }
+        };
+        verdict.into()
+    }
+
+    /// Says what would become of a request and why; nothing comes of it. The error says what is wrong with the question.
+    pub async fn explain(&self, question: &Question) -> Result<Explanation, String> {
+        question.ask(&self.policies.load_full()).await
+    }
+
     fn put(&self, policies: Policies) {
         metrics::in_force(policies.len());
         self.policies.store(Arc::new(policies));
@@ -60,13 +78,6 @@ impl Authorizer {
 #[tonic::async_trait]
 impl Authorization for Authorizer {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let verdict = match Check::new(request.get_ref(), SystemTime::now()) {
-            Ok(check) => self.policies.load_full().check(&check).await,
-            Err(error) => {
-                tracing::debug!(%error, "denied");
-                Verdict::Deny(forbidden(&error.to_string()))
-            }
-        };
-        Ok(Response::new(verdict.into()))
+        Ok(Response::new(self.answer(request.get_ref(), SystemTime::now()).await))
     }
 }

@@ -7,13 +7,16 @@ use clap::Parser;
 use proto::serve::Address;
 use proto::telemetry::Format;
 
+use crate::explain::Question;
 use crate::resources::Options;
 
 mod decisions;
+mod http_service;
 mod store;
 mod tls;
 
 pub use self::decisions::Decisions;
+pub use self::http_service::HttpService;
 pub use self::store::Store;
 pub use self::tls::Tls;
 
@@ -33,6 +36,9 @@ pub struct Settings {
     /// Where `/healthcheck` and `/metrics` are.
     #[arg(long, env = "EXTAUTH_HTTP_ADDR", default_value = "0.0.0.0:10004")]
     pub http_addr: Address,
+    /// Where `POST /explain` says why a request would pass or not; nowhere by default, as it tells about the policies.
+    #[arg(long, env = "EXTAUTH_DEBUG_ADDR")]
+    pub debug_addr: Option<Address>,
     /// Cores to serve on, each with a thread of its own; all by default.
     #[arg(long, env = "EXTAUTH_CORES")]
     pub cores: Option<NonZeroUsize>,
@@ -45,6 +51,9 @@ pub struct Settings {
     #[command(flatten, next_help_heading = "Store")]
     #[expect(missing_docs, reason = "a comment would become a text of --help")]
     pub store: Store,
+    #[command(flatten, next_help_heading = "HTTP service")]
+    #[expect(missing_docs, reason = "a comment would become a text of --help")]
+    pub http_service: HttpService,
     #[command(flatten, next_help_heading = "TLS")]
     #[expect(missing_docs, reason = "a comment would become a text of --help")]
     pub tls: Tls,
@@ -72,10 +81,19 @@ impl Settings {
 }
 
 /// Something else to do than to serve.
-#[derive(Clone, Copy, Debug, clap::Subcommand)]
+#[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Read an API key from standard input and print its hash as policies hold it.
     HashKey,
     /// Read the policies, say what is wrong with them, and end.
     Validate,
+    /// Say what would become of a request under the policies of the directory, and why.
+    Explain {
+        /// Directory with the policies' YAML files.
+        #[arg(long, env = "EXTAUTH_CONFIG_DIR", default_value = "/etc/extauth")]
+        config_dir: PathBuf,
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "a comment would become a text of --help")]
+        question: Question,
+    },
 }

@@ -83,6 +83,11 @@ impl Removal {
         once(&mut self.query, name);
     }
 
+    /// What is taken out, for people.
+    pub fn names(&self) -> Vec<String> {
+        self.headers.iter().cloned().chain(self.query.iter().map(|name| format!("?{name}"))).collect()
+    }
+
     /// Takes out a cookie and leaves the others.
     pub fn cookie(&mut self, name: &str) {
         once(&mut self.cookies, name);

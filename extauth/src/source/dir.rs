@@ -96,10 +96,14 @@ impl Dir {
 
 /// Reads and compiles the policies of a directory and puts them nowhere; yields how many there are.
 pub fn validate(dir: &Path) -> Result<usize, Error> {
+    compile(dir, &Options::default()).map(|policies| policies.len())
+}
+
+/// Reads and compiles the policies of a directory and puts them nowhere.
+pub fn compile(dir: &Path, options: &Options) -> Result<Policies, Error> {
     let config = Config::parse(&read(dir)?)?;
-    let compiled = Policies::compile(&config.policies, &Resources::new(&Options::default())?);
-    let compiled = compiled.map_err(|error| config.locate(&error))?;
-    Ok(compiled.len())
+    let compiled = Policies::compile(&config.policies, &Resources::new(options)?);
+    Ok(compiled.map_err(|error| config.locate(&error))?)
 }
 
 /// Every file of the directory, except hidden ones and directories. Symbolic links are followed: a ConfigMap is all links.
