@@ -110,7 +110,7 @@ impl Results {
         while power <= last {
             let (ms, at) = (10_f64.powf(power), x(10_f64.powf(power)));
             writeln!(svg, r##"<path d="M{at:.1} {begin}V{y}" stroke="#ddd"/>"##)?;
-            writeln!(svg, r#"<text x="{at:.1}" y="{}" text-anchor="middle">{}</text>"#, y + 14.0, figure(ms))?;
+            writeln!(svg, r#"<text x="{at:.1}" y="{}" text-anchor="middle">{ms}</text>"#, y + 14.0)?;
             power += 1.0;
         }
         Ok(y + LINE)

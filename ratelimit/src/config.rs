@@ -149,11 +149,16 @@ impl Config {
 
     fn collect(parsed: Vec<(&str, Domain)>, domains: Domains) -> Result<Self, Error> {
         let mut config = Self::default();
+        let mut files: HashMap<String, usize> = HashMap::default();
+        for (_, domain) in &parsed {
+            *files.entry(domain.name().to_owned()).or_default() += 1;
+        }
         // The parts of each domain with their descriptors, for errors that name both.
         let mut seen: HashMap<String, Vec<(&str, Vec<String>)>> = HashMap::default();
         for (source, domain) in parsed {
             let parts = seen.entry(domain.name().to_owned()).or_default();
-            let descriptors = domain.root_texts();
+            let in_parts = files.get(domain.name()).is_some_and(|count| *count > 1);
+            let descriptors = if in_parts { domain.root_texts() } else { vec![] };
             for (first, known) in &*parts {
                 let (domain, first, second) = (domain.name().to_owned(), (*first).to_owned(), source.to_owned());
                 if domains == Domains::Distinct {

@@ -1,6 +1,6 @@
 //! The descriptor tree of one domain and how a request's descriptor is found in it.
 
-use std::fmt;
+use std::{fmt, sync::LazyLock};
 
 use ahash::HashMap;
 use envoy_types::pb::{
@@ -57,10 +57,10 @@ pub struct Rule {
     /// For each level, the wildcard text that stands for the value in the counter's key (`share_threshold`).
     pub(crate) shared: Vec<Option<String>>,
     /// Told to Envoy about requests that the rule lets pass.
-    pub(crate) metadata: Option<Struct>,
+    pub(crate) metadata: Option<Box<Struct>>,
     pub(crate) metrics: metrics::Rule,
     /// Counts instead of `metrics` where the rule asks for the values of requests.
-    pub(crate) by_value: Option<metrics::ByValue>,
+    pub(crate) by_value: Option<Box<metrics::ByValue>>,
 }
 
 /// The descriptors below one node.
@@ -73,11 +73,15 @@ struct Level {
     wildcards: Vec<(Wildcard, usize)>,
 }
 
+/// Small, since a request finds its own cold among thousands: what few have is elsewhere.
 #[derive(Clone, Debug)]
 struct Node {
     rule: Option<Rule>,
-    children: Level,
+    children: Option<Box<Level>>,
 }
+
+/// What is below a leaf.
+static NOTHING: LazyLock<Level> = LazyLock::new(Level::default);
 
 /// What is wrong with a document, and where.
 #[derive(Debug)]
@@ -105,15 +109,12 @@ impl Domain {
     /// The rule for a request's entries. At each level an exact value wins over the first wildcard, and that over the
     /// bare key; there is no way back from a choice. Only a rule at the depth of the last entry applies.
     pub fn rule(&self, entries: &[Entry]) -> Option<&Rule> {
-        let mut level = &self.roots;
-        let mut node = None;
+        let mut node: Option<&Node> = None;
         let mut text = String::with_capacity(64);
         for entry in entries {
             text.clear();
             text.extend([&entry.key, "_", &entry.value]);
-            let next = level.node(&text, &entry.key)?;
-            level = &next.children;
-            node = Some(next);
+            node = Some(node.map_or(&self.roots, Node::children).node(&text, &entry.key)?);
         }
         node.and_then(|node| node.rule.as_ref())
     }
@@ -133,7 +134,7 @@ impl Domain {
                 return Err("requests with this value come to another descriptor");
             }
             let node = level.nodes.get_mut(index).ok_or(UNKNOWN)?;
-            (level, rule) = (&mut node.children, node.rule.as_mut());
+            (level, rule) = (node.children.get_or_insert_default(), node.rule.as_mut());
         }
         rule.ok_or("the descriptor has no rate_limit")
     }
@@ -165,6 +166,8 @@ impl Domain {
 impl Level {
     fn build(descriptors: Vec<Spanned<Descriptor>>, path: &Path<'_>, problems: &mut Vec<Problem>) -> Self {
         let mut level = Self::default();
+        level.nodes.reserve_exact(descriptors.len());
+        level.by_text.reserve(descriptors.len());
         for Spanned { value: descriptor, referenced: at, .. } in descriptors {
             let text = descriptor.composite();
             let path = path.below(&descriptor, &text);
@@ -187,8 +190,10 @@ impl Level {
                 problems.push(problem);
                 None
             });
+            let metadata = metadata.map(Box::new);
             let rule = rule.map(|rule| Rule { shadow_mode, quota_mode, metadata, ..rule });
-            let children = Self::build(descriptor.descriptors, &path, problems);
+            let below = descriptor.descriptors;
+            let children = (!below.is_empty()).then(|| Box::new(Self::build(below, &path, problems)));
             level.nodes.push(Node { rule, children });
         }
         level
@@ -207,8 +212,14 @@ impl Level {
     fn visit<'r>(&'r self, rules: &mut Vec<&'r Rule>) {
         for node in &self.nodes {
             rules.extend(&node.rule);
-            node.children.visit(rules);
+            node.children().visit(rules);
         }
+    }
+}
+
+impl Node {
+    fn children(&self) -> &Level {
+        self.children.as_deref().unwrap_or(&NOTHING)
     }
 }
 
@@ -250,7 +261,7 @@ impl Rule {
             shared: if shared { steps.iter().map(shared_text).collect() } else { vec![] },
             metadata: None,
             metrics: metrics::Rule::new(path.domain, &texts),
-            by_value: metrics::ByValue::new(path.domain, &texts, &by_value),
+            by_value: metrics::ByValue::new(path.domain, &texts, &by_value).map(Box::new),
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{Rule, Unit};
 /// the later descriptor's wins.
 pub(super) fn of<'r>(request: &RateLimitRequest, passed: impl Iterator<Item = &'r Rule>) -> Struct {
     let mut metadata: HashMap<String, Value> = HashMap::new();
-    for rule in passed.filter_map(|rule| rule.metadata.as_ref()) {
+    for rule in passed.filter_map(|rule| rule.metadata.as_deref()) {
         metadata.extend(rule.fields.iter().map(|(key, value)| (key.clone(), value.clone())));
     }
     let mut fields = vec![

@@ -97,7 +97,7 @@ impl Quota<'_> {
 
     /// Splits a charge's hits into those within, near and over the limit, as upstream's statistics do.
     pub(super) fn count(&self, charge: &Charge, outcome: Outcome, options: &Options) {
-        let by_value = self.rule.and_then(|rule| rule.by_value.as_ref());
+        let by_value = self.rule.and_then(|rule| rule.by_value.as_deref());
         let by_value = by_value.map(|counters| counters.rule(self.entries, options.max_value_series));
         let metrics = by_value.as_ref().unwrap_or(self.metrics);
         let hits = u64::try_from(charge.hits).unwrap_or_default();

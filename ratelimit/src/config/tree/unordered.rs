@@ -27,7 +27,7 @@ impl Level {
             let node = self.nodes.get(index)?;
             let entry = entries.remove(at);
             let rule =
-                if entries.is_empty() { node.rule.as_ref() } else { node.children.rule_unordered(entries, order) };
+                if entries.is_empty() { node.rule.as_ref() } else { node.children().rule_unordered(entries, order) };
             if rule.is_some() {
                 order.push(entry);
                 return rule;

@@ -4,7 +4,7 @@ use std::iter;
 
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::Entry;
 
-use super::{Domain, Level, Rule};
+use super::{Domain, Level, Node, Rule};
 
 /// How the entries of one descriptor were looked up.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ impl Domain {
             let others = level.others(&texts, &text, &entry.key, Some((index, kind)));
             steps.push(Step { text: chosen, kind, others });
             node = level.nodes.get(index);
-            level = node.map_or(level, |node| &node.children);
+            level = node.map_or(level, Node::children);
         }
         let end = match node.and_then(|node| node.rule.as_ref()) {
             Some(rule) => End::Rule(rule),
