@@ -8,9 +8,10 @@ use proto::extauth::{Key, Method, Policy};
 use serde::Deserialize;
 use serde_saphyr::{DefaultMessageFormatter, Location, MessageFormatter as _, Spanned};
 
+use crate::method::api_key::{Hash, LONGEST_KEY};
 use crate::policy;
 
-/// Text of the files of one directory by name.
+/// Text of the files of one directory by name; those of directories in it are called `directory/file`.
 pub type Files = BTreeMap<String, String>;
 
 /// Something in a file is wrong; nothing of the configuration is used then.
@@ -66,7 +67,7 @@ impl Config {
     /// Reads the policies of a directory's files. Keys and key sets in other files take their place in the policy.
     pub fn parse(files: &Files) -> Result<Self, Error> {
         let mut documents = BTreeMap::new();
-        for (name, text) in files.iter().filter(|(name, _)| is_yaml(name)) {
+        for (name, text) in files.iter().filter(|(name, _)| is_yaml(name) && !name.contains('/')) {
             documents.insert(name.as_str(), document(name, text)?);
         }
         if documents.is_empty() {
@@ -146,6 +147,10 @@ fn include(policy: &mut Policy, files: &Files, documents: &BTreeMap<&str, Docume
                     let document = documents.get(file.as_str()).ok_or_else(|| (field, missing(&file)))?;
                     method.keys.extend(document.keys.iter().cloned());
                 }
+                if let Some(dir) = method.keys_dir.take() {
+                    let field = format!("methods[{index}].apiKey.keysDir");
+                    method.keys.extend(keys(&dir, files).map_err(|problem| (field, problem))?);
+                }
             }
             Method::Jwt(method) => {
                 if let Some(file) = method.jwks_file.take() {
@@ -160,4 +165,19 @@ fn include(policy: &mut Policy, files: &Files, documents: &BTreeMap<&str, Docume
         }
     }
     Ok(())
+}
+
+/// The keys of a mounted Secret: a file for each client. Their texts are hashed at once.
+fn keys(dir: &str, files: &Files) -> Result<Vec<Key>, String> {
+    let prefix = format!("{dir}/");
+    let clients = files.iter().filter_map(|(name, key)| Some((name.strip_prefix(&prefix)?, key)));
+    let keys = clients.filter(|(client, _)| !client.starts_with('.')).map(|(client, key)| {
+        // A line feed at the end is what `echo` left there: no header can carry it.
+        let hash = Hash::of(key.trim_ascii_end(), None).ok_or_else(|| {
+            format!("the key of client `{client}` is not 1 to {LONGEST_KEY} visible ASCII characters without a comma")
+        })?;
+        Ok(Key { hash: hash.to_string(), client: client.to_owned(), ..Key::default() })
+    });
+    let keys = keys.collect::<Result<Vec<_>, String>>()?;
+    if keys.is_empty() { Err(format!("there is no directory `{dir}` with keys beside this file")) } else { Ok(keys) }
 }

@@ -4,6 +4,7 @@
 //! set, its [`method`]s look for a credential in the request ([`check`], [`credential`]), and the [`verdict`] says what
 //! Envoy is to do. Whatever goes wrong on that way denies.
 
+pub mod attempts;
 pub mod background;
 pub mod check;
 mod claims;
@@ -18,6 +19,8 @@ pub mod host;
 pub mod http_service;
 mod json;
 pub mod jwks;
+pub mod keyring;
+pub mod keys;
 pub mod method;
 pub mod metrics;
 pub mod path;

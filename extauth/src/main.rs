@@ -1,9 +1,10 @@
 //! The `extauth` program.
 
 use std::io::Read as _;
+use std::path::Path;
 
 use clap::Parser as _;
-use extauth::method::api_key;
+use extauth::method::api_key::{Hash, LONGEST_KEY, Pepper};
 use extauth::settings::{Command, Settings};
 use extauth::{server, source};
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
@@ -15,9 +16,12 @@ fn main() -> miette::Result<()> {
             let _log = proto::telemetry::init(&settings.log_level, settings.log_format).into_diagnostic()?;
             Ok(server::run(&settings)?)
         }
-        Some(Command::HashKey) => hash_key(),
+        Some(Command::HashKey { key_pepper_file }) => hash_key(key_pepper_file.as_deref()),
+        Some(Command::Keys { store, key_pepper_file, set, action }) => {
+            Ok(extauth::keys::run(&store.storage(), key_pepper_file.as_deref(), set, action.clone())?)
+        }
         Some(Command::Validate) => {
-            let policies = source::dir::validate(&settings.config_dir)?;
+            let policies = source::dir::validate(&settings.config_dir, &settings.keys.options())?;
             println!("{policies} policies are valid");
             Ok(())
         }
@@ -30,11 +34,12 @@ fn main() -> miette::Result<()> {
     }
 }
 
-fn hash_key() -> miette::Result<()> {
+fn hash_key(pepper: Option<&Path>) -> miette::Result<()> {
+    let pepper = pepper.map(Pepper::read).transpose().into_diagnostic()?;
     let mut key = String::new();
     std::io::stdin().read_to_string(&mut key).into_diagnostic().wrap_err("reading the key from standard input")?;
-    let hash = api_key::hash(key.trim_end_matches(['\r', '\n']))
-        .ok_or_else(|| miette!("a key is 1 to {} visible ASCII characters without a comma", api_key::LONGEST_KEY))?;
+    let hash = Hash::of(key.trim_end_matches(['\r', '\n']), pepper.as_ref())
+        .ok_or_else(|| miette!("a key is 1 to {LONGEST_KEY} visible ASCII characters without a comma"))?;
     println!("{hash}");
     Ok(())
 }

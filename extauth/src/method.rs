@@ -3,6 +3,7 @@
 pub mod api_key;
 pub mod jwt;
 
+use http::header::RETRY_AFTER;
 use http::{HeaderName, StatusCode};
 
 use crate::check::Check;
@@ -13,7 +14,7 @@ use crate::verdict::{Denial, Grant, Removal};
 #[derive(Debug)]
 pub enum Method {
     /// A key that was given to a client.
-    ApiKey(api_key::ApiKey),
+    ApiKey(Box<api_key::ApiKey>),
     /// A signed token of an issuer.
     Jwt(Box<jwt::Jwt>),
 }
@@ -50,7 +51,9 @@ impl Method {
     /// Checks a method's configuration.
     pub fn compile(method: &proto::extauth::Method, resources: &Resources) -> Result<Self, Invalid> {
         match method {
-            proto::extauth::Method::ApiKey(config) => api_key::ApiKey::compile(config).map(Self::ApiKey),
+            proto::extauth::Method::ApiKey(config) => {
+                api_key::ApiKey::compile(config, resources).map(|keys| Self::ApiKey(Box::new(keys)))
+            }
             proto::extauth::Method::Jwt(config) => {
                 jwt::Jwt::compile(config, resources).map(|jwt| Self::Jwt(Box::new(jwt)))
             }
@@ -100,7 +103,7 @@ impl Method {
     /// What a client is told that sent no credential at all.
     pub fn missing(&self, check: &Check<'_>) -> Denial {
         match self {
-            Self::ApiKey(_) => api_key::denial("no API key was sent".to_owned()),
+            Self::ApiKey(_) => api_key::denial(None),
             Self::Jwt(_) => jwt::denial(&jwt::Error::Missing, check),
         }
     }
@@ -115,7 +118,7 @@ impl Error {
     /// What the client is told.
     pub fn denial(&self, check: &Check<'_>) -> Denial {
         match self {
-            Self::ApiKey(error) => api_key::denial(error.to_string()),
+            Self::ApiKey(error) => api_key::denial(Some(error)),
             Self::Jwt(error) => jwt::denial(error, check),
         }
     }
@@ -123,6 +126,21 @@ impl Error {
 
 /// Tells the client that it proved who it is not; shared by the methods.
 fn unauthorized(challenge: String, body: &str, reason: String) -> Denial {
-    let (status, headers) = (StatusCode::UNAUTHORIZED, Vec::new());
-    Denial { status, challenges: vec![challenge], headers, body: body.to_owned(), reason }
+    Denial { challenges: vec![challenge], ..answer(StatusCode::UNAUTHORIZED, body, reason) }
+}
+
+/// Tells the client to try again after so many seconds; its credential was not looked at.
+fn too_many(seconds: u64, reason: String) -> Denial {
+    let headers = vec![(RETRY_AFTER, seconds.to_string())];
+    Denial { headers, ..answer(StatusCode::TOO_MANY_REQUESTS, "Too many failed attempts.", reason) }
+}
+
+/// Tells the client that nobody can say at the moment who it is.
+fn unavailable(reason: String) -> Denial {
+    let headers = vec![(RETRY_AFTER, "1".to_owned())];
+    Denial { headers, ..answer(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", reason) }
+}
+
+fn answer(status: StatusCode, body: &str, reason: String) -> Denial {
+    Denial { status, challenges: Vec::new(), headers: Vec::new(), body: body.to_owned(), reason }
 }

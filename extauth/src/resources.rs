@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use crate::attempts::Attempts;
 use crate::background::Background;
 use crate::decision;
 use crate::fetch::{self, Fetch};
 use crate::jwks::Remotes;
-use crate::method::jwt;
+use crate::method::{api_key, jwt};
 use crate::store::{self, Memory, Redis, Store};
 
 /// How much is shared, and with whom.
@@ -21,6 +23,23 @@ pub struct Options {
     pub store: Storage,
     /// Which decisions are logged.
     pub decisions: decision::Options,
+    /// How API keys are kept.
+    pub keys: Keys,
+}
+
+/// How API keys are kept.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// File with the secret of keyed hashes.
+    pub pepper: Option<PathBuf>,
+    /// How long a replica that cannot reach the store goes on with the keys it knows.
+    pub max_stale: Duration,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self { pepper: None, max_stale: Duration::from_mins(1) }
+    }
 }
 
 /// Which store there is.
@@ -53,6 +72,10 @@ pub struct Resources {
     pub key_sets: Remotes,
     /// Which decisions are logged.
     pub decisions: decision::Options,
+    /// API keys in the store.
+    pub rings: api_key::Rings,
+    /// Attempts with wrong credentials.
+    pub attempts: Attempts,
 }
 
 /// Why the resources are not to be had.
@@ -67,6 +90,9 @@ pub enum Error {
     /// The settings of the store cannot be used.
     #[error("setting up the store: {0}")]
     Store(#[from] store::Error),
+    /// See [`api_key::PepperError`].
+    #[error(transparent)]
+    Pepper(#[from] api_key::PepperError),
 }
 
 impl Resources {
@@ -78,7 +104,10 @@ impl Resources {
             Storage::Memory(bounds) => Store::Memory(Memory::new(*bounds)),
             Storage::Redis(options) => Store::Redis(Redis::new(options.clone(), background.clone())?),
         };
+        let pepper = options.keys.pepper.as_deref().map(api_key::Pepper::read).transpose()?;
         Ok(Self {
+            rings: api_key::Rings::new(store.clone(), background.clone(), pepper, options.keys.max_stale),
+            attempts: Attempts::default(),
             tokens: jwt::Cache::new(options.token_cache_bytes),
             store,
             key_sets: Remotes::new(fetch.clone(), background.clone()),

@@ -12,11 +12,13 @@ use crate::resources::Options;
 
 mod decisions;
 mod http_service;
+mod keys;
 mod store;
 mod tls;
 
 pub use self::decisions::Decisions;
 pub use self::http_service::HttpService;
+pub use self::keys::{Action, Keys, Output};
 pub use self::store::Store;
 pub use self::tls::Tls;
 
@@ -54,6 +56,9 @@ pub struct Settings {
     #[command(flatten, next_help_heading = "HTTP service")]
     #[expect(missing_docs, reason = "a comment would become a text of --help")]
     pub http_service: HttpService,
+    #[command(flatten, next_help_heading = "API keys")]
+    #[expect(missing_docs, reason = "a comment would become a text of --help")]
+    pub keys: Keys,
     #[command(flatten, next_help_heading = "TLS")]
     #[expect(missing_docs, reason = "a comment would become a text of --help")]
     pub tls: Tls,
@@ -76,6 +81,7 @@ impl Settings {
             authorities: self.ca_file.clone(),
             store: self.store.storage(),
             decisions: self.decisions.options(),
+            keys: self.keys.options(),
         }
     }
 }
@@ -84,7 +90,26 @@ impl Settings {
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
     /// Read an API key from standard input and print its hash as policies hold it.
-    HashKey,
+    HashKey {
+        /// File with the secret of keyed hashes.
+        #[arg(long, env = "EXTAUTH_KEY_PEPPER_FILE")]
+        key_pepper_file: Option<PathBuf>,
+    },
+    /// Add, list and revoke API keys in the store, for all replicas.
+    Keys {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "a comment would become a text of --help")]
+        store: Box<Store>,
+        /// File with the secret of keyed hashes.
+        #[arg(long, env = "EXTAUTH_KEY_PEPPER_FILE")]
+        key_pepper_file: Option<PathBuf>,
+        /// Name of the set of keys, as policies call it (`keySet`).
+        #[arg(long, default_value = "default")]
+        set: String,
+        /// What to do.
+        #[command(subcommand)]
+        action: Action,
+    },
     /// Read the policies, say what is wrong with them, and end.
     Validate,
     /// Say what would become of a request under the policies of the directory, and why.

@@ -1,6 +1,7 @@
 //! The policies that `extauth` serves: one schema for its YAML files and for what the controller hands it.
 
 mod api_key;
+mod failed_attempts;
 mod jwt;
 mod oidc;
 mod results;
@@ -10,6 +11,7 @@ mod secret;
 use serde::{Deserialize, Serialize};
 
 pub use self::api_key::{ApiKey, Key};
+pub use self::failed_attempts::FailedAttempts;
 pub use self::jwt::{ClaimToHeader, Format, Jwt, RequiredClaim};
 pub use self::oidc::{
     Allow, ClientAuth, CookieNames, DenyRedirect, ForwardIdToken, HeaderMatch, Oidc, OidcProvider, SameSite,

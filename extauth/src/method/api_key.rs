@@ -1,20 +1,34 @@
 //! API keys: a shared secret per client, known here by its hash only.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use envoy_types::pb::google::protobuf::value::Kind;
-use envoy_types::pb::google::protobuf::{Struct, Value};
+use envoy_types::pb::google::protobuf::{ListValue, Struct, Value};
 use http::HeaderName;
-use proto::extauth::Key;
-use subtle::ConstantTimeEq as _;
+use proto::extauth::FailedAttempts;
 
+use self::record::Record;
+use self::ring::Ring;
+use self::table::{Builder, Digests, Entry, Table};
+use crate::attempts::{Attempts, TooMany};
 use crate::check::Check;
 use crate::credential::{self, Places};
 use crate::header;
-use crate::method::{Invalid, unauthorized};
+use crate::method::{Invalid, too_many, unauthorized, unavailable};
+use crate::resources::Resources;
 use crate::verdict::{Denial, Grant, Removal, text};
+
+pub use self::hash::{Hash, LONGEST_KEY, Pepper, PepperError};
+pub use self::mint::{Minted, NoRandom, mint};
+pub(crate) use self::record::moment;
+pub use self::ring::Rings;
+
+mod hash;
+mod mint;
+mod record;
+mod ring;
+mod table;
 
 /// Why a key that is there proves nothing. The client is told none of it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,48 +39,41 @@ pub enum Error {
     /// Nobody has it.
     #[error("the API key is unknown")]
     Unknown,
+    /// It expired, or it is disabled.
+    #[error("the API key of client `{0}` is not good any more")]
+    Over(String),
+    /// Somebody guesses.
+    #[error(transparent)]
+    TooMany(#[from] TooMany),
+    /// The keys in the store are not known, or not any more.
+    #[error("the keys in the store are not known at the moment")]
+    Unavailable,
 }
-
-/// The longest key that is looked at, in bytes.
-pub const LONGEST_KEY: usize = 512;
-
-const PREFIX: &str = "sha256:";
 
 /// The API keys of one policy.
 #[derive(Debug)]
 pub struct ApiKey {
     places: Places,
-    /// By the first eight bytes of the hash, so that the whole hash is compared by us, in constant time.
-    keys: HashMap<u64, Vec<Entry>, ahash::RandomState>,
+    keys: Table,
+    ring: Option<Arc<Ring>>,
+    pepper: Option<Pepper>,
+    attempts: Attempts,
+    bounds: FailedAttempts,
     forward: bool,
     client_header: Option<HeaderName>,
+    tenant_header: Option<HeaderName>,
     tier_header: Option<HeaderName>,
+    scopes_header: Option<HeaderName>,
     label_headers: BTreeMap<String, HeaderName>,
-}
-
-struct Entry {
-    hash: [u8; 32],
-    client: String,
-    tier: Option<String>,
-    labels: BTreeMap<String, String>,
-}
-
-/// Hashes a key as configuration holds it: `sha256:` and 64 hexadecimal digits. `None` when no request could carry such a
-/// key: it must be 1 to [`LONGEST_KEY`] visible ASCII characters without a comma.
-pub fn hash(key: &str) -> Option<String> {
-    let legal = |byte: u8| byte.is_ascii_graphic() && byte != b',';
-    let valid = !key.is_empty() && key.len() <= LONGEST_KEY && key.bytes().all(legal);
-    valid.then(|| {
-        let hex = sha256(key).iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}"));
-        format!("{PREFIX}{hex}")
-    })
 }
 
 impl ApiKey {
     /// Checks the configuration. Two keys with one hash are refused: nobody could say whose request it is.
-    pub fn compile(config: &proto::extauth::ApiKey) -> Result<Self, Invalid> {
-        if config.keys_file.is_some() {
-            return Err(Invalid::new("keysFile", "is only known where policies are read from files"));
+    pub fn compile(config: &proto::extauth::ApiKey, resources: &Resources) -> Result<Self, Invalid> {
+        for (field, file) in [("keysFile", &config.keys_file), ("keysDir", &config.keys_dir)] {
+            if file.is_some() {
+                return Err(Invalid::new(field, "is only known where policies are read from files"));
+            }
         }
         if config.from.is_empty() {
             return Err(Invalid::new("from", "names no place to look for a key"));
@@ -76,26 +83,45 @@ impl ApiKey {
             let header = header::name(name).map_err(|e| Invalid::new(format!("labelHeaders.{label}"), &e))?;
             Ok((label.clone(), header))
         });
+        let pepper = resources.rings.pepper();
         Ok(Self {
             places,
-            keys: index(&config.keys)?,
+            keys: table(&config.keys, pepper)?,
+            ring: config.key_set.as_deref().map(|set| open(set, &resources.rings)).transpose()?,
+            pepper: pepper.cloned(),
+            attempts: resources.attempts.clone(),
+            bounds: config.failed_attempts,
             forward: config.forward,
             client_header: optional_header("clientHeader", config.client_header.as_deref())?,
+            tenant_header: optional_header("tenantHeader", config.tenant_header.as_deref())?,
             tier_header: optional_header("tierHeader", config.tier_header.as_deref())?,
+            scopes_header: optional_header("scopesHeader", config.scopes_header.as_deref())?,
             label_headers: label_headers.collect::<Result<_, Invalid>>()?,
         })
     }
 
     /// Whose key the request carries.
     pub fn check(&self, check: &Check<'_>) -> Result<Option<Grant>, Error> {
-        let Some(key) = self.places.find(check)? else { return Ok(None) };
-        self.find(&key).map(|entry| Some(self.grant(entry))).ok_or(Error::Unknown)
+        let key = match self.places.find(check) {
+            Ok(None) => return Ok(None),
+            Ok(Some(key)) => key,
+            Err(error) => {
+                self.attempts.start(&self.bounds, check, None)?.failed("");
+                return Err(error.into());
+            }
+        };
+        let attempt = self.attempts.start(&self.bounds, check, mint::id(&key))?;
+        let found = self.find(&key, check.now());
+        if matches!(found, Err(Error::Unknown | Error::Over(_))) {
+            attempt.failed(&key);
+        }
+        found.map(Some)
     }
 
     /// Headers that tell the upstream about the client.
     pub fn identity(&self) -> Vec<HeaderName> {
-        let single = self.client_header.iter().chain(&self.tier_header);
-        single.chain(self.label_headers.values()).cloned().collect()
+        let about = [&self.client_header, &self.tenant_header, &self.tier_header, &self.scopes_header];
+        about.into_iter().flatten().chain(self.label_headers.values()).cloned().collect()
     }
 
     /// Takes the key away, unless it is to be forwarded.
@@ -105,100 +131,105 @@ impl ApiKey {
         }
     }
 
-    fn find(&self, key: &str) -> Option<&Entry> {
+    /// Looks in the policy's own keys, then in the set of the store.
+    fn find(&self, key: &str, now: u64) -> Result<Grant, Error> {
         if key.len() > LONGEST_KEY {
-            return None;
+            return Err(Error::Unknown);
         }
-        let hash = sha256(key);
-        let slot = self.keys.get(&slot(&hash))?;
-        slot.iter().find(|entry| bool::from(entry.hash.ct_eq(&hash)))
+        let pepper = self.pepper.as_ref();
+        if let Some(entry) = self.keys.find(&self.keys.digests(key, pepper)) {
+            return self.grant(entry, now);
+        }
+        let Some(ring) = &self.ring else { return Err(Error::Unknown) };
+        let digests = Digests::both(key, pepper);
+        for digest in digests.each() {
+            let shard = ring.shard(&digest).ok_or(Error::Unavailable)?;
+            if let Some(entry) = shard.find(&digests) {
+                return self.grant(entry, now);
+            }
+        }
+        Err(Error::Unknown)
     }
 
-    fn grant(&self, entry: &Entry) -> Grant {
-        let client = self.client_header.iter().map(|name| (name.clone(), entry.client.clone()));
-        let tier = self.tier_header.iter().zip(&entry.tier).map(|(name, tier)| (name.clone(), tier.clone()));
-        let labels = self
-            .label_headers
-            .iter()
-            .filter_map(|(label, name)| entry.labels.get(label).map(|value| (name.clone(), value.clone())));
-        let mut metadata = HashMap::from([("client".to_owned(), text(&entry.client))]);
-        if let Some(tier) = &entry.tier {
-            metadata.insert("tier".to_owned(), text(tier));
+    fn grant(&self, entry: &Entry, now: u64) -> Result<Grant, Error> {
+        if !entry.is_good(now) {
+            return Err(Error::Over(entry.client().to_owned()));
         }
-        if !entry.labels.is_empty() {
-            let fields = entry.labels.iter().map(|(label, value)| (label.clone(), text(value))).collect();
-            metadata.insert("labels".to_owned(), Value { kind: Some(Kind::StructValue(Struct { fields })) });
+        let profile = entry.profile();
+        let mut grant = Grant::default();
+        let mut tell = |header: Option<&HeaderName>, value: Option<String>| {
+            grant.headers.extend(header.cloned().zip(value));
+        };
+        tell(self.client_header.as_ref(), Some(entry.client().to_owned()));
+        tell(self.tenant_header.as_ref(), profile.tenant.clone());
+        tell(self.tier_header.as_ref(), profile.tier.clone());
+        let scopes = || profile.scopes.join(" ");
+        tell(self.scopes_header.as_ref(), (self.scopes_header.is_some() && !profile.scopes.is_empty()).then(scopes));
+        for (label, name) in &self.label_headers {
+            tell(Some(name), profile.labels.get(label).cloned());
         }
-        Grant { headers: client.chain(tier).chain(labels).collect(), metadata, ..Grant::default() }
+        grant.metadata = metadata(entry);
+        Ok(grant)
     }
 }
 
-/// The one answer to every failed attempt: it does not tell an unknown key from a malformed one.
-pub fn denial(reason: String) -> Denial {
-    unauthorized("ApiKey".to_owned(), "Client authentication failed.", reason)
+/// What rules and rate limits learn about a key.
+fn metadata(entry: &Entry) -> HashMap<String, Value> {
+    let profile = entry.profile();
+    let mut metadata = HashMap::from([("client".to_owned(), text(entry.client()))]);
+    let id = Some(entry.id()).filter(|id| !id.is_empty());
+    for (name, value) in [("key_id", id), ("tenant", profile.tenant.as_deref()), ("tier", profile.tier.as_deref())] {
+        metadata.extend(value.map(|value| (name.to_owned(), text(value))));
+    }
+    if !profile.scopes.is_empty() {
+        let values = profile.scopes.iter().map(|scope| text(scope)).collect();
+        metadata.insert("scopes".to_owned(), Value { kind: Some(Kind::ListValue(ListValue { values })) });
+    }
+    if !profile.labels.is_empty() {
+        let fields = profile.labels.iter().map(|(label, value)| (label.clone(), text(value))).collect();
+        metadata.insert("labels".to_owned(), Value { kind: Some(Kind::StructValue(Struct { fields })) });
+    }
+    metadata
 }
 
-fn index(keys: &[Key]) -> Result<HashMap<u64, Vec<Entry>, ahash::RandomState>, Invalid> {
-    let mut index: HashMap<u64, Vec<Entry>, _> = HashMap::default();
+/// What the client is told: the same for an unknown key, a malformed one and one that is not good any more.
+pub fn denial(error: Option<&Error>) -> Denial {
+    let reason = error.map_or_else(|| "no API key was sent".to_owned(), ToString::to_string);
+    match error {
+        Some(Error::TooMany(TooMany(seconds))) => too_many(*seconds, reason),
+        Some(Error::Unavailable) => unavailable(reason),
+        _ => unauthorized("ApiKey".to_owned(), "Client authentication failed.", reason),
+    }
+}
+
+fn table(keys: &[proto::extauth::Key], pepper: Option<&Pepper>) -> Result<Table, Invalid> {
+    let mut table = Builder::new(keys.len());
     for (position, key) in keys.iter().enumerate() {
-        let entry = Entry::compile(position, key)?;
-        let slot = index.entry(slot(&entry.hash)).or_default();
-        if let Some(other) = slot.iter().find(|other| other.hash == entry.hash) {
-            let problem =
-                format!("is also the key of client `{}`; give `{}` a key of its own", other.client, key.client);
-            return Err(Invalid::new(format!("keys[{position}].hash"), &problem));
-        }
-        slot.push(entry);
-    }
-    Ok(index)
-}
-
-/// Without the hash, which would let a leaked log be searched for short keys.
-impl fmt::Debug for Entry {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Entry").field("client", &self.client).finish_non_exhaustive()
-    }
-}
-
-impl Entry {
-    fn compile(position: usize, key: &Key) -> Result<Self, Invalid> {
         let field = |name: &str| format!("keys[{position}].{name}");
-        let hash = parse(&key.hash).ok_or_else(|| {
-            // The text is not repeated: somebody may have put the key itself here.
-            Invalid::new(field("hash"), "is not `sha256:` and 64 hexadecimal digits (`extauth hash-key` makes one)")
+        let record = Record::compile(key, pepper);
+        let record = record.map_err(|Invalid { field: name, problem }| Invalid { field: field(&name), problem })?;
+        table.insert(record).map_err(|owner| {
+            let problem = format!("is also the key of client `{owner}`; give `{}` a key of its own", key.client);
+            Invalid::new(field("hash"), &problem)
         })?;
-        if key.client.is_empty() {
-            return Err(Invalid::new(field("client"), "is empty"));
-        }
-        header::value(&key.client).map_err(|e| Invalid::new(field("client"), &e))?;
-        header::value(key.tier.as_deref().unwrap_or_default()).map_err(|e| Invalid::new(field("tier"), &e))?;
-        for (label, value) in &key.labels {
-            header::value(value).map_err(|e| Invalid::new(field(&format!("labels.{label}")), &e))?;
-        }
-        Ok(Self { hash, client: key.client.clone(), tier: key.tier.clone(), labels: key.labels.clone() })
     }
+    Ok(table.finish())
 }
 
-fn parse(hash: &str) -> Option<[u8; 32]> {
-    let digits = hash.strip_prefix(PREFIX)?;
-    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (position, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * position..2 * position + 2)?, 16).ok()?;
-    }
-    Some(bytes)
+fn open(set: &str, rings: &Rings) -> Result<Arc<Ring>, Invalid> {
+    validate(set)?;
+    Ok(rings.open(set))
 }
 
-fn sha256(key: &str) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
-    hash
+/// Checks the name of a set of keys.
+pub(crate) fn validate(set: &str) -> Result<(), Invalid> {
+    let problem = "is not 1 to 63 letters, digits, `-`, `_` and `.`";
+    if mint::is_name(set) { Ok(()) } else { Err(Invalid::new("keySet", problem)) }
 }
 
-fn slot(hash: &[u8; 32]) -> u64 {
-    hash.iter().take(8).fold(0, |slot, byte| slot << 8 | u64::from(*byte))
+/// Checks what is said about a key.
+pub(crate) fn check(key: &proto::extauth::Key, pepper: Option<&Pepper>) -> Result<(), Invalid> {
+    Record::compile(key, pepper).map(drop)
 }
 
 fn optional_header(field: &str, name: Option<&str>) -> Result<Option<HeaderName>, Invalid> {

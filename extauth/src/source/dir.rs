@@ -3,13 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use proto::directory::Changes;
 use proto::readiness::Block;
 
 use crate::config::{self, Config, Files};
 use crate::metrics;
 use crate::policy::Policies;
-use crate::resources::{self, Options, Resources};
+use crate::resources::{self, Keys, Options, Resources};
 use crate::service::Authorizer;
 
 /// Why the files of a directory are not in force.
@@ -38,8 +39,8 @@ pub enum Error {
 pub struct Dir {
     path: PathBuf,
     authorizer: Authorizer,
-    /// What was read last, good or not.
-    seen: Option<Files>,
+    /// Fingerprint of what was read last, good or not: the files hold secrets that need not stay.
+    seen: Option<[u8; 32]>,
     /// Held until policies are in force for the first time.
     block: Option<Block>,
 }
@@ -64,10 +65,10 @@ impl Dir {
 
     fn replace(&mut self) -> Result<bool, Error> {
         let files = read(&self.path)?;
-        if self.seen.as_ref() == Some(&files) {
+        if self.seen.replace(fingerprint(&files)) == Some(fingerprint(&files)) {
             return Ok(false);
         }
-        let config = Config::parse(self.seen.insert(files))?;
+        let config = Config::parse(&files)?;
         self.authorizer.replace(&config.policies).map_err(|error| config.locate(&error))?;
         self.block = None;
         tracing::info!(dir = %self.path.display(), policies = config.policies.len(), "policies are in force");
@@ -78,7 +79,7 @@ impl Dir {
     pub async fn follow(mut self) {
         let mut changes = Changes::of(&self.path);
         loop {
-            changes.watch();
+            changes.watch_with(below(&self.path));
             let loading = tokio::task::spawn_blocking(move || {
                 if let Err(error) = self.load() {
                     tracing::error!(%error, "policies not loaded; the last good ones stay in force");
@@ -95,8 +96,9 @@ impl Dir {
 }
 
 /// Reads and compiles the policies of a directory and puts them nowhere; yields how many there are.
-pub fn validate(dir: &Path) -> Result<usize, Error> {
-    compile(dir, &Options::default()).map(|policies| policies.len())
+pub fn validate(dir: &Path, keys: &Keys) -> Result<usize, Error> {
+    let options = Options { keys: keys.clone(), ..Options::default() };
+    compile(dir, &options).map(|policies| policies.len())
 }
 
 /// Reads and compiles the policies of a directory and puts them nowhere.
@@ -106,19 +108,50 @@ pub fn compile(dir: &Path, options: &Options) -> Result<Policies, Error> {
     Ok(compiled.map_err(|error| config.locate(&error))?)
 }
 
-/// Every file of the directory, except hidden ones and directories. Symbolic links are followed: a ConfigMap is all links.
+/// Every file of the directory, and of directories in it, such as mounted Secrets; except hidden ones. Symbolic links are
+/// followed: a ConfigMap is all links.
 fn read(dir: &Path) -> Result<Files, Error> {
-    let fail = |path: &Path| {
-        let path = path.to_owned();
-        move |source| Error::Read { path, source }
-    };
     let mut files = Files::new();
-    for entry in std::fs::read_dir(dir).map_err(fail(dir))? {
-        let path = entry.map_err(fail(dir))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.starts_with('.') && path.is_file() {
-            files.insert(name, std::fs::read_to_string(&path).map_err(fail(&path))?);
+    for (name, path) in entries(dir)? {
+        if path.is_file() {
+            files.insert(name, std::fs::read_to_string(&path).map_err(|source| Error::Read { path, source })?);
+        } else if path.is_dir() {
+            // What cannot be read there is missed by the policy that wants it.
+            for (file, path) in entries(&path).unwrap_or_default() {
+                if let Ok(text) = std::fs::read(&path) {
+                    files.insert(format!("{name}/{file}"), String::from_utf8_lossy(&text).into_owned());
+                }
+            }
         }
     }
     Ok(files)
+}
+
+/// Names and paths in a directory; hidden are those that begin with `.`, but not the `.htpasswd` of a Secret.
+fn entries(dir: &Path) -> Result<Vec<(String, PathBuf)>, Error> {
+    let fail = |source| Error::Read { path: dir.to_owned(), source };
+    let mut entries = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(fail)? {
+        let path = entry.map_err(fail)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.starts_with('.') || name == ".htpasswd" {
+            entries.push((name, path));
+        }
+    }
+    Ok(entries)
+}
+
+fn below(dir: &Path) -> impl Iterator<Item = PathBuf> {
+    entries(dir).unwrap_or_default().into_iter().map(|(_, path)| path).filter(|path| path.is_dir())
+}
+
+fn fingerprint(files: &Files) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    for text in files.iter().flat_map(|(name, text)| [name, text]) {
+        context.update(&text.len().to_be_bytes());
+        context.update(text.as_bytes());
+    }
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(context.finish().as_ref());
+    fingerprint
 }

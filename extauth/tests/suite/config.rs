@@ -117,8 +117,12 @@ fn the_example_of_the_readme_is_valid() {
         rest.split_once("```").unwrap().0.to_owned()
     };
     let issuer = Issuer::new("ES256");
-    let all =
-        files(&[("example.yaml", &block("yaml")), ("issuer-jwks.json", &issuer.jwks()), ("shop-keys.yaml", MORE_KEYS)]);
+    let all = files(&[
+        ("example.yaml", &block("yaml")),
+        ("issuer-jwks.json", &issuer.jwks()),
+        ("shop-keys.yaml", MORE_KEYS),
+        ("shop-keys/zeta", "the-key-of-zeta"),
+    ]);
     let config = Config::parse(&all).unwrap();
     assert!(Policies::compile(&config.policies, &resources()).unwrap().len() >= 2);
 }

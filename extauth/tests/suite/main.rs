@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may panic")]
 
 mod api_key;
+mod attempts;
 mod background;
 mod cel;
 mod config;
@@ -16,6 +17,7 @@ mod jwt;
 mod jwt_attacks;
 mod jwt_claims;
 mod key_sets;
+mod keyring;
 mod policy;
 mod program;
 mod properties;

@@ -22,9 +22,10 @@ use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest, CheckResponse};
 use envoy_types::pb::google::protobuf::value::Kind;
 use extauth::check::Check;
-use extauth::method::api_key;
+use extauth::method::api_key::Hash;
 use extauth::policy::Policies;
 use extauth::resources::{Options, Resources};
+use extauth::verdict::Verdict;
 use proto::extauth::{ApiKey, ClaimToHeader, Jwt, Key, Method, Policy, Source};
 use serde_json::{Value, json};
 
@@ -96,9 +97,21 @@ impl Service {
     }
 
     pub(crate) fn ask(&self, request: &CheckRequest) -> Answer {
-        let check = Check::new(request, UNIX_EPOCH + Duration::from_secs(self.now)).unwrap();
-        Answer::of(wait(self.policies.check(&check)).into())
+        ask_at(&self.policies, request, self.now)
     }
+}
+
+impl Service {
+    /// The answer as it is before it is sent.
+    pub(crate) async fn check(&self, check: &Check<'_>) -> Verdict {
+        self.policies.check(check).await
+    }
+}
+
+/// Asks at a moment, in seconds since 1970.
+pub(crate) fn ask_at(policies: &Policies, request: &CheckRequest, now: u64) -> Answer {
+    let check = Check::new(request, UNIX_EPOCH + Duration::from_secs(now)).unwrap();
+    Answer::of(wait(policies.check(&check)).into())
 }
 
 /// What Envoy is told, sorted out.
@@ -136,11 +149,12 @@ impl Answer {
             }
             HttpResponse::DeniedResponse(denied) => {
                 assert_ne!(rpc, 0, "a denial never has an OK status");
+                let headers = headers(denied.headers);
                 Self {
                     status: u16::try_from(denied.status.unwrap().code).unwrap(),
                     body: denied.body,
-                    challenge: headers(denied.headers.clone()).remove("www-authenticate"),
-                    headers: headers(denied.headers),
+                    challenge: headers.get("www-authenticate").cloned(),
+                    headers,
                     set: BTreeMap::new(),
                     query_set: BTreeMap::new(),
                     removed: Vec::new(),
@@ -188,8 +202,13 @@ pub(crate) fn to_header(claim: &str, header: &str) -> ClaimToHeader {
     ClaimToHeader { claim: claim.into(), header: header.into(), ..ClaimToHeader::default() }
 }
 
+/// A key's hash as files hold it.
+pub(crate) fn hash(text: &str) -> String {
+    Hash::of(text, None).unwrap().to_string()
+}
+
 pub(crate) fn key(text: &str, client: &str) -> Key {
-    Key { hash: api_key::hash(text).unwrap(), client: client.into(), ..Key::default() }
+    Key { hash: hash(text), client: client.into(), ..Key::default() }
 }
 
 /// API keys in the header `x-api-key`, with the client's name in `x-client`.

@@ -65,7 +65,7 @@ fn build(auth: &ApiKeyAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<P
         tier_header: Some(TIER_HEADER.into()),
         label_headers,
         keys: keys.all,
-        keys_file: None,
+        ..ApiKey::default()
     };
     let name = layers.name(|spec| api_key_auth(spec).is_some());
     Ok(Policy { name, methods: vec![Method::ApiKey(method)], ..Policy::default() })
@@ -139,7 +139,13 @@ impl Keys {
             if let Some(other) = self.owners.insert(hash.clone(), client.clone()) {
                 return Err(format!("has a duplicated API key: clients {other} and {client} share it"));
             }
-            self.all.push(Key { hash, client: client.clone(), tier: tier.clone(), labels: labels.clone() });
+            self.all.push(Key {
+                hash,
+                client: client.clone(),
+                tier: tier.clone(),
+                labels: labels.clone(),
+                ..Key::default()
+            });
         }
         Ok(())
     }
