@@ -86,8 +86,13 @@ impl Results {
     pub fn apply(&self, check: &Check<'_>, grant: &mut Grant) -> Result<(), Error> {
         let ours = |name: &HeaderName| self.headers.iter().any(|(our, _)| our == name);
         grant.headers.retain(|(name, _)| !ours(name));
-        fill(&self.headers, &grant.metadata, &mut grant.headers)?;
-        fill(&self.response_headers, &grant.metadata, &mut grant.response_headers)?;
+        for (name, value) in filled(&self.headers, &grant.metadata)? {
+            match grant.headers.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, values)) => *values = format!("{values},{value}"),
+                None => grant.headers.push((name, value)),
+            }
+        }
+        grant.response_headers.extend(filled(&self.response_headers, &grant.metadata)?);
         for name in &self.remove_headers {
             grant.removal.header(name.as_str());
             // Whatever an upstream may take for it goes as well.
@@ -112,18 +117,18 @@ impl Results {
     }
 }
 
-fn fill(
+fn filled(
     templates: &[(HeaderName, Template)],
     metadata: &HashMap<String, Value>,
-    headers: &mut Vec<(HeaderName, String)>,
-) -> Result<(), Error> {
+) -> Result<Vec<(HeaderName, String)>, Error> {
+    let mut headers = Vec::new();
     for (name, value) in templates {
         if let Some(value) = value.text(metadata) {
             header::value(&value).map_err(|problem| Error { name: name.clone(), problem })?;
             headers.push((name.clone(), value));
         }
     }
-    Ok(())
+    Ok(headers)
 }
 
 /// Takes out a parameter however its name is encoded.

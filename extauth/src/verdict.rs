@@ -37,7 +37,7 @@ impl Verdict {
 /// What a request that may pass looks like to the upstream, and what later filters learn about it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Grant {
-    /// Headers to set; the first of a name replaces all of the client's own, and others of that name are added to it.
+    /// Headers to set; each replaces all of the client's own, and stands here once: Envoy would take the last.
     pub headers: Vec<(HeaderName, String)>,
     /// Query parameters to set, with their values encoded.
     pub query: Vec<(String, String)>,
@@ -160,7 +160,7 @@ impl From<Verdict> for CheckResponse {
 
 fn allow(grant: Grant) -> CheckResponse {
     let response = OkHttpResponse {
-        headers: each_set_once(grant.headers),
+        headers: grant.headers.into_iter().map(|(name, value)| set(name.as_str(), value)).collect(),
         headers_to_remove: grant.removal.headers,
         query_parameters_to_set: grant.query.into_iter().map(|(key, value)| QueryParameter { key, value }).collect(),
         query_parameters_to_remove: grant.removal.query,
@@ -194,18 +194,6 @@ fn deny(denial: Denial) -> CheckResponse {
         dynamic_metadata: None,
         http_response: Some(HttpResponse::DeniedResponse(response)),
     }
-}
-
-/// The first of a name replaces what the client sent, the next are added to it.
-fn each_set_once(headers: Vec<(HeaderName, String)>) -> Vec<HeaderValueOption> {
-    let mut options: Vec<HeaderValueOption> = Vec::with_capacity(headers.len());
-    for (name, value) in headers {
-        let known =
-            |option: &HeaderValueOption| option.header.as_ref().is_some_and(|header| header.key == name.as_str());
-        let option = if options.iter().any(known) { add } else { set };
-        options.push(option(name.as_str(), value));
-    }
-    options
 }
 
 fn add(name: &str, value: String) -> HeaderValueOption {

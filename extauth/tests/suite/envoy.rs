@@ -19,23 +19,30 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const KEY: &str = "the-key-of-acme";
 
 /// `extauth`, Envoy and an upstream that answers with the head of the request, all on sockets of one folder.
-struct House {
-    dir: tempfile::TempDir,
+pub(crate) struct House {
+    pub(crate) dir: tempfile::TempDir,
     extauth: Process,
     _envoy: Process,
 }
 
 impl House {
     fn build(methods: Vec<Method>) -> Self {
+        Self::with(vec![Policy { name: "guard".into(), methods, ..Policy::default() }], |_, _| {})
+    }
+
+    /// With other policies, and with Envoy's configuration changed.
+    pub(crate) fn with(policies: Vec<Policy>, change: impl Fn(&Path, &mut serde_json::Value)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        let policies = Policies { policies: vec![Policy { name: "guard".into(), methods, ..Policy::default() }] };
+        let policies = Policies { policies };
         fs::create_dir(path("policies")).unwrap();
         fs::write(path("policies/guard.yaml"), serde_json::to_string(&policies).unwrap()).unwrap();
         echo(UnixListener::bind(path("upstream.sock")).unwrap());
         let extauth =
             program(dir.path()).stderr(fs::File::create(path("extauth.log")).unwrap()).spawn().map(Process).unwrap();
-        fs::write(path("envoy.json"), bootstrap(dir.path()).to_string()).unwrap();
+        let mut config = bootstrap(dir.path());
+        change(dir.path(), &mut config);
+        fs::write(path("envoy.json"), config.to_string()).unwrap();
         let envoy = Command::new(tool("ENVOY", "envoy"))
             .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"])
             .arg(path("envoy.json"))
@@ -60,7 +67,7 @@ impl House {
     }
 
     /// The log as soon as it has this. A thread of its own writes it.
-    fn log_with(&self, text: &str) -> String {
+    pub(crate) fn log_with(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let log = fs::read_to_string(self.dir.path().join("extauth.log")).unwrap();
@@ -72,7 +79,7 @@ impl House {
         }
     }
 
-    fn get(&self, path: &str, headers: &[&str]) -> Response {
+    pub(crate) fn get(&self, path: &str, headers: &[&str]) -> Response {
         self.try_get(path, headers).expect("Envoy answers")
     }
 
@@ -156,7 +163,7 @@ fn bootstrap(dir: &Path) -> serde_json::Value {
 }
 
 /// Values of a header that the upstream saw.
-fn seen<'a>(response: &'a Response, name: &str) -> Vec<&'a str> {
+pub(crate) fn seen<'a>(response: &'a Response, name: &str) -> Vec<&'a str> {
     let values = response.body.lines().filter_map(|line| line.split_once(": "));
     values.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
 }

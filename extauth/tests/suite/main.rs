@@ -11,6 +11,7 @@ mod config;
 mod envoy;
 mod explain;
 mod fetch;
+mod gate;
 mod http_service;
 mod identity;
 mod jwt;

@@ -1,7 +1,7 @@
 //! Requests, issuers and answers, short enough to read in a test.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command};
@@ -373,6 +373,12 @@ pub(crate) fn program(dir: &Path) -> Command {
         .env("EXTAUTH_CONFIG_DIR", dir.join("policies"))
         .env("EXTAUTH_GRPC_ADDR", format!("unix:{}", dir.join("extauth.sock").display()))
         .env("EXTAUTH_HTTP_ADDR", format!("unix:{}", dir.join("http.sock").display()))
+        .env("EXTAUTH_HTTP_SERVICE_ADDR", format!("unix:{}", dir.join("service.sock").display()))
+        .env("EXTAUTH_HTTP_SERVICE_PATH_PREFIX", "/auth")
+        .env("EXTAUTH_HTTP_SERVICE_POLICY_HEADER", "x-policy")
+        .env("EXTAUTH_DEBUG_ADDR", format!("unix:{}", dir.join("debug.sock").display()))
+        .env("EXTAUTH_DECISION_LOG_SAMPLE_ALLOW", "1")
+        .env("EXTAUTH_DECISION_ID_HEADER", "x-decision-id")
         .env("EXTAUTH_CORES", "1")
         .env("EXTAUTH_LOG_LEVEL", "debug");
     command
@@ -388,10 +394,14 @@ pub(crate) struct Response {
 
 /// Asks over a Unix socket; the header lines go out as they stand. `None` when nobody answers.
 pub(crate) fn get(socket: &Path, path: &str, headers: &[&str]) -> Option<Response> {
-    let mut stream = UnixStream::connect(socket).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
     let lines: String = headers.iter().flat_map(|line| [*line, "\r\n"]).collect();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n{lines}\r\n").ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n{lines}\r\n");
+    talk(UnixStream::connect(socket).ok()?, &request)
+}
+
+/// Sends a request as it stands, on a connection that ends after it.
+pub(crate) fn talk(mut stream: impl Read + Write, request: &str) -> Option<Response> {
+    stream.write_all(request.as_bytes()).ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     let (headers, body) = text.split_once("\r\n\r\n")?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Results {
     /// Headers for the upstream. The client's own, in every spelling, are removed from every request. A name that stands
-    /// twice gets both values.
+    /// twice gets both values, with a comma between them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<NamedValue>,
     /// Headers that the upstream does not see.

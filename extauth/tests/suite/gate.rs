@@ -1,0 +1,370 @@
+//! Rules and results behind a real Envoy, which says what the upstream and the client really get.
+
+use std::collections::BTreeSet;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use extauth::path::below;
+use proto::extauth::{Key, Method, Policy};
+use serde_json::{Value, json};
+
+use crate::envoy::{House, seen};
+use crate::support::{Response, api_keys, key, talk};
+
+fn policy(name: &str, more: &Value) -> Policy {
+    let mut policy = json!({"name": name, "methods": [], "optional": true});
+    policy.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let acme = Key { tier: Some("gold & silver".into()), ..key("a-key", "acme") };
+    Policy { methods: vec![Method::ApiKey(api_keys(vec![acme]))], ..serde_json::from_value(policy).unwrap() }
+}
+
+/// Envoy's HTTP connection manager.
+fn manager(config: &mut Value) -> &mut Value {
+    &mut config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+}
+
+fn send(house: &House, method: &str, target: &str, headers: &[&str]) -> Option<Response> {
+    let lines: String = headers.iter().flat_map(|line| [*line, "\r\n"]).collect();
+    let head = format!("{method} {target} HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n{lines}\r\n");
+    talk(UnixStream::connect(house.dir.path().join("front.sock")).unwrap(), &head)
+}
+
+/// Every path that some server may make of one.
+fn readings(path: &str) -> BTreeSet<String> {
+    let mut readings = BTreeSet::from([path.split('?').next().unwrap().to_owned()]);
+    let steps: [fn(&str) -> String; 8] = [
+        |path| percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned(),
+        |path| path.replace('\\', "/"),
+        |path| path.split('/').map(|segment| segment.split(';').next().unwrap()).collect::<Vec<_>>().join("/"),
+        |path| path.split(['#', '?', '\0']).next().unwrap().to_owned(),
+        |path| path.split("//").filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/"),
+        without_dots,
+        |path| path.replace("%c0%ae", ".").replace("%c0%af", "/"),
+        |path| path.strip_prefix("http://evil").unwrap_or(path).to_owned(),
+    ];
+    // Each step after any other, as often as they find something new.
+    loop {
+        let new: Vec<_> = readings.iter().flat_map(|path| steps.map(|step| step(path))).collect();
+        let before = readings.len();
+        readings.extend(new.into_iter().map(|path| if path.starts_with('/') { path } else { format!("/{path}") }));
+        if readings.len() == before {
+            return readings;
+        }
+    }
+}
+
+fn without_dots(path: &str) -> String {
+    let mut kept = Vec::new();
+    for segment in path.split('/').skip(1) {
+        match segment {
+            "." => {}
+            ".." => {
+                kept.pop();
+            }
+            other => kept.push(other),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+const PATHS: [&str; 58] = [
+    "/",
+    "/public",
+    "/public/x",
+    "/public/a%20b",
+    "/public/%E4%BD%A0",
+    "/publications",
+    "/orders",
+    "/administrators",
+    "/admin",
+    "/admin/",
+    "/admin/users?x=/public",
+    "/public?x=/admin",
+    "//admin",
+    "///admin/x",
+    "/public//admin",
+    "/./admin",
+    "/public/./x",
+    "/public/../admin",
+    "/public/..",
+    "/public/../../admin",
+    "/public/%2e%2e/admin",
+    "/public/%2E%2e/admin",
+    "/public/.%2e/admin",
+    "/%2e/admin",
+    "/public%2f..%2fadmin",
+    "/public%2F../admin",
+    "/public/..%2fadmin",
+    "/%2fadmin",
+    "/admin%2fx",
+    "/admin%2e",
+    "/public/..%5cadmin",
+    "/public%5c..%5cadmin",
+    "/public\\..\\admin",
+    "/\\admin",
+    "/admin;x",
+    "/admin;x=1/y",
+    "/public/..;/admin",
+    "/;/admin",
+    "/public;/../admin",
+    "/%61dmin",
+    "/%61%64%6d%69%6e/x",
+    "/%2561dmin",
+    "/%252e%252e/admin",
+    "/public/%252e%252e/admin",
+    "/admin%00",
+    "/admin%00.png",
+    "/public/%00/../admin",
+    "/admin%23",
+    "/admin%3f",
+    "/public#/../admin",
+    "/public%23/../admin",
+    "/%c0%ae%c0%ae/admin",
+    "/public/%c0%ae%c0%ae/admin",
+    "/%c0%afadmin",
+    "/admin%ff",
+    "/admin%zz",
+    "http://evil/admin",
+    "*",
+];
+
+/// Two routes for `/admin` and two for the rest; a header chooses between the policies.
+fn two_policies(config: &mut Value) {
+    let host = &mut manager(config)["route_config"]["virtual_hosts"][0];
+    let plain = host["routes"][0].clone();
+    let route = |path: &str, kind: &str, policy: &str| {
+        let mut route = plain.clone();
+        let name = json!([{"name": "x-case", "string_match": {"exact": policy}}]);
+        route["match"] = json!({path: kind, "headers": name});
+        route["typed_per_filter_config"]["envoy.filters.http.ext_authz"]["check_settings"]["context_extensions"]["policy"] =
+            policy.into();
+        route["response_headers_to_add"] = json!([{"header": {"key": "x-route", "value": kind}}]);
+        route
+    };
+    let routes: Vec<Value> = ["open", "shut"]
+        .iter()
+        .flat_map(|policy| [route("path_separated_prefix", "/admin", policy), route("prefix", "/", policy)])
+        .chain([plain.clone()])
+        .collect();
+    host["routes"] = routes.into();
+}
+
+#[test]
+fn a12_cve_2026_26205_the_rules_path_is_the_one_that_the_upstream_sees() {
+    let open = json!({"rules": [{"name": "no-admin", "action": "deny", "when": {"paths": [{"prefix": "/admin"}]}}], "default": "allow"});
+    let shut = json!({"rules": [{"name": "public", "action": "allow", "when": {"paths": [{"prefix": "/public"}]}}]});
+    for normalized in [false, true] {
+        let policies = vec![policy("guard", &json!({})), policy("open", &open), policy("shut", &shut)];
+        let house = House::with(policies, |_, config| {
+            two_policies(config);
+            let manager = manager(config);
+            manager["normalize_path"] = normalized.into();
+            manager["merge_slashes"] = normalized.into();
+        });
+        let mut passed = 0;
+        for path in PATHS {
+            for case in ["open", "shut"] {
+                let Some(answer) = send(&house, "GET", path, &[&format!("x-case: {case}")]) else { continue };
+                if answer.status != 200 {
+                    continue;
+                }
+                passed += 1;
+                let target = answer.body.split(' ').nth(1).unwrap();
+                assert!(!answer.headers.contains("x-route: /admin"), "{case} {path}: Envoy takes it for /admin");
+                for reading in readings(target) {
+                    let admin = below(&reading, "/admin");
+                    let public = below(&reading, "/public");
+                    assert!(if case == "open" { !admin } else { public }, "{case} {path}: {target} may be {reading}");
+                }
+            }
+        }
+        assert!(passed >= 10, "{passed} of them are harmless");
+        for (path, case, expected) in
+            [("/orders", "open", 200), ("/administrators", "open", 200), ("/public/a%20b", "shut", 200)]
+        {
+            assert_eq!(send(&house, "GET", path, &[&format!("x-case: {case}")]).unwrap().status, expected, "{path}");
+        }
+        let merged = send(&house, "GET", "/public//x", &["x-case: shut"]).unwrap().status;
+        assert_eq!(merged, if normalized { 200 } else { 401 }, "what Envoy makes clear is clear");
+    }
+}
+
+#[test]
+fn results_reach_the_upstream_and_the_client() {
+    let guard = policy(
+        "guard",
+        &json!({
+            "optional": false,
+            "rules": [{"name": "not-here", "action": "deny", "when": {"paths": [{"prefix": "/closed"}]}}],
+            "default": "allow",
+            "results": {
+                "headers": [{"name": "x-user", "value": "{client}"}, {"name": "x-many", "value": "1"}, {"name": "x-many", "value": "2"}],
+                "removeHeaders": ["x-debug"],
+                "query": [{"name": "tier", "value": "{tier}"}],
+                "removeQuery": ["debug"],
+                "responseHeaders": [{"name": "x-tier", "value": "{tier}"}, {"name": "set-cookie", "value": "a=1"}, {"name": "set-cookie", "value": "b=2"}],
+                "metadata": {"plan": "{tier}"},
+            },
+        }),
+    );
+    let house = House::with(vec![guard], |_, config| {
+        let plan =
+            json!({"header": {"key": "x-plan", "value": "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:plan)%"}});
+        let route = &mut manager(config)["route_config"]["virtual_hosts"][0]["routes"][0];
+        route["request_headers_to_add"].as_array_mut().unwrap().push(plan);
+    });
+    let spoofed = ["x-api-key: a-key", "x-user: root", "X_User: root", "x-many: 0", "x-debug: 1", "x_debug: 1"];
+    let allowed = house.get("/list?a=1&tier=platinum&t%69er=platinum&debug=1&b=2", &spoofed);
+    assert_eq!(allowed.status, 200, "{}", allowed.body);
+    let target = allowed.body.split(' ').nth(1).unwrap();
+    let (path, query) = target.split_once('?').unwrap();
+    let query: BTreeSet<&str> = query.split('&').collect();
+    assert_eq!((path, query), ("/list", BTreeSet::from(["a=1", "b=2", "tier=gold%20%26%20silver"])));
+    assert_eq!((seen(&allowed, "x-user"), seen(&allowed, "x-plan")), (vec!["acme"], vec!["gold & silver"]));
+    assert_eq!(seen(&allowed, "x-many").join(","), "1,2", "{}", allowed.body);
+    for gone in ["x_user", "x-debug", "x_debug", "x-api-key"] {
+        assert!(seen(&allowed, gone).is_empty(), "{gone}: {}", allowed.body);
+    }
+    assert!(
+        allowed.headers.contains("x-tier: gold & silver")
+            && allowed.headers.contains("set-cookie: a=1\r\nset-cookie: b=2"),
+        "{}",
+        allowed.headers
+    );
+
+    let page = house.get("/", &["accept: text/html,*/*;q=0.8"]);
+    assert!(page.status == 401 && page.headers.contains("content-type: text/html"), "{}", page.headers);
+    assert!(
+        page.headers.contains("www-authenticate: apikey") && page.body.contains("Please sign in"),
+        "{}",
+        page.headers
+    );
+    let problem = house.get("/closed", &["x-api-key: a-key", "accept: application/json"]);
+    assert!(
+        problem.status == 403 && problem.headers.contains("content-type: application/problem+json"),
+        "{}",
+        problem.headers
+    );
+    for (path, status) in [("/", "grpc-status: 16"), ("/closed", "grpc-status: 7")] {
+        let key = if path == "/" { "x-none: 1" } else { "x-api-key: a-key" };
+        let grpc = house.get(path, &["content-type: application/grpc", "te: trailers", key]);
+        assert!(grpc.status == 200 && grpc.headers.contains(status), "{} {}", grpc.status, grpc.headers);
+    }
+    for (method, header) in [
+        ("OPTIONS", "origin: https://evil.example.com"),
+        ("GET", "upgrade: websocket"),
+        ("TRACE", "x: 1"),
+        ("CONNECT", "x: 1"),
+    ] {
+        let answer = send(&house, method, "/", &[header, "access-control-request-method: GET"]);
+        assert_ne!(answer.map(|answer| answer.status), Some(200), "C32, C50 {method}");
+    }
+    let injected = house
+        .get("/closed/x?debug=1", &["x-api-key: a-key", "x-request-id: a\" verdict=\"allow", "user-agent: a-secret"]);
+    assert_eq!(injected.status, 403);
+    let log = house.log_with("rule=\"not-here\"");
+    assert!(log.contains("verdict=\"allow\"") && log.contains("client=\"acme\""), "{log}");
+    assert!(!log.contains("a-key") && !log.contains("a-secret") && !log.contains("debug=1"), "C23, C37: {log}");
+    let id = injected.headers.lines().find_map(|line| line.strip_prefix("x-decision-id: ")).unwrap().to_owned();
+    assert!(house.log_with(&id).contains("extauth::decision"), "{log}");
+}
+
+#[test]
+fn c12_addresses_are_those_that_envoy_trusts() {
+    let office = json!({"rules": [
+        {"name": "ready", "action": "allow", "when": {"paths": [{"exact": "/"}]}},
+        {"name": "office", "action": "allow", "when": {"clientIps": ["127.0.0.1", "10.0.0.0/8"]}},
+    ]});
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let house = House::with(vec![policy("guard", &office)], |_, config| {
+        // A second door, for TCP; the first is for the test that all is ready.
+        let mut second = config["static_resources"]["listeners"][0].clone();
+        second["name"] = "tcp".into();
+        second["address"] = json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+        config["static_resources"]["listeners"].as_array_mut().unwrap().push(second);
+    });
+    let ask = |headers: &str| {
+        let head = format!("GET /x HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n{headers}\r\n");
+        talk(TcpStream::connect(("127.0.0.1", port)).unwrap(), &head).unwrap().status
+    };
+    assert_eq!(ask(""), 200);
+    assert_eq!(ask("x-forwarded-for: 203.0.113.9\r\n"), 200, "the connection counts");
+    assert_eq!(
+        house.get("/x", &["x-forwarded-for: 10.0.0.1", "x-real-ip: 10.0.0.1"]).status,
+        401,
+        "a pipe has no address"
+    );
+}
+
+/// Envoy asks over HTTP.
+fn over_http(dir: &Path, config: &mut Value) {
+    let mut cluster = config["static_resources"]["clusters"][0].clone();
+    cluster["name"] = "service".into();
+    let endpoint = json!({"endpoint": {"address": {"pipe": {"path": dir.join("service.sock")}}}});
+    cluster["load_assignment"] = json!({"cluster_name": "service", "endpoints": [{"lb_endpoints": [endpoint]}]});
+    config["static_resources"]["clusters"].as_array_mut().unwrap().push(cluster);
+    let manager = manager(config);
+    let any = |names: &[&str]| json!({"patterns": names.iter().map(|name| json!({"exact": name, "ignore_case": true})).collect::<Vec<_>>()});
+    manager["http_filters"][0]["typed_config"] = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
+        "transport_api_version": "V3",
+        "failure_mode_allow": true,
+        "http_service": {
+            "server_uri": {"uri": "http://service", "cluster": "service", "timeout": "5s"},
+            "path_prefix": "/auth",
+            "authorization_request": {"headers_to_add": [{"key": "x-policy", "value": "guard"}]},
+            "authorization_response": {
+                "allowed_upstream_headers": any(&["x-user"]),
+                "allowed_client_headers_on_success": any(&["set-cookie"]),
+                "allowed_client_headers": any(&["www-authenticate", "location", "content-type"]),
+            },
+        },
+        "allowed_headers": any(&["x-api-key", "x-user", "x_user", "accept"]),
+    });
+    // A filter that is asked over HTTP knows no context extensions.
+    manager["route_config"]["virtual_hosts"][0]["routes"][0].as_object_mut().unwrap().remove("typed_per_filter_config");
+}
+
+#[test]
+fn c1_c2_c33_over_http_envoy_hears_200_or_no() {
+    let guard = policy(
+        "guard",
+        &json!({
+            "rules": [
+                {"name": "ready", "action": "allow", "when": {"paths": [{"exact": "/"}]}},
+                {"name": "get", "action": "allow", "when": {"methods": ["GET"], "hosts": ["shop.example.com"], "paths": [{"prefix": "/open"}]}},
+            ],
+            "results": {"headers": [{"name": "x-user", "value": "{client}"}], "responseHeaders": [{"name": "set-cookie", "value": "by={client}"}]},
+            "denied": {"unauthorized": {"status": 302, "headers": [{"name": "location", "value": "/sorry"}]}, "unauthenticated": {"status": 503}},
+        }),
+    );
+    let house = House::with(vec![guard], over_http);
+    let allowed = house.get("/open/x?y=1", &["x-api-key: a-key", "x-user: root", "x_user: root", "x-policy: other"]);
+    assert_eq!((allowed.status, seen(&allowed, "x-user")), (200, vec!["acme"]), "{}", allowed.body);
+    assert!(
+        allowed.body.starts_with("GET /open/x?y=1 HTTP") && allowed.headers.contains("set-cookie: by=acme"),
+        "{}",
+        allowed.headers
+    );
+    for gone in ["x-api-key", "x_user"] {
+        assert!(seen(&allowed, gone).is_empty(), "{gone}: {}", allowed.body);
+    }
+    let elsewhere = [
+        "x-api-key: a-key",
+        "x-forwarded-uri: /open",
+        "x-original-url: /open",
+        "x-envoy-original-path: /open",
+        "user-agent: GoogleHC/1.0",
+    ];
+    let denied = house.get("/closed", &elsewhere);
+    assert!(
+        denied.status == 302 && denied.headers.contains("location: /sorry"),
+        "{} {}",
+        denied.status,
+        denied.headers
+    );
+    assert_eq!(send(&house, "DELETE", "/open/x", &elsewhere).unwrap().status, 302);
+    let unknown = house.get("/closed", &[]);
+    assert_eq!(unknown.status, 403, "a 503 would be a failure, which this Envoy lets pass");
+}
