@@ -86,6 +86,11 @@ impl<'a> Check<'a> {
         self.header("x-request-id").next().unwrap_or(&self.http.id)
     }
 
+    /// `http` or `https`, as the client sees it.
+    pub fn scheme(&self) -> &'a str {
+        &self.http.scheme
+    }
+
     /// The request's target as the upstream will see it: path and query.
     pub fn target(&self) -> &'a str {
         &self.http.path

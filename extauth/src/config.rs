@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
-use proto::extauth::{Key, Method, Policy};
+use proto::extauth::{Key, Method, Policy, Secret};
 use serde::Deserialize;
 use serde_saphyr::{DefaultMessageFormatter, Location, MessageFormatter as _, Spanned};
 
@@ -160,6 +160,23 @@ fn include(policy: &mut Policy, files: &Files, documents: &BTreeMap<&str, Docume
                         return Err((field, format!("`{other}` is set as well; one of the two must go")));
                     }
                     method.jwks = Some(files.get(&file).ok_or_else(|| (field, missing(&file)))?.clone());
+                }
+            }
+            Method::Oidc(method) => {
+                for (provider, place) in method.providers.iter_mut().zip(0..) {
+                    let secrets = [
+                        ("clientSecret", &mut provider.client_secret, provider.client_secret_file.take()),
+                        ("clientKey", &mut provider.client_key, provider.client_key_file.take()),
+                    ];
+                    for (name, secret, file) in secrets {
+                        let Some(file) = file else { continue };
+                        let field = format!("methods[{index}].oidc.providers[{place}].{name}File");
+                        if secret.is_some() {
+                            return Err((field, format!("`{name}` is set as well; one of the two must go")));
+                        }
+                        let text = files.get(&file).ok_or_else(|| (field, missing(&file)))?;
+                        *secret = Some(Secret::new(text.trim_end_matches(['\r', '\n'])));
+                    }
                 }
             }
         }

@@ -67,10 +67,11 @@ impl Decision<'_> {
             Verdict::Allow(_) => ("allow", 200, ""),
             Verdict::Deny(denial) if self.shadow => ("shadow_deny", denial.status.as_u16(), denial.reason.as_str()),
             Verdict::Deny(denial) => ("deny", denial.status.as_u16(), denial.reason.as_str()),
+            Verdict::Respond(response) => ("respond", response.status.as_u16(), response.reason.as_str()),
         };
         let client = match &self.verdict {
             Verdict::Allow(grant) => grant.metadata.get("client").and_then(text),
-            Verdict::Deny(_) => None,
+            Verdict::Deny(_) | Verdict::Respond(_) => None,
         };
         let source = check.source().map(|address| address.to_string());
         tracing::info!(

@@ -31,6 +31,10 @@ fn main() -> miette::Result<()> {
             print!("{}", runtime.block_on(question.ask(&policies)).map_err(|error| miette!("{error}"))?);
             Ok(())
         }
+        Some(Command::Sessions(command)) => {
+            print!("{}", command.run(&settings)?);
+            Ok(())
+        }
     }
 }
 

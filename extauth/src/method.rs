@@ -2,13 +2,14 @@
 
 pub mod api_key;
 pub mod jwt;
+pub mod oidc;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderName, StatusCode};
 
 use crate::check::Check;
 use crate::resources::Resources;
-use crate::verdict::{Denial, Grant, Removal};
+use crate::verdict::{Denial, Grant, LocalResponse, Removal};
 
 /// One way of proving an identity, ready to use.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub enum Method {
     ApiKey(Box<api_key::ApiKey>),
     /// A signed token of an issuer.
     Jwt(Box<jwt::Jwt>),
+    /// A browser's session.
+    Oidc(Box<oidc::Oidc>),
 }
 
 /// Why a credential that is there proves nothing.
@@ -28,6 +31,9 @@ pub enum Error {
     /// See [`jwt::Error`].
     #[error(transparent)]
     Jwt(#[from] jwt::Error),
+    /// See [`oidc::Error`].
+    #[error(transparent)]
+    Oidc(#[from] oidc::Error),
 }
 
 /// What is wrong with a method's configuration.
@@ -57,6 +63,9 @@ impl Method {
             proto::extauth::Method::Jwt(config) => {
                 jwt::Jwt::compile(config, resources).map(|jwt| Self::Jwt(Box::new(jwt)))
             }
+            proto::extauth::Method::Oidc(config) => {
+                oidc::Oidc::compile(config, resources).map(|oidc| Self::Oidc(Box::new(oidc)))
+            }
         }
     }
 
@@ -65,6 +74,31 @@ impl Method {
         match self {
             Self::ApiKey(method) => Ok(method.check(check)?),
             Self::Jwt(method) => Ok(method.check(check).await?),
+            Self::Oidc(method) => Ok(method.check(check).await?),
+        }
+    }
+
+    /// The method's own answer to a request that is meant for itself, such as a browser that comes back from a login.
+    pub async fn respond(&self, check: &Check<'_>) -> Option<LocalResponse> {
+        match self {
+            Self::Oidc(method) if method.answers(check) => Some(method.respond(check).await),
+            Self::ApiKey(_) | Self::Jwt(_) | Self::Oidc(_) => None,
+        }
+    }
+
+    /// The way to a credential, for a client that can be sent there.
+    pub async fn login(&self, check: &Check<'_>) -> Option<LocalResponse> {
+        match self {
+            Self::ApiKey(_) | Self::Jwt(_) => None,
+            Self::Oidc(method) => method.login(check).await,
+        }
+    }
+
+    /// Whether the method, when it lets a request in, has verified what stands in `Authorization`.
+    pub fn vouches_for_authorization(&self) -> bool {
+        match self {
+            Self::ApiKey(_) | Self::Oidc(_) => false,
+            Self::Jwt(_) => true,
         }
     }
 
@@ -73,6 +107,7 @@ impl Method {
         match self {
             Self::ApiKey(_) => "api_key",
             Self::Jwt(_) => "jwt",
+            Self::Oidc(_) => "oidc",
         }
     }
 
@@ -81,6 +116,7 @@ impl Method {
         match self {
             Self::ApiKey(_) => Vec::new(),
             Self::Jwt(method) => vec![method.provider()],
+            Self::Oidc(method) => method.providers(),
         }
     }
 
@@ -89,6 +125,7 @@ impl Method {
         match self {
             Self::ApiKey(method) => method.identity(),
             Self::Jwt(method) => method.identity(),
+            Self::Oidc(method) => method.identity(),
         }
     }
 
@@ -97,6 +134,7 @@ impl Method {
         match self {
             Self::ApiKey(method) => method.strip(check, removal),
             Self::Jwt(method) => method.strip(check, removal),
+            Self::Oidc(method) => method.strip(removal),
         }
     }
 
@@ -105,6 +143,7 @@ impl Method {
         match self {
             Self::ApiKey(_) => api_key::denial(None),
             Self::Jwt(_) => jwt::denial(&jwt::Error::Missing, check),
+            Self::Oidc(method) => method.missing(),
         }
     }
 }
@@ -112,7 +151,11 @@ impl Method {
 impl Error {
     /// Whether the credential is some other method's business, such as a token of another issuer or an opaque one.
     pub fn foreign(&self) -> bool {
-        matches!(self, Self::Jwt(jwt::Error::Form | jwt::Error::Issuer | jwt::Error::Audience))
+        match self {
+            Self::Jwt(error) => matches!(error, jwt::Error::Form | jwt::Error::Issuer | jwt::Error::Audience),
+            Self::Oidc(error) => error.over(),
+            Self::ApiKey(_) => false,
+        }
     }
 
     /// What the client is told.
@@ -120,6 +163,7 @@ impl Error {
         match self {
             Self::ApiKey(error) => api_key::denial(Some(error)),
             Self::Jwt(error) => jwt::denial(error, check),
+            Self::Oidc(error) => oidc::denial(error),
         }
     }
 }

@@ -7,7 +7,7 @@ use metrics::{Counter, Gauge, SharedString, counter, gauge};
 
 use crate::verdict::Verdict;
 
-/// Answers by policy, deciding method and verdict (`allow`, `deny`, or `shadow_deny` for what is only counted).
+/// Answers by policy, deciding method and verdict (`allow`, `deny`, `respond`, or `shadow_deny` for what is only counted).
 pub const CHECKS: &str = "extauth_checks_total";
 /// Attempts to load a configuration by result (`success` or `failure`).
 pub const RELOADS: &str = "extauth_config_reloads_total";
@@ -36,6 +36,7 @@ struct Deciding {
     allowed: Counter,
     denied: Counter,
     shadow: Counter,
+    responded: Counter,
 }
 
 impl Answers {
@@ -50,6 +51,7 @@ impl Answers {
             allowed: counter(method, "allow"),
             denied: counter(method, "deny"),
             shadow: counter(method, "shadow_deny"),
+            responded: counter(method, "respond"),
         };
         Self(methods.into_iter().chain([NONE]).map(deciding).collect())
     }
@@ -61,6 +63,7 @@ impl Answers {
             _ if shadow => deciding.shadow.increment(1),
             Verdict::Allow(_) => deciding.allowed.increment(1),
             Verdict::Deny(_) => deciding.denied.increment(1),
+            Verdict::Respond(_) => deciding.responded.increment(1),
         }
     }
 }

@@ -6,6 +6,7 @@ mod explain;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::header::AUTHORIZATION;
 use http::{HeaderName, StatusCode};
 use proto::extauth::Action;
 
@@ -162,6 +163,7 @@ impl Policies {
             let kind = match method {
                 proto::extauth::Method::ApiKey(_) => "apiKey",
                 proto::extauth::Method::Jwt(_) => "jwt",
+                proto::extauth::Method::Oidc(_) => "oidc",
             };
             Method::compile(method, resources).map_err(|Invalid { field, problem }| Invalid {
                 field: format!("methods[{index}].{kind}.{field}"),
@@ -209,7 +211,7 @@ impl Policy {
         };
         let verdict = match verdict {
             Verdict::Deny(denial) => Verdict::Deny(self.denied.word(denial, check)),
-            allowed @ Verdict::Allow(_) => allowed,
+            other => other,
         };
         let shadow = self.shadow && !matches!(verdict, Verdict::Allow(_));
         Decision { policy: Some(&self.name), method, rule, shadow, verdict }
@@ -229,12 +231,12 @@ impl Guard {
     async fn check(&self, check: &Check<'_>) -> (&'static str, Option<&str>, Verdict) {
         let (method, mut grant) = match decide(&self.methods, self.optional, check).await {
             Ok(allowed) => allowed,
-            Err((method, denial)) => return (method, None, Verdict::Deny(denial)),
+            Err((method, verdict)) => return (method, None, verdict),
         };
         let rule = match self.rules.as_ref().map_or(Ok(None), |rules| authorize(rules, check, method, &grant)) {
             Ok(rule) => rule,
             Err((rule, reason)) => {
-                return (method, rule, Verdict::Deny(refusal(&self.methods, check, method, reason)));
+                return (method, rule, refusal(&self.methods, check, method, reason).await);
             }
         };
         grant.metadata.insert("method".to_owned(), text(method));
@@ -248,23 +250,30 @@ impl Guard {
 
     /// Takes out of the request what the upstream must not see, or must not take for ours.
     fn finish(&self, method: &'static str, mut grant: Grant, check: &Check<'_>) -> Grant {
+        let vouched = self.methods.iter().any(|known| known.name() == method && known.vouches_for_authorization());
         for method in &self.methods {
             method.strip(check, &mut grant.removal);
         }
         grant.metadata.insert("method".to_owned(), text(method));
-        grant.guard(check, self.identity.iter());
+        // A token that a method has verified is no less than one that another method would have put there.
+        grant.guard(check, self.identity.iter().filter(|name| !(vouched && **name == AUTHORIZATION)));
         grant.settle(check);
         grant
     }
 }
 
 /// The first method whose credential is there decides; a credential that is another method's business is left to it, but
-/// never makes a request anonymous.
+/// never makes a request anonymous. Without any, a person's browser is sent where there is one.
 async fn decide(
     methods: &[Method],
     optional: bool,
     check: &Check<'_>,
-) -> Result<(&'static str, Grant), (&'static str, Denial)> {
+) -> Result<(&'static str, Grant), (&'static str, Verdict)> {
+    for method in methods {
+        if let Some(response) = method.respond(check).await {
+            return Err((method.name(), Verdict::Respond(response)));
+        }
+    }
     let mut left = None;
     for method in methods {
         match method.check(check).await {
@@ -273,17 +282,30 @@ async fn decide(
             Err(error) => {
                 let denial = (method.name(), error.denial(check));
                 if !error.foreign() {
-                    return Err(denial);
+                    return Err((denial.0, Verdict::Deny(denial.1)));
                 }
                 left.get_or_insert(denial);
             }
         }
     }
-    match left {
-        Some(denial) => Err(denial),
-        None if optional => Ok((metrics::ANONYMOUS, Grant::default())),
-        None => Err((metrics::NONE, missing(methods, check))),
+    if optional && left.is_none() {
+        return Ok((metrics::ANONYMOUS, Grant::default()));
     }
+    if let Some(answer) = login(methods, check).await {
+        return Err(answer);
+    }
+    let (method, denial) = left.unwrap_or_else(|| (metrics::NONE, missing(methods, check)));
+    Err((method, Verdict::Deny(denial)))
+}
+
+/// The way to a credential, if the client can be sent there and a method has one.
+async fn login(methods: &[Method], check: &Check<'_>) -> Option<(&'static str, Verdict)> {
+    for method in methods {
+        if let Some(response) = method.login(check).await {
+            return Some((method.name(), Verdict::Respond(response)));
+        }
+    }
+    None
 }
 
 /// No credential at all: the first method speaks, and every method says how it wants to be asked.
@@ -317,8 +339,12 @@ fn authorize<'r>(
 }
 
 /// Whoever said who they are is told that it does not help here, and whoever did not, how to.
-fn refusal(methods: &[Method], check: &Check<'_>, method: &str, reason: String) -> Denial {
-    if method == metrics::ANONYMOUS { Denial { reason, ..missing(methods, check) } } else { forbidden(&reason) }
+async fn refusal(methods: &[Method], check: &Check<'_>, method: &str, reason: String) -> Verdict {
+    if method != metrics::ANONYMOUS {
+        return Verdict::Deny(forbidden(&reason));
+    }
+    let login = login(methods, check).await;
+    login.map_or_else(|| Verdict::Deny(Denial { reason, ..missing(methods, check) }), |(_, answer)| answer)
 }
 
 /// Names of all that may decide.

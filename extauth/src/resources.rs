@@ -9,7 +9,8 @@ use crate::background::Background;
 use crate::decision;
 use crate::fetch::{self, Fetch};
 use crate::jwks::Remotes;
-use crate::method::{api_key, jwt};
+use crate::method::{api_key, jwt, oidc};
+use crate::session::Sessions;
 use crate::store::{self, Memory, Redis, Store};
 
 /// How much is shared, and with whom.
@@ -76,6 +77,10 @@ pub struct Resources {
     pub rings: api_key::Rings,
     /// Attempts with wrong credentials.
     pub attempts: Attempts,
+    /// Providers that browsers log in at.
+    pub issuers: oidc::Issuers,
+    /// Sessions of browsers.
+    pub sessions: Sessions,
 }
 
 /// Why the resources are not to be had.
@@ -109,6 +114,8 @@ impl Resources {
             rings: api_key::Rings::new(store.clone(), background.clone(), pepper, options.keys.max_stale),
             attempts: Attempts::default(),
             tokens: jwt::Cache::new(options.token_cache_bytes),
+            issuers: oidc::Issuers::default(),
+            sessions: Sessions::new(store.clone(), background.clone()),
             store,
             key_sets: Remotes::new(fetch.clone(), background.clone()),
             fetch,

@@ -9,6 +9,7 @@ use proto::telemetry::Format;
 
 use crate::explain::Question;
 use crate::resources::Options;
+use crate::session;
 
 mod decisions;
 mod http_service;
@@ -22,7 +23,7 @@ pub use self::keys::{Action, Keys, Output};
 pub use self::store::Store;
 pub use self::tls::Tls;
 
-/// External authorization for Envoy: API keys and JWT over `ext_authz` v3 (gRPC).
+/// External authorization for Envoy: API keys, JWT and OIDC logins over `ext_authz` v3 (gRPC).
 #[derive(Clone, Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true)]
 pub struct Settings {
@@ -121,4 +122,7 @@ pub enum Command {
         #[expect(missing_docs, reason = "a comment would become a text of --help")]
         question: Question,
     },
+    /// See or end the sessions of a user.
+    #[command(subcommand)]
+    Sessions(session::command::Command),
 }

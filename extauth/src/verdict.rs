@@ -22,6 +22,8 @@ pub enum Verdict {
     Allow(Grant),
     /// The client gets an answer instead.
     Deny(Denial),
+    /// The request was for us, or leads to a login.
+    Respond(LocalResponse),
 }
 
 impl Verdict {
@@ -30,6 +32,7 @@ impl Verdict {
         match self {
             Self::Allow(grant) => grant.response_headers.push((name, value)),
             Self::Deny(denial) => denial.headers.push((name, value)),
+            Self::Respond(response) => response.headers.push((name, value)),
         }
     }
 }
@@ -41,6 +44,8 @@ pub struct Grant {
     pub headers: Vec<(HeaderName, String)>,
     /// Query parameters to set, with their values encoded.
     pub query: Vec<(String, String)>,
+    /// Cookies that the upstream gets besides the client's own.
+    pub cookies: Vec<(String, String)>,
     /// Headers to add to the upstream's answer.
     pub response_headers: Vec<(HeaderName, String)>,
     /// What the upstream must not see.
@@ -67,6 +72,19 @@ pub struct Denial {
     /// Further headers.
     pub headers: Vec<(HeaderName, String)>,
     /// Text for the client; says nothing about the configuration.
+    pub body: String,
+    /// Why, for the log; never holds a credential.
+    pub reason: String,
+}
+
+/// An answer of our own that is no denial: a redirect, or a page for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalResponse {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Headers; one that stands twice goes out twice.
+    pub headers: Vec<(HeaderName, String)>,
+    /// What is read.
     pub body: String,
     /// Why, for the log; never holds a credential.
     pub reason: String,
@@ -127,19 +145,18 @@ impl Grant {
 
     fn rewrite_cookies(&mut self, check: &Check<'_>) {
         let removed = std::mem::take(&mut self.removal.cookies);
-        if !check.cookies().any(|(name, _)| removed.iter().any(|gone| gone == name)) {
+        let added = std::mem::take(&mut self.cookies);
+        let gone = |name: &str| removed.iter().any(|gone| gone == name);
+        if added.is_empty() && !check.cookies().any(|(name, _)| gone(name)) {
             return;
         }
-        let kept = check
-            .cookies()
-            .filter(|(name, _)| !removed.iter().any(|gone| gone == name))
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect::<Vec<_>>()
-            .join("; ");
-        if kept.is_empty() {
+        let kept = check.cookies().filter(|(name, _)| !gone(name)).map(|(name, value)| format!("{name}={value}"));
+        let added = added.iter().map(|(name, value)| format!("{name}={value}"));
+        let cookies = kept.chain(added).collect::<Vec<_>>().join("; ");
+        if cookies.is_empty() {
             self.removal.header(http::header::COOKIE.as_str());
         } else {
-            self.headers.push((http::header::COOKIE, kept));
+            self.headers.push((http::header::COOKIE, cookies));
         }
     }
 }
@@ -154,6 +171,7 @@ impl From<Verdict> for CheckResponse {
         match verdict {
             Verdict::Allow(grant) => allow(grant),
             Verdict::Deny(denial) => deny(denial),
+            Verdict::Respond(response) => respond(response),
         }
     }
 }
@@ -193,6 +211,20 @@ fn deny(denial: Denial) -> CheckResponse {
         status: Some(rpc::Status { code: code.into(), ..rpc::Status::default() }),
         dynamic_metadata: None,
         http_response: Some(HttpResponse::DeniedResponse(response)),
+    }
+}
+
+/// Envoy takes every status that is not OK for a denial, and sends what it is given.
+fn respond(response: LocalResponse) -> CheckResponse {
+    let denied = DeniedHttpResponse {
+        status: Some(HttpStatus { code: i32::from(response.status.as_u16()) }),
+        headers: response.headers.into_iter().map(|(name, value)| add(name.as_str(), value)).collect(),
+        body: response.body,
+    };
+    CheckResponse {
+        status: Some(rpc::Status { code: Code::Unauthenticated.into(), ..rpc::Status::default() }),
+        dynamic_metadata: None,
+        http_response: Some(HttpResponse::DeniedResponse(denied)),
     }
 }
 

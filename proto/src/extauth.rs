@@ -69,6 +69,8 @@ pub enum Method {
     ApiKey(ApiKey),
     /// A signed token of an issuer.
     Jwt(Jwt),
+    /// A browser's session, after a login at an OpenID provider.
+    Oidc(Box<Oidc>),
 }
 
 /// Where a credential is looked for.

@@ -1,10 +1,10 @@
 //! JSON Web Tokens (RFC 7519) of one issuer, signed with a key of its key set.
 
 mod cache;
-mod claims;
+pub(super) mod claims;
 mod error;
 mod keys;
-mod token;
+pub(super) mod token;
 
 use std::sync::Arc;
 

@@ -126,3 +126,13 @@ fn the_example_of_the_readme_is_valid() {
     let config = Config::parse(&all).unwrap();
     assert!(Policies::compile(&config.policies, &resources()).unwrap().len() >= 2);
 }
+
+#[test]
+fn the_login_of_the_readme_is_valid() {
+    let readme = include_str!("../../README.md");
+    let (_, logins) = readme.split_once("## Logins\n").unwrap();
+    let (_, rest) = logins.split_once("```yaml\n").unwrap();
+    let policies = format!("policies:\n{}", rest.split_once("```").unwrap().0);
+    let config = Config::parse(&files(&[("example.yaml", &policies), ("office-secret", "secret\n")])).unwrap();
+    assert_eq!(Policies::compile(&config.policies, &resources()).unwrap().len(), 1);
+}

@@ -19,6 +19,7 @@ mod jwt_attacks;
 mod jwt_claims;
 mod key_sets;
 mod keyring;
+mod oidc;
 mod policy;
 mod program;
 mod properties;

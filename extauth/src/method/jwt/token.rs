@@ -15,21 +15,21 @@ const LONGEST_HEADER: usize = 2 * 1024;
 const LONGEST_KEY_ID: usize = 256;
 
 /// A token that was read and not yet verified.
-pub(super) struct Token<'a> {
-    pub(super) algorithm: Algorithm,
-    pub(super) kid: Option<String>,
+pub(in crate::method) struct Token<'a> {
+    pub(in crate::method) algorithm: Algorithm,
+    pub(in crate::method) kid: Option<String>,
     /// The header's `typ`.
-    pub(super) typ: Option<String>,
-    pub(super) claims: Map<String, Value>,
+    pub(in crate::method) typ: Option<String>,
+    pub(in crate::method) claims: Map<String, Value>,
     /// What was signed, as it was sent.
-    pub(super) message: &'a str,
+    pub(in crate::method) message: &'a str,
     /// The signature's bytes.
-    pub(super) signature: Vec<u8>,
+    pub(in crate::method) signature: Vec<u8>,
 }
 
 impl<'a> Token<'a> {
     /// Reads all three parts; whether the signature is good is left to whoever has the keys.
-    pub(super) fn parse(text: &'a str) -> Result<Self, Error> {
+    pub(in crate::method) fn parse(text: &'a str) -> Result<Self, Error> {
         let mut parts = text.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())

@@ -1,0 +1,69 @@
+//! The end of a session that its user asks for: here, and at the provider (RP-Initiated Logout 1.0).
+
+use http::StatusCode;
+use url::Url;
+
+use super::{Oidc, page, target};
+use crate::check::Check;
+use crate::session::Id;
+use crate::verdict::LocalResponse;
+
+impl Oidc {
+    /// Ends the session of the browser, if it has one, and forgets its cookie.
+    pub(super) async fn logout(&self, check: &Check<'_>) -> LocalResponse {
+        let Some(origin) = target::origin(check) else { return page::unavailable("the request's host is none") };
+        match check.method() {
+            // Another site's link must not log anybody out; its pictures do not carry the cookie anyway.
+            "GET" if from_elsewhere(check, &origin) => return page::confirm(&self.logout_path),
+            "GET" => {}
+            "POST" if !from_elsewhere(check, &origin) => {}
+            _ => {
+                let text = "This is not how to log out.";
+                return page::message(StatusCode::FORBIDDEN, "Not logged out", text, None, Vec::new(), "no own logout");
+            }
+        }
+        let id = self.cookies.session(check).ok().flatten().and_then(|cookie| Id::parse(&cookie));
+        let mut ended = None;
+        if let Some(id) = &id {
+            ended = match self.sessions.load(id).await {
+                Ok(session) => session,
+                Err(error) => return page::unavailable(&error.to_string()),
+            };
+            if let Err(error) = self.sessions.end(id).await {
+                return page::unavailable(&error.to_string());
+            }
+        }
+        let cookies = vec![self.cookies.clear_session()];
+        let after = self
+            .after_logout
+            .as_ref()
+            .map(|url| if url.starts_with('/') { target::of_request(&origin, url) } else { url.clone() });
+        // Without a session nobody knows where the user logged in; of a single provider it is clear.
+        let provider = match (ended.as_ref().and_then(|session| self.owner_of(session)), self.providers.as_slice()) {
+            (Some(provider), _) => Some(provider),
+            (None, [only]) if id.is_some() => Some(only),
+            (None, _) => None,
+        };
+        let hint = ended.as_ref().map(|session| session.record.id_token.as_str());
+        if let Some(provider) = provider
+            && let Some(to) = provider.end_session(hint, after.as_deref()).await
+        {
+            return page::redirect(to.as_str(), cookies, "the user logs out at the provider");
+        }
+        if let Some(after) = after {
+            return page::redirect(&after, cookies, "the user has logged out");
+        }
+        let home = target::of_parameter(&origin, "/");
+        let link = Some((home.as_str(), "Log in again"));
+        page::message(StatusCode::OK, "Logged out", "Your session has ended.", link, cookies, "the user has logged out")
+    }
+}
+
+/// Whether another site made the browser ask. Old browsers only say so when they send a form.
+fn from_elsewhere(check: &Check<'_>, origin: &Url) -> bool {
+    let mut sites = check.header("sec-fetch-site").peekable();
+    if sites.peek().is_some() {
+        return sites.any(|site| site != "same-origin" && site != "none");
+    }
+    check.header("origin").any(|from| from != origin.origin().ascii_serialization())
+}
