@@ -121,6 +121,16 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// The certificate that the peer showed to Envoy, in PEM that is encoded as in a URI.
+    pub fn peer_certificate(&self) -> Option<&'a str> {
+        self.source.map(|source| source.certificate.as_str()).filter(|certificate| !certificate.is_empty())
+    }
+
+    /// Who the peer is by its certificate: the first URI, else the first DNS name, else the subject.
+    pub fn peer_principal(&self) -> Option<&'a str> {
+        self.source.map(|source| source.principal.as_str()).filter(|principal| !principal.is_empty())
+    }
+
     /// Every header of the request as `(name, value)`. Without Envoy's `encode_raw_headers` a repeated header comes once,
     /// its values joined by commas.
     pub fn headers(&self) -> &[(&'a str, &'a str)] {

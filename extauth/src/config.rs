@@ -179,6 +179,26 @@ fn include(policy: &mut Policy, files: &Files, documents: &BTreeMap<&str, Docume
                     }
                 }
             }
+            Method::Introspection(method) => {
+                if let Some(file) = method.client_secret_file.take() {
+                    let field = format!("methods[{index}].introspection.clientSecretFile");
+                    if method.client_secret.is_some() {
+                        return Err((field, "`clientSecret` is set as well; one of the two must go".to_owned()));
+                    }
+                    let secret = files.get(&file).ok_or_else(|| (field, missing(&file)))?;
+                    method.client_secret = Some(Secret::new(secret.trim_end_matches(['\r', '\n'])));
+                }
+            }
+            Method::ClientCertificate(method) => {
+                if let Some(file) = method.ca_file.take() {
+                    let field = format!("methods[{index}].clientCertificate.caFile");
+                    if method.ca.is_some() {
+                        return Err((field, "`ca` is set as well; one of the two must go".to_owned()));
+                    }
+                    method.ca = Some(files.get(&file).ok_or_else(|| (field, missing(&file)))?.clone());
+                }
+            }
+            Method::Kubernetes(_) => {}
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use serde::Deserialize;
 use serde_json::Value;
 
+pub(crate) use self::remote::uri;
 pub use self::remote::{Address, AddressError, Error as RemoteError, PATIENCE, Remote, Remotes};
 
 /// The most keys that a set may hold. Issuers have a handful; a token without `kid` tries all of those without.

@@ -5,6 +5,7 @@
 //! Envoy is to do. Whatever goes wrong on that way denies.
 
 pub mod attempts;
+pub mod authority;
 pub mod background;
 pub mod check;
 mod claims;

@@ -1,13 +1,18 @@
 //! The ways of proving an identity; one file each.
 
 pub mod api_key;
+pub mod client_certificate;
+pub mod introspection;
 pub mod jwt;
+pub mod kubernetes;
 pub mod oidc;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderName, StatusCode};
 
+use crate::authority;
 use crate::check::Check;
+use crate::policy::forbidden;
 use crate::resources::Resources;
 use crate::verdict::{Denial, Grant, LocalResponse, Removal};
 
@@ -20,6 +25,12 @@ pub enum Method {
     Jwt(Box<jwt::Jwt>),
     /// A browser's session.
     Oidc(Box<oidc::Oidc>),
+    /// A token that its issuer is asked about.
+    Introspection(introspection::Introspection),
+    /// A certificate of the client.
+    ClientCertificate(Box<client_certificate::ClientCertificate>),
+    /// A token of a Kubernetes service account.
+    Kubernetes(kubernetes::Kubernetes),
 }
 
 /// Why a credential that is there proves nothing.
@@ -34,6 +45,12 @@ pub enum Error {
     /// See [`oidc::Error`].
     #[error(transparent)]
     Oidc(#[from] oidc::Error),
+    /// See [`authority::Error`].
+    #[error(transparent)]
+    Authority(#[from] authority::Error),
+    /// See [`client_certificate::Error`].
+    #[error(transparent)]
+    ClientCertificate(#[from] client_certificate::Error),
 }
 
 /// What is wrong with a method's configuration.
@@ -66,6 +83,16 @@ impl Method {
             proto::extauth::Method::Oidc(config) => {
                 oidc::Oidc::compile(config, resources).map(|oidc| Self::Oidc(Box::new(oidc)))
             }
+            proto::extauth::Method::Introspection(config) => {
+                introspection::Introspection::compile(config, resources).map(Self::Introspection)
+            }
+            proto::extauth::Method::ClientCertificate(config) => {
+                let compiled = client_certificate::ClientCertificate::compile(config)?;
+                Ok(Self::ClientCertificate(Box::new(compiled)))
+            }
+            proto::extauth::Method::Kubernetes(config) => {
+                kubernetes::Kubernetes::compile(config, resources).map(Self::Kubernetes)
+            }
         }
     }
 
@@ -75,6 +102,10 @@ impl Method {
             Self::ApiKey(method) => Ok(method.check(check)?),
             Self::Jwt(method) => Ok(method.check(check).await?),
             Self::Oidc(method) => Ok(method.check(check).await?),
+            // Boxed, so that the others do not carry what these wait for.
+            Self::Introspection(method) => Ok(Box::pin(method.check(check)).await?),
+            Self::ClientCertificate(method) => Ok(method.check(check)?),
+            Self::Kubernetes(method) => Ok(Box::pin(method.check(check)).await?),
         }
     }
 
@@ -82,23 +113,23 @@ impl Method {
     pub async fn respond(&self, check: &Check<'_>) -> Option<LocalResponse> {
         match self {
             Self::Oidc(method) if method.answers(check) => Some(method.respond(check).await),
-            Self::ApiKey(_) | Self::Jwt(_) | Self::Oidc(_) => None,
+            _ => None,
         }
     }
 
     /// The way to a credential, for a client that can be sent there.
     pub async fn login(&self, check: &Check<'_>) -> Option<LocalResponse> {
         match self {
-            Self::ApiKey(_) | Self::Jwt(_) => None,
             Self::Oidc(method) => method.login(check).await,
+            _ => None,
         }
     }
 
     /// Whether the method, when it lets a request in, has verified what stands in `Authorization`.
     pub fn vouches_for_authorization(&self) -> bool {
         match self {
-            Self::ApiKey(_) | Self::Oidc(_) => false,
-            Self::Jwt(_) => true,
+            Self::ApiKey(_) | Self::Oidc(_) | Self::ClientCertificate(_) => false,
+            Self::Jwt(_) | Self::Introspection(_) | Self::Kubernetes(_) => true,
         }
     }
 
@@ -108,15 +139,20 @@ impl Method {
             Self::ApiKey(_) => "api_key",
             Self::Jwt(_) => "jwt",
             Self::Oidc(_) => "oidc",
+            Self::Introspection(_) => "introspection",
+            Self::ClientCertificate(_) => "client_certificate",
+            Self::Kubernetes(_) => "kubernetes",
         }
     }
 
     /// The keys of the metadata under which there may be claims.
     pub fn providers(&self) -> Vec<&str> {
         match self {
-            Self::ApiKey(_) => Vec::new(),
+            Self::ApiKey(_) | Self::ClientCertificate(_) => Vec::new(),
             Self::Jwt(method) => vec![method.provider()],
             Self::Oidc(method) => method.providers(),
+            Self::Introspection(method) => vec![method.provider()],
+            Self::Kubernetes(method) => vec![method.provider()],
         }
     }
 
@@ -126,6 +162,9 @@ impl Method {
             Self::ApiKey(method) => method.identity(),
             Self::Jwt(method) => method.identity(),
             Self::Oidc(method) => method.identity(),
+            Self::Introspection(method) => method.identity(),
+            Self::ClientCertificate(method) => method.identity(),
+            Self::Kubernetes(method) => method.identity(),
         }
     }
 
@@ -135,6 +174,10 @@ impl Method {
             Self::ApiKey(method) => method.strip(check, removal),
             Self::Jwt(method) => method.strip(check, removal),
             Self::Oidc(method) => method.strip(removal),
+            Self::Introspection(method) => method.strip(check, removal),
+            // It belongs to the connection.
+            Self::ClientCertificate(_) => {}
+            Self::Kubernetes(method) => method.strip(check, removal),
         }
     }
 
@@ -144,6 +187,8 @@ impl Method {
             Self::ApiKey(_) => api_key::denial(None),
             Self::Jwt(_) => jwt::denial(&jwt::Error::Missing, check),
             Self::Oidc(method) => method.missing(),
+            Self::Introspection(_) | Self::Kubernetes(_) => authority::denial(&authority::Error::Missing, check),
+            Self::ClientCertificate(_) => forbidden("no client certificate was shown"),
         }
     }
 }
@@ -152,9 +197,12 @@ impl Error {
     /// Whether the credential is some other method's business, such as a token of another issuer or an opaque one.
     pub fn foreign(&self) -> bool {
         match self {
-            Self::Jwt(error) => matches!(error, jwt::Error::Form | jwt::Error::Issuer | jwt::Error::Audience),
             Self::Oidc(error) => error.over(),
             Self::ApiKey(_) => false,
+            Self::Jwt(error) => matches!(error, jwt::Error::Form | jwt::Error::Issuer | jwt::Error::Audience),
+            Self::Authority(error) => matches!(error, authority::Error::Inactive | authority::Error::Forbidden(_)),
+            // Whoever has another certificate may still have a token.
+            Self::ClientCertificate(error) => *error == client_certificate::Error::Forbidden,
         }
     }
 
@@ -164,12 +212,22 @@ impl Error {
             Self::ApiKey(error) => api_key::denial(Some(error)),
             Self::Jwt(error) => jwt::denial(error, check),
             Self::Oidc(error) => oidc::denial(error),
+            Self::Authority(error) => authority::denial(error, check),
+            Self::ClientCertificate(error) => client_certificate::denial(*error),
         }
     }
 }
 
+/// How to send a bearer token (RFC 6750, section 3), and whether the one that was sent is none.
+pub(crate) fn bearer_challenge(check: &Check<'_>, invalid: bool) -> String {
+    let realm = check.uri().map(|uri| format!("realm=\"{uri}\""));
+    let invalid = invalid.then(|| "error=\"invalid_token\"".to_owned());
+    let parameters = realm.into_iter().chain(invalid).collect::<Vec<_>>().join(", ");
+    format!("Bearer {parameters}").trim_end().to_owned()
+}
+
 /// Tells the client that it proved who it is not; shared by the methods.
-fn unauthorized(challenge: String, body: &str, reason: String) -> Denial {
+pub(crate) fn unauthorized(challenge: String, body: &str, reason: String) -> Denial {
     Denial { challenges: vec![challenge], ..answer(StatusCode::UNAUTHORIZED, body, reason) }
 }
 

@@ -19,6 +19,17 @@ pub fn anywhere(expression: &str) -> Result<Regex, String> {
     build(expression)
 }
 
+/// Whether a text is what a pattern says, in which a `*` at the start or the end stands for anything.
+pub(crate) fn starred(pattern: &str, text: &str) -> bool {
+    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
+        _ if pattern == "*" => true,
+        (None, None) => pattern == text,
+        (Some(end), None) => text.ends_with(end),
+        (None, Some(start)) => text.starts_with(start),
+        (Some(end), Some(_)) => text.contains(end.strip_suffix('*').unwrap_or(end)),
+    }
+}
+
 fn build(expression: &str) -> Result<Regex, String> {
     if expression.is_empty() {
         return Err("is empty".to_owned());
@@ -46,6 +57,16 @@ mod tests {
         assert!(fits("/a", "/a") && fits("/a|/b", "/b"));
         assert!(!fits("/a|/b", "/a/b") && !fits("/status", "/admin/status") && !fits("/a", "/a\n"));
         assert!(!fits("^/a$|x", "/a\n/a"));
+    }
+
+    #[test]
+    fn stars_stand_at_the_ends_only() {
+        for (pattern, text) in [("*", ""), ("a", "a"), ("a*", "abc"), ("*c", "abc"), ("*b*", "abc"), ("**", "x")] {
+            assert!(starred(pattern, text), "{pattern} {text}");
+        }
+        for (pattern, text) in [("", "a"), ("a", "ab"), ("a*", "ba"), ("*c", "cb"), ("a*c", "abc"), ("*b*", "a")] {
+            assert!(!starred(pattern, text), "{pattern} {text}");
+        }
     }
 
     #[test]

@@ -164,6 +164,9 @@ impl Policies {
                 proto::extauth::Method::ApiKey(_) => "apiKey",
                 proto::extauth::Method::Jwt(_) => "jwt",
                 proto::extauth::Method::Oidc(_) => "oidc",
+                proto::extauth::Method::Introspection(_) => "introspection",
+                proto::extauth::Method::ClientCertificate(_) => "clientCertificate",
+                proto::extauth::Method::Kubernetes(_) => "kubernetes",
             };
             Method::compile(method, resources).map_err(|Invalid { field, problem }| Invalid {
                 field: format!("methods[{index}].{kind}.{field}"),

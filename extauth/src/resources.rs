@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::attempts::Attempts;
+use crate::authority::Authorities;
 use crate::background::Background;
 use crate::decision;
 use crate::fetch::{self, Fetch};
 use crate::jwks::Remotes;
-use crate::method::{api_key, jwt, oidc};
+use crate::method::{api_key, jwt, kubernetes, oidc};
 use crate::session::Sessions;
 use crate::store::{self, Memory, Redis, Store};
 
@@ -26,6 +27,8 @@ pub struct Options {
     pub decisions: decision::Options,
     /// How API keys are kept.
     pub keys: Keys,
+    /// The cluster whose service accounts policies may name.
+    pub kubernetes: kubernetes::Options,
 }
 
 /// How API keys are kept.
@@ -81,6 +84,10 @@ pub struct Resources {
     pub issuers: oidc::Issuers,
     /// Sessions of browsers.
     pub sessions: Sessions,
+    /// What others said of tokens.
+    pub authorities: Authorities,
+    /// Where the API server of the cluster is.
+    pub kubernetes: kubernetes::Options,
 }
 
 /// Why the resources are not to be had.
@@ -118,6 +125,8 @@ impl Resources {
             sessions: Sessions::new(store.clone(), background.clone()),
             store,
             key_sets: Remotes::new(fetch.clone(), background.clone()),
+            authorities: Authorities::new(background.clone()),
+            kubernetes: options.kubernetes.clone(),
             fetch,
             decisions: options.decisions.clone(),
             background,

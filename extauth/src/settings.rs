@@ -8,6 +8,7 @@ use proto::serve::Address;
 use proto::telemetry::Format;
 
 use crate::explain::Question;
+use crate::method::kubernetes;
 use crate::resources::Options;
 use crate::session;
 
@@ -51,6 +52,15 @@ pub struct Settings {
     /// PEM file with certificate authorities of issuers, besides those of the system.
     #[arg(long, env = "EXTAUTH_CA_FILE")]
     pub ca_file: Option<PathBuf>,
+    /// Address of the Kubernetes API server; by default that of the cluster in which this process runs.
+    #[arg(long, env = "EXTAUTH_KUBERNETES_API")]
+    pub kubernetes_api: Option<String>,
+    /// File with our own token for the Kubernetes API server; by default where the kubelet mounts it.
+    #[arg(long, env = "EXTAUTH_KUBERNETES_TOKEN_FILE")]
+    pub kubernetes_token_file: Option<PathBuf>,
+    /// PEM file with the authority of the API server's certificate; by default where the kubelet mounts it.
+    #[arg(long, env = "EXTAUTH_KUBERNETES_CA_FILE")]
+    pub kubernetes_ca_file: Option<PathBuf>,
     #[command(flatten, next_help_heading = "Store")]
     #[expect(missing_docs, reason = "a comment would become a text of --help")]
     pub store: Store,
@@ -75,6 +85,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    fn kubernetes(&self) -> kubernetes::Options {
+        let mounted = kubernetes::Options::default();
+        kubernetes::Options {
+            api: self.kubernetes_api.clone(),
+            token_file: self.kubernetes_token_file.clone().unwrap_or(mounted.token_file),
+            ca_file: self.kubernetes_ca_file.clone().unwrap_or(mounted.ca_file),
+        }
+    }
+
     /// What methods share.
     pub fn resources(&self) -> Options {
         Options {
@@ -83,6 +102,7 @@ impl Settings {
             store: self.store.storage(),
             decisions: self.decisions.options(),
             keys: self.keys.options(),
+            kubernetes: self.kubernetes(),
         }
     }
 }

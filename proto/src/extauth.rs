@@ -1,8 +1,11 @@
 //! The policies that `extauth` serves: one schema for its YAML files and for what the controller hands it.
 
 mod api_key;
+mod client_certificate;
 mod failed_attempts;
+mod introspection;
 mod jwt;
+mod kubernetes;
 mod oidc;
 mod results;
 mod rule;
@@ -11,8 +14,11 @@ mod secret;
 use serde::{Deserialize, Serialize};
 
 pub use self::api_key::{ApiKey, Key};
+pub use self::client_certificate::{CertificateSource, ClientCertificate, Spiffe};
 pub use self::failed_attempts::FailedAttempts;
+pub use self::introspection::{Introspection, SecretAuth};
 pub use self::jwt::{ClaimToHeader, Format, Jwt, RequiredClaim};
+pub use self::kubernetes::Kubernetes;
 pub use self::oidc::{
     Allow, ClientAuth, CookieNames, DenyRedirect, ForwardIdToken, HeaderMatch, Oidc, OidcProvider, SameSite,
     SessionCookie, StringMatch,
@@ -71,6 +77,12 @@ pub enum Method {
     Jwt(Jwt),
     /// A browser's session, after a login at an OpenID provider.
     Oidc(Box<Oidc>),
+    /// A token that its issuer is asked about.
+    Introspection(Introspection),
+    /// A certificate of the client.
+    ClientCertificate(ClientCertificate),
+    /// A token of a Kubernetes service account.
+    Kubernetes(Kubernetes),
 }
 
 /// Where a credential is looked for.

@@ -14,6 +14,7 @@ use http::{Request, StatusCode, Uri};
 use rand::Rng as _;
 use tokio::sync::{Notify, watch};
 
+pub(crate) use self::address::uri;
 pub use self::address::{Address, Error as AddressError};
 use self::demand::Demand;
 use super::{ALGORITHMS, Error as KeySetError, KeySet};

@@ -14,6 +14,7 @@ use proto::extauth::{RequiredClaim, Source};
 pub use self::cache::Cache;
 use self::cache::Provider;
 use self::claims::{Lifetime, Times};
+pub(super) use self::claims::{audience, seconds};
 pub use self::error::{Error, denial};
 use self::keys::Keys;
 use self::token::Token;

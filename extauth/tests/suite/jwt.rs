@@ -1,10 +1,9 @@
 //! JSON Web Tokens that are what they should be, and what comes of them.
 
-use extauth::policy::Policies;
-use proto::extauth::{ApiKey, ClaimToHeader, Format, Jwt, Method, Policy, RequiredClaim, Source};
+use proto::extauth::{ApiKey, ClaimToHeader, Format, Jwt, Method, RequiredClaim, Source};
 use serde_json::{Value, json};
 
-use crate::support::{AUDIENCE, Issuer, NOW, Service, bearer, header, key, request, request_to, resources, to_header};
+use crate::support::{AUDIENCE, Issuer, NOW, Service, bearer, header, key, request, request_to, to_header};
 
 #[test]
 fn every_asymmetric_algorithm_verifies() {
@@ -206,8 +205,7 @@ fn two_providers_share_a_place() {
 }
 
 fn refused(provider: Jwt) -> String {
-    let policy = Policy { name: "guard".into(), methods: vec![Method::Jwt(provider)], ..Policy::default() };
-    Policies::compile(&[policy], &resources()).unwrap_err().to_string()
+    crate::support::refused(Method::Jwt(provider))
 }
 
 #[test]

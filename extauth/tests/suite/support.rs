@@ -198,6 +198,12 @@ pub(crate) fn header(name: &str, prefix: &str) -> Source {
     Source::Header { name: name.into(), prefix: prefix.into() }
 }
 
+/// Why a method does not compile.
+pub(crate) fn refused(method: Method) -> String {
+    let policy = Policy { name: "guard".into(), methods: vec![method], ..Policy::default() };
+    Policies::compile(&[policy], &resources()).unwrap_err().to_string()
+}
+
 pub(crate) fn to_header(claim: &str, header: &str) -> ClaimToHeader {
     ClaimToHeader { claim: claim.into(), header: header.into(), ..ClaimToHeader::default() }
 }

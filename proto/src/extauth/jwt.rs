@@ -34,7 +34,7 @@ pub struct Jwt {
     /// say `JWT`, `JOSE`, `at+jwt` or nothing, so that tokens for other purposes are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub types: Vec<String>,
-    /// `sub` must be one of them; a `*` at the end stands for anything. Any subject by default.
+    /// `sub` must be one of them; a `*` at the start or the end stands for anything. Any subject by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subjects: Vec<String>,
     /// Claims that must be there.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::claims::Claims;
+use crate::pattern::starred;
 
 /// Whether the token says that it is the provider's: one text, and no list.
 pub(super) fn issuer(claims: &Claims, expected: &str) -> Result<(), Error> {
@@ -26,12 +27,7 @@ pub(crate) fn audience(aud: Option<&Value>, accepted: &[String]) -> bool {
 /// Whether the token is about one of the subjects, if there are any.
 pub(super) fn subject(claims: &Claims, accepted: &[String]) -> Result<(), Error> {
     let subject = claims.get("sub").and_then(Value::as_str).filter(|subject| !subject.is_empty());
-    let accepts = |subject: &str| {
-        accepted.iter().any(|one| match one.strip_suffix('*') {
-            Some(start) => subject.starts_with(start),
-            None => subject == one,
-        })
-    };
+    let accepts = |subject: &str| accepted.iter().any(|pattern| starred(pattern, subject));
     if accepted.is_empty() || subject.is_some_and(accepts) { Ok(()) } else { Err(Error::Subject) }
 }
 

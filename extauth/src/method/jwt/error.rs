@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use crate::check::Check;
 use crate::credential;
-use crate::method::unauthorized;
+use crate::method::{bearer_challenge, unauthorized};
 use crate::verdict::Denial;
 
 /// Why a token proves nothing. What it says is what the client reads, in the words of Envoy's own JWT filter where that
@@ -90,10 +90,7 @@ pub enum Error {
 
 /// What the client is told, with the challenge of RFC 6750.
 pub fn denial(error: &Error, check: &Check<'_>) -> Denial {
-    let realm = check.uri().map(|uri| format!("realm=\"{uri}\""));
-    let invalid = (*error != Error::Missing).then(|| "error=\"invalid_token\"".to_owned());
-    let parameters = realm.into_iter().chain(invalid).collect::<Vec<_>>().join(", ");
-    let challenge = format!("Bearer {parameters}").trim_end().to_owned();
+    let challenge = bearer_challenge(check, *error != Error::Missing);
     let denial = unauthorized(challenge, &error.to_string(), error.to_string());
     match error {
         // The token is good, but not for this place: asking for it again would not help.
