@@ -24,6 +24,7 @@ mod keyring;
 mod kubernetes;
 mod oidc;
 mod policy;
+mod ports;
 mod program;
 mod properties;
 mod redis;

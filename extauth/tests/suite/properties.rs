@@ -1,12 +1,20 @@
 //! What holds for every request, whatever stands in it.
 
 use std::sync::LazyLock;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+use extauth::check::Check;
+use extauth::policy::Policies;
+use extauth::verdict::Verdict;
+use prost::Message as _;
+use serde_json::json;
 
 use extauth::header::alike;
 use proptest::prelude::*;
-use proto::extauth::{ApiKey, Jwt, Method, Source};
+use proto::extauth::{ApiKey, Jwt, Method, Policy, Source};
 
-use crate::support::{Issuer, Service, api_keys, header, key, request_to, to_header};
+use crate::support::{Issuer, Service, api_keys, header, key, request_to, resources, to_header, wait};
 
 const KEY: &str = "the-key";
 
@@ -69,4 +77,53 @@ proptest! {
             prop_assert!(!sent.iter().any(|(_, value)| value == KEY));
         }
     }
+
+    #[test]
+    fn c27_c47_no_question_panics_however_it_is_mangled(
+        bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..12), path in value(),
+    ) {
+        let mut question = request_to(&format!("/{path}"), &[("authorization", "Bearer a.b.c"), ("cookie", "key=x"), ("x-role", "a,b")]).encode_to_vec();
+        for (index, byte) in bytes {
+            let at = index.index(question.len());
+            question[at] = byte;
+        }
+        let Ok(question) = CheckRequest::decode(question.as_slice()) else { return Ok(()) };
+        if let Ok(check) = Check::new(&question, UNIX_EPOCH) {
+            let verdict = wait(RULED.check(&check));
+            prop_assert!(!matches!(verdict, Verdict::Allow(_)));
+        }
+    }
+}
+
+static RULED: LazyLock<Policies> = LazyLock::new(|| {
+    let rules = json!([
+        {"name": "one", "action": "allow", "when": {"paths": [{"regex": "/a.*"}], "headers": [{"name": "x-role", "exact": "a"}], "hosts": ["*"]}},
+        {"name": "two", "action": "allow", "when": {"cel": "request.headers['x-role'].exists(r, r == 'a') && request.path.startsWith('/')"}},
+        {"name": "three", "action": "allow", "when": {"clientIps": ["10.0.0.0/8"]}},
+    ]);
+    let policy = json!({"name": "guard", "methods": [], "rules": rules, "match": [{"pathPrefixes": ["/"]}]});
+    let policy = Policy { methods: methods(), ..serde_json::from_value(policy).unwrap() };
+    Policies::compile(&[policy], &resources()).unwrap()
+});
+
+#[test]
+fn c47_large_questions_are_answered_soon() {
+    let cookies = (0..1000).map(|n| format!("cookie-{n}=value-{n}")).collect::<Vec<_>>().join("; ");
+    let large = "x".repeat(64 * 1024);
+    let many: Vec<(String, String)> = (0..2000).map(|n| (format!("x-header-{n}"), "a,b,c".to_owned())).collect();
+    let mut headers = borrowed(&many);
+    headers.extend([("cookie", cookies.as_str()), ("x-large", &large), ("accept", &large), ("x-role", "a")]);
+    let start = Instant::now();
+    for _ in 0..10 {
+        let question = request_to(&format!("/a{large}"), &headers);
+        let verdict = wait(RULED.check(&Check::new(&question, UNIX_EPOCH).unwrap()));
+        assert!(matches!(verdict, Verdict::Deny(_)));
+        let question = request_to("/b", &[headers.as_slice(), &[("x-api-key", KEY)]].concat());
+        let verdict = wait(RULED.check(&Check::new(&question, UNIX_EPOCH).unwrap()));
+        assert!(
+            matches!(verdict, Verdict::Deny(_)),
+            "more headers than an expression looks at, and two keys the second time"
+        );
+    }
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
