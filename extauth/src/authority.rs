@@ -15,6 +15,7 @@ use crate::background::Background;
 use crate::check::Check;
 use crate::credential;
 use crate::method::{bearer_challenge, unauthorized};
+use crate::revocation::{Identity, Refusal, Revocations};
 use crate::verdict::{Denial, Grant};
 
 /// Bytes for what one authority said.
@@ -35,6 +36,9 @@ pub enum Error {
     /// The authority does not vouch for it.
     #[error("the token is not active")]
     Inactive,
+    /// Somebody revoked it.
+    #[error("the token is revoked")]
+    Revoked,
     /// It is good, but not for this place.
     #[error("the token is not for this place: {0}")]
     Forbidden(&'static str),
@@ -43,28 +47,37 @@ pub enum Error {
     Undecided(String),
 }
 
+/// Whom an authority vouches for.
+#[derive(Debug)]
+pub(crate) struct Vouched {
+    pub(crate) grant: Grant,
+    pub(crate) identity: Identity,
+}
+
 /// What an authority said of one token.
 pub(crate) struct Judgement {
     /// Who it stands for, or why it stands for nobody.
-    pub(crate) outcome: Result<Grant, Error>,
+    pub(crate) outcome: Result<Vouched, Error>,
     /// For how many seconds that is good.
     pub(crate) seconds: u64,
 }
 
 type Fingerprint = [u8; 32];
-type Answer = Result<Arc<Grant>, Error>;
+type Answer = Result<Arc<Vouched>, Error>;
 type Flight = watch::Receiver<Option<Answer>>;
 
 /// The authorities that policies of this process ask. What is known outlives policies that do not change.
 #[derive(Clone)]
 pub struct Authorities {
     background: Background,
+    revocations: Revocations,
     known: Arc<Mutex<HashMap<Fingerprint, Weak<Authority>>>>,
 }
 
 /// One authority, under one configuration.
 pub(crate) struct Authority {
     background: Background,
+    revocations: Revocations,
     most: usize,
     known: moka::sync::Cache<Fingerprint, Known>,
     asking: Mutex<HashMap<Fingerprint, Flight>>,
@@ -78,8 +91,8 @@ struct Known {
 }
 
 impl Authorities {
-    pub(crate) fn new(background: Background) -> Self {
-        Self { background, known: Arc::default() }
+    pub(crate) fn new(background: Background, revocations: Revocations) -> Self {
+        Self { background, revocations, known: Arc::default() }
     }
 
     /// The authority with a configuration, all of which the text must tell. `seconds` is how long it may be believed, and
@@ -91,24 +104,42 @@ impl Authorities {
         if let Some(authority) = known.get(&fingerprint).and_then(Weak::upgrade) {
             return authority;
         }
-        let authority = Arc::new(Authority::new(self.background.clone(), seconds, most));
+        let authority = Arc::new(Authority::new(self, seconds, most));
         known.insert(fingerprint, Arc::downgrade(&authority));
         authority
     }
 }
 
 impl Authority {
-    fn new(background: Background, seconds: u64, most: usize) -> Self {
+    fn new(authorities: &Authorities, seconds: u64, most: usize) -> Self {
+        let Authorities { background, revocations, .. } = authorities.clone();
         let cache = moka::sync::Cache::builder()
             .max_capacity(CAPACITY)
             .time_to_live(Duration::from_secs(seconds.clamp(1, 24 * 60 * 60)))
             .weigher(|_: &Fingerprint, known: &Known| known.weight());
-        Self { background, most, known: cache.build(), asking: Mutex::default() }
+        Self { background, revocations, most, known: cache.build(), asking: Mutex::default() }
     }
 
     /// Who a token stands for; `judge` asks, unless that is known or being asked. An answer comes when the question has
     /// its own: it must be bounded in time.
-    pub(crate) async fn ask<F>(self: &Arc<Self>, token: &str, now: u64, judge: impl FnOnce() -> F) -> Answer
+    pub(crate) async fn ask<F>(
+        self: &Arc<Self>,
+        token: &str,
+        now: u64,
+        judge: impl FnOnce() -> F,
+    ) -> Result<Grant, Error>
+    where
+        F: Future<Output = Result<Judgement, Error>> + Send + 'static,
+    {
+        let vouched = self.answer(token, now, judge).await?;
+        if !self.revocations.known() {
+            self.revocations.settled().await;
+        }
+        self.revocations.check(&vouched.identity)?;
+        Ok(vouched.grant.clone())
+    }
+
+    async fn answer<F>(self: &Arc<Self>, token: &str, now: u64, judge: impl FnOnce() -> F) -> Answer
     where
         F: Future<Output = Result<Judgement, Error>> + Send + 'static,
     {
@@ -177,10 +208,10 @@ impl Known {
     /// Bytes that it takes: metadata as maps, about thrice their encoded size, and the frame.
     fn weight(&self) -> u32 {
         const FRAME: usize = 256;
-        let Ok(grant) = &self.answer else { return 256 };
+        let Ok(Vouched { grant, identity }) = self.answer.as_deref() else { return 256 };
         let headers: usize = grant.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         let metadata: usize = grant.metadata.iter().map(|(name, value)| name.len() + value.encoded_len()).sum();
-        u32::try_from(FRAME + headers + 3 * metadata).unwrap_or(u32::MAX)
+        u32::try_from(FRAME + headers + identity.len() + 3 * metadata).unwrap_or(u32::MAX)
     }
 }
 
@@ -202,11 +233,22 @@ fn fingerprint(text: &str) -> Fingerprint {
     fingerprint
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Revoked => Self::Revoked,
+            Refusal::Unknown => Self::Undecided("it is not known yet which tokens are revoked".to_owned()),
+        }
+    }
+}
+
 /// What the client is told: nothing of what the authority said.
 pub fn denial(error: &Error, check: &Check<'_>) -> Denial {
     let (status, body) = match error {
         Error::Missing => (StatusCode::UNAUTHORIZED, "a token is missing"),
-        Error::Credential(_) | Error::TooLong | Error::Inactive => (StatusCode::UNAUTHORIZED, "the token is not valid"),
+        Error::Credential(_) | Error::TooLong | Error::Inactive | Error::Revoked => {
+            (StatusCode::UNAUTHORIZED, "the token is not valid")
+        }
         Error::Forbidden(_) => (StatusCode::FORBIDDEN, "the token is not for this place"),
         Error::Undecided(_) => (StatusCode::SERVICE_UNAVAILABLE, "the token cannot be verified now"),
     };

@@ -20,6 +20,7 @@ fn main() -> miette::Result<()> {
         Some(Command::Keys { store, key_pepper_file, set, action }) => {
             Ok(extauth::keys::run(&store.storage(), key_pepper_file.as_deref(), set, action.clone())?)
         }
+        Some(Command::Tokens { store, action }) => Ok(extauth::tokens::run(&store.storage(), action)?),
         Some(Command::Validate) => {
             let policies = source::dir::validate(&settings.config_dir, &settings.keys.options())?;
             println!("{policies} policies are valid");

@@ -11,6 +11,7 @@ use crate::decision;
 use crate::fetch::{self, Fetch};
 use crate::jwks::Remotes;
 use crate::method::{api_key, jwt, kubernetes, oidc};
+use crate::revocation::Revocations;
 use crate::session::Sessions;
 use crate::store::{self, Memory, Redis, Store};
 
@@ -84,6 +85,8 @@ pub struct Resources {
     pub issuers: oidc::Issuers,
     /// Sessions of browsers.
     pub sessions: Sessions,
+    /// Tokens that were revoked.
+    pub revocations: Revocations,
     /// What others said of tokens.
     pub authorities: Authorities,
     /// Where the API server of the cluster is.
@@ -117,6 +120,7 @@ impl Resources {
             Storage::Redis(options) => Store::Redis(Redis::new(options.clone(), background.clone())?),
         };
         let pepper = options.keys.pepper.as_deref().map(api_key::Pepper::read).transpose()?;
+        let revocations = Revocations::follow(&store, &background);
         Ok(Self {
             rings: api_key::Rings::new(store.clone(), background.clone(), pepper, options.keys.max_stale),
             attempts: Attempts::default(),
@@ -125,7 +129,8 @@ impl Resources {
             sessions: Sessions::new(store.clone(), background.clone()),
             store,
             key_sets: Remotes::new(fetch.clone(), background.clone()),
-            authorities: Authorities::new(background.clone()),
+            authorities: Authorities::new(background.clone(), revocations.clone()),
+            revocations,
             kubernetes: options.kubernetes.clone(),
             fetch,
             decisions: options.decisions.clone(),

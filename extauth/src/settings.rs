@@ -17,12 +17,14 @@ mod http_service;
 mod keys;
 mod store;
 mod tls;
+mod tokens;
 
 pub use self::decisions::Decisions;
 pub use self::http_service::HttpService;
 pub use self::keys::{Action, Keys, Output};
 pub use self::store::Store;
 pub use self::tls::Tls;
+pub use self::tokens::{Revoke, Tokens};
 
 /// External authorization for Envoy: API keys, JWT and OIDC logins over `ext_authz` v3 (gRPC).
 #[derive(Clone, Debug, Parser)]
@@ -130,6 +132,15 @@ pub enum Command {
         /// What to do.
         #[command(subcommand)]
         action: Action,
+    },
+    /// Revoke tokens on all replicas.
+    Tokens {
+        #[command(flatten)]
+        #[expect(missing_docs, reason = "a comment would become a text of --help")]
+        store: Box<Store>,
+        /// What to do.
+        #[command(subcommand)]
+        action: Tokens,
     },
     /// Read the policies, say what is wrong with them, and end.
     Validate,

@@ -11,7 +11,7 @@ use proto::extauth::{RequiredClaim, Secret, SecretAuth};
 use serde_json::Value;
 
 use super::jwt::{LONGEST_TOKEN, audience, places, provider_name, seconds};
-use crate::authority::{Authority, Error, Judgement};
+use crate::authority::{Authority, Error, Judgement, Vouched};
 use crate::check::Check;
 use crate::claims::{Claims, ToHeaders, check_required, has, metadata};
 use crate::credential::Places;
@@ -20,6 +20,7 @@ use crate::json;
 use crate::jwks::uri;
 use crate::method::Invalid;
 use crate::resources::Resources;
+use crate::revocation::Identity;
 use crate::verdict::{Grant, Removal};
 
 /// Tokens that one authorization server is asked about.
@@ -102,8 +103,7 @@ impl Introspection {
             let (endpoint, token, now) = (Arc::clone(&self.endpoint), token.to_string(), check.now());
             async move { endpoint.judge(&token, now).await }
         };
-        let grant = self.authority.ask(&token, check.now(), judge).await?;
-        Ok(Some(Grant::clone(&grant)))
+        self.authority.ask(&token, check.now(), judge).await.map(Some)
     }
 
     /// The key of the answer in the metadata.
@@ -158,13 +158,13 @@ impl Endpoint {
         if !active || expires <= now {
             return Ok(Judgement { outcome: Err(Error::Inactive), seconds: self.negative_cache });
         }
-        Ok(match self.grant(claims) {
-            Ok(grant) => Judgement { outcome: Ok(grant), seconds: self.cache.min(expires - now) },
+        Ok(match self.vouch(claims) {
+            Ok(vouched) => Judgement { outcome: Ok(vouched), seconds: self.cache.min(expires - now) },
             Err(error) => Judgement { outcome: Err(error), seconds: self.negative_cache },
         })
     }
 
-    fn grant(&self, claims: Claims) -> Result<Grant, Error> {
+    fn vouch(&self, claims: Claims) -> Result<Vouched, Error> {
         let present = |name| claims.get(name).filter(|value| !value.is_null());
         if let (Some(issuer), Some(iss)) = (&self.issuer, present("iss"))
             && iss.as_str() != Some(issuer)
@@ -183,7 +183,9 @@ impl Endpoint {
             return Err(Error::Forbidden("it lacks a required claim"));
         }
         let headers = self.to_headers.of(&claims).map_err(|_| Error::Forbidden("a claim is no header value"))?;
-        Ok(Grant { headers, metadata: metadata(&self.name, claims).collect(), ..Grant::default() })
+        let identity = Identity::of(&claims, claims.get("iat").and_then(seconds));
+        let metadata = metadata(&self.name, claims).collect();
+        Ok(Vouched { grant: Grant { headers, metadata, ..Grant::default() }, identity })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::claims::{ToHeaders, check_required, has, metadata};
 use crate::credential::Places;
 use crate::method::Invalid;
 use crate::resources::Resources;
+use crate::revocation::{Identity, Revocations};
 use crate::verdict::{Grant, Removal};
 
 /// The longest token that is looked at, in bytes.
@@ -52,12 +53,14 @@ pub struct Jwt {
     remove: bool,
     to_headers: ToHeaders,
     tokens: Cache,
+    revocations: Revocations,
 }
 
 /// What is known about a token that was verified: all that is needed to answer for it again.
 #[derive(Debug)]
 struct Verified {
     lifetime: Lifetime,
+    identity: Identity,
     grant: Grant,
 }
 
@@ -91,6 +94,7 @@ impl Jwt {
             remove: config.remove,
             to_headers: ToHeaders::compile(&config.claims_to_headers)?,
             tokens: resources.tokens.clone(),
+            revocations: resources.revocations.clone(),
             // Last: it may start to fetch.
             keys: Keys::compile(config, &resources.key_sets)?,
         })
@@ -109,6 +113,10 @@ impl Jwt {
         };
         // A token grows old in the cache as it does outside.
         verified.lifetime.check(check.now())?;
+        if !self.revocations.known() {
+            Box::pin(self.revocations.settled()).await;
+        }
+        self.revocations.check(&verified.identity)?;
         Ok(Some(verified.grant.clone()))
     }
 
@@ -145,8 +153,10 @@ impl Jwt {
             return Err(Error::RequiredClaim);
         }
         let headers = self.to_headers.of(&token.claims).map_err(|_| Error::Claim)?;
+        let identity = Identity::of(&token.claims, token.claims.get("iat").and_then(seconds));
         let metadata = metadata(&self.name, token.claims).collect();
-        let verified = Arc::new(Verified { lifetime, grant: Grant { headers, metadata, ..Grant::default() } });
+        let grant = Grant { headers, metadata, ..Grant::default() };
+        let verified = Arc::new(Verified { lifetime, identity, grant });
         self.tokens.insert(&self.provider, keys.fingerprint(), text, Arc::clone(&verified));
         Ok(verified)
     }

@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 pub use self::api::{Api, Options};
 use super::jwt::{LONGEST_TOKEN, places, provider_name};
-use crate::authority::{Authority, Error, Judgement};
+use crate::authority::{Authority, Error, Judgement, Vouched};
 use crate::check::Check;
 use crate::credential::Places;
 use crate::method::Invalid;
 use crate::resources::Resources;
+use crate::revocation::Identity;
 use crate::verdict::{Grant, Removal, text};
 use crate::{header, json};
 
@@ -91,8 +92,7 @@ impl Kubernetes {
             let (reviewer, token) = (Arc::clone(&self.reviewer), token.to_string());
             async move { reviewer.judge(&token).await }
         };
-        let grant = self.authority.ask(&token, check.now(), judge).await?;
-        Ok(Some(Grant::clone(&grant)))
+        self.authority.ask(&token, check.now(), judge).await.map(Some)
     }
 
     /// The key of the account in the metadata.
@@ -167,7 +167,8 @@ impl Reviewer {
             "uid": user.get("uid").cloned().unwrap_or_default(),
             "groups": user.get("groups").cloned().unwrap_or_default(),
         });
-        Ok(Judgement { outcome: Ok(self.grant(username, account)), seconds: self.cache })
+        let vouched = Vouched { grant: self.grant(username, account), identity: Identity::named(username) };
+        Ok(Judgement { outcome: Ok(vouched), seconds: self.cache })
     }
 
     fn admits(&self, namespace: &str, name: &str) -> bool {

@@ -30,6 +30,7 @@ mod properties;
 mod redis;
 mod reload;
 mod results;
+mod revocation;
 mod routes;
 mod rules;
 mod service;

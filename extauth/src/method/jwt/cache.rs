@@ -82,7 +82,7 @@ impl Entry {
         let grant = &verified.grant;
         let headers: usize = grant.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         let metadata: usize = grant.metadata.iter().map(|(name, value)| name.len() + value.encoded_len()).sum();
-        let bytes = FRAME + self.token.len() + 3 * metadata + headers;
+        let bytes = FRAME + self.token.len() + verified.identity.len() + 3 * metadata + headers;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }

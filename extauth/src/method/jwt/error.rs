@@ -5,6 +5,7 @@ use http::StatusCode;
 use crate::check::Check;
 use crate::credential;
 use crate::method::{bearer_challenge, unauthorized};
+use crate::revocation::Refusal;
 use crate::verdict::Denial;
 
 /// Why a token proves nothing. What it says is what the client reads, in the words of Envoy's own JWT filter where that
@@ -74,6 +75,12 @@ pub enum Error {
     /// `exp` lies further ahead than the provider allows.
     #[error("Jwt lifetime exceeds the maximum allowed lifetime")]
     Lifetime,
+    /// Somebody revoked it.
+    #[error("Jwt is revoked")]
+    Revoked,
+    /// Nobody knows yet whether it is revoked.
+    #[error("Jwt may be revoked")]
+    NoRevocations,
     /// There are no keys yet.
     #[error("Jwks remote fetch is failed")]
     NoKeys,
@@ -88,6 +95,15 @@ pub enum Error {
     Claim,
 }
 
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Revoked => Self::Revoked,
+            Refusal::Unknown => Self::NoRevocations,
+        }
+    }
+}
+
 /// What the client is told, with the challenge of RFC 6750.
 pub fn denial(error: &Error, check: &Check<'_>) -> Denial {
     let challenge = bearer_challenge(check, *error != Error::Missing);
@@ -98,7 +114,9 @@ pub fn denial(error: &Error, check: &Check<'_>) -> Denial {
             Denial { status: StatusCode::FORBIDDEN, ..denial }
         }
         // It may be good: another token would not help, and the same may do so later.
-        Error::NoKeys => Denial { status: StatusCode::SERVICE_UNAVAILABLE, challenges: Vec::new(), ..denial },
+        Error::NoKeys | Error::NoRevocations => {
+            Denial { status: StatusCode::SERVICE_UNAVAILABLE, challenges: Vec::new(), ..denial }
+        }
         _ => denial,
     }
 }
