@@ -111,7 +111,7 @@ async fn explanations_name_every_holder() {
         assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
         String::from_utf8(told.stdout).unwrap()
     };
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         // Leases that lie idle are given back.
         admits(&north, 30).await;
@@ -130,9 +130,17 @@ async fn explanations_name_every_holder() {
         let told: serde_json::Value = serde_json::from_str(&explain(program, "json")).unwrap();
         told["descriptors"][0]["counter"]["holders"].clone()
     };
-    assert_eq!(holders(&north), serde_json::json!([]));
-    south.process.kill().unwrap();
-    let gone = holders(&north)[0].clone();
+    until("south says that it holds nothing", || holders(&north) == serde_json::json!([]));
+    // Who is gone is a member for two seconds at most: a busy machine may ask too late, and then another one goes.
+    let gone = loop {
+        south.process.kill().unwrap();
+        if let Some(gone) = holders(&north).as_array().and_then(|holders| holders.first()) {
+            break gone.clone();
+        }
+        assert!(Instant::now() < deadline, "nobody is asked in time");
+        south = start_named(&server, "south");
+        until("two members again", || metric(&north, "ratelimit_lease_members") > 1.5);
+    };
     assert!(gone["replica"].is_string() && gone["hits"].is_null(), "who is gone does not say: {gone}");
 }
 
