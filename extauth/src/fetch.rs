@@ -1,22 +1,24 @@
 //! Requests to issuers and other authorities: bounded in time and size, over HTTP/1.1 or 2, and never redirected.
 
+mod dial;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::{ClientConfig, RootCertStore};
 
+use self::dial::Dial;
 use crate::background::Background;
 
 /// The largest answer that is read, in bytes.
@@ -60,21 +62,28 @@ pub enum SetupError {
 /// Makes requests, on connections that all clones share.
 #[derive(Clone)]
 pub struct Fetch {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Client<HttpsConnector<Dial>, Full<Bytes>>,
+    tls: ClientConfig,
     background: Background,
 }
 
 impl Fetch {
     /// Trusts the system's certificate authorities, and those in the PEM file `authorities`.
     pub fn new(background: Background, authorities: Option<&Path>) -> Result<Self, SetupError> {
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots(authorities)?)
             .with_no_client_auth();
-        let connector =
-            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().enable_http2().build();
-        let client = Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector);
-        Ok(Self { client, background })
+        Ok(Self { client: client(tls.clone(), None), tls, background })
+    }
+
+    /// The same, but connected to `HOST:PORT` whatever a URL says; certificates are still those of the URL's host. `None`
+    /// when that is no address.
+    pub fn at(&self, address: &str) -> Option<Self> {
+        let (host, port) = address.rsplit_once(':')?;
+        let plain = !host.is_empty() && !host.contains(['/', '@', '?', '#']) && port.parse::<u16>().is_ok();
+        let address = format!("http://{address}/").parse::<Uri>().ok().filter(|_| plain)?;
+        Some(Self { client: client(self.tls.clone(), Some(address)), ..self.clone() })
     }
 
     /// Sends a request and reads the whole answer, whatever its status. Given up by its caller, it goes on to its end.
@@ -95,6 +104,12 @@ impl fmt::Debug for Fetch {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Fetch").finish_non_exhaustive()
     }
+}
+
+fn client(tls: ClientConfig, address: Option<Uri>) -> Client<HttpsConnector<Dial>, Full<Bytes>> {
+    let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().enable_http2();
+    let connector = https.wrap_connector(Dial::new(address));
+    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector)
 }
 
 /// The system's authorities that can be used, and all in the file.

@@ -161,7 +161,9 @@ impl Oidc {
     /// Whether the request is for us and not for the upstream.
     pub fn answers(&self, check: &Check<'_>) -> bool {
         let path = path(check);
-        [&self.redirect.path, &self.login_path, &self.logout_path, &self.back_channel_path].contains(&&path.to_owned())
+        [&self.redirect.path, &self.login_path, &self.logout_path, &self.back_channel_path]
+            .iter()
+            .any(|own| *own == path)
     }
 
     /// Answers a request that is for us.

@@ -8,6 +8,10 @@ const require = createRequire(pathToFileURL(process.env.OIDC_PROVIDER + '/packag
 const { default: Provider } = await import(pathToFileURL(require.resolve('oidc-provider')));
 const options = JSON.parse(process.argv[2] ?? '{}');
 
+// Its advice is for those who run it for real, and nobody reads more than the first line of the output.
+console.info = console.warn = () => {};
+process.stdout.on('error', () => {});
+
 const seconds = (name, fallback) => options.ttl?.[name] ?? fallback;
 const counts = {};
 let fault = {};

@@ -90,7 +90,7 @@ impl House {
 }
 
 /// Answers every request with its own head.
-fn echo(listener: UnixListener) {
+pub(crate) fn echo(listener: UnixListener) {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
@@ -104,7 +104,7 @@ fn echo(listener: UnixListener) {
     });
 }
 
-fn tool(variable: &str, name: &str) -> PathBuf {
+pub(crate) fn tool(variable: &str, name: &str) -> PathBuf {
     let named = env::var_os(variable).map(PathBuf::from);
     let on_path = || env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file());
     let fetched =
@@ -114,7 +114,7 @@ fn tool(variable: &str, name: &str) -> PathBuf {
     })
 }
 
-fn bootstrap(dir: &Path) -> serde_json::Value {
+pub(crate) fn bootstrap(dir: &Path) -> serde_json::Value {
     let address = |name: &str| json!({"pipe": {"path": dir.join(name)}});
     let cluster = |name: &str, options: serde_json::Value| {
         let endpoint = json!({"endpoint": {"address": address(&format!("{name}.sock"))}});

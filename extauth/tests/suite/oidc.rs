@@ -1,6 +1,7 @@
 //! Logins at a certified provider, seen from a browser. `i` in a test's name stands for the identity faults, `o` for the attacks.
 
 mod browser;
+mod chromium;
 mod ends;
 mod faults;
 mod flows;

@@ -84,6 +84,10 @@ pub struct OidcProvider {
     /// Instead of what discovery says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_session_endpoint: Option<String>,
+    /// `HOST:PORT` to connect to for all of our requests to the provider, instead of the hosts in its URLs. Browsers are sent
+    /// to the URLs, and certificates are those of the URLs' hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
     /// Let the provider be reached without TLS; whoever can change what it says can then log in as anybody.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_http: bool,
@@ -282,6 +286,7 @@ impl Default for OidcProvider {
             authorization_endpoint: None,
             token_endpoint: None,
             end_session_endpoint: None,
+            address: None,
             allow_http: false,
             client_id: String::new(),
             client_secret: None,

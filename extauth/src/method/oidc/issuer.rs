@@ -12,6 +12,7 @@ use openidconnect::core::{
     CoreSubjectIdentifierType,
 };
 use openidconnect::{AdditionalProviderMetadata, IssuerUrl, ProviderMetadata};
+use proto::extauth::OidcProvider;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use url::Url;
@@ -90,8 +91,8 @@ struct Attempt {
 #[derive(Clone, Default)]
 pub struct Issuers(Arc<Mutex<HashMap<Key, Weak<Issuer>>>>);
 
-/// URL, and whether it may be `http`.
-type Key = (String, bool);
+/// URL, whether it may be `http`, and where it is reached.
+type Key = (String, bool, Option<String>);
 
 impl fmt::Debug for Issuers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,19 +111,19 @@ impl Issuers {
     pub(super) fn find(
         &self,
         url: &IssuerUrl,
-        allow_http: bool,
+        config: &OidcProvider,
         fetch: &Fetch,
         background: &Background,
     ) -> Arc<Issuer> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, issuer| issuer.strong_count() > 0);
-        let key = (url.as_str().to_owned(), allow_http);
+        let key = (url.as_str().to_owned(), config.allow_http, config.address.clone());
         if let Some(issuer) = all.get(&key).and_then(Weak::upgrade) {
             return issuer;
         }
         let issuer = Arc::new(Issuer {
             url: url.clone(),
-            allow_http,
+            allow_http: config.allow_http,
             fetch: fetch.clone(),
             known: ArcSwapOption::empty(),
             attempt: tokio::sync::Mutex::new(None),

@@ -90,14 +90,18 @@ impl Provider {
                 return Err(Invalid::new(format!("authorizationParams.{name}"), "is set by us"));
             }
         }
+        let fetch = match &config.address {
+            Some(address) => resources.fetch.at(address).ok_or_else(|| Invalid::new("address", "is no `HOST:PORT`"))?,
+            None => resources.fetch.clone(),
+        };
         Ok(Self {
-            issuer: resources.issuers.find(&issuer, config.allow_http, &resources.fetch, &resources.background),
+            issuer: resources.issuers.find(&issuer, config, &fetch, &resources.background),
             url: issuer,
             authorization: optional("authorizationEndpoint", &config.authorization_endpoint)?.map(AuthUrl::from_url),
             token: optional("tokenEndpoint", &config.token_endpoint)?.map(TokenUrl::from_url),
             end_session: optional("endSessionEndpoint", &config.end_session_endpoint)?,
             key: signing_key(config)?,
-            fetch: resources.fetch.clone(),
+            fetch,
             config: config.clone(),
         })
     }

@@ -80,6 +80,29 @@ async fn i2_many_who_come_first_ask_a_provider_once() {
 }
 
 #[tokio::test]
+async fn a_provider_is_reached_where_its_address_says() {
+    let public = "http://login.example.com";
+    let mut forger = Forger::with(json!({
+        "issuer": public,
+        "authorization_endpoint": format!("{public}/authorize"),
+        "token_endpoint": format!("{public}/token"),
+        "jwks_uri": format!("{public}/jwks"),
+    }))
+    .await;
+    let address = forger.issuer.strip_prefix("http://").unwrap().to_owned();
+    forger.issuer = public.to_owned();
+    let known = OidcProvider { address: Some(address), allow_http: true, ..known_as(public) };
+    let gate = Gate::open(policy(Oidc { providers: vec![known], ..oidc(public) }));
+    let mut browser = Browser::new(&gate, "ada").await;
+    let page = browser.go(SHOP).await;
+    assert!(page.location().as_str().starts_with("http://login.example.com/authorize?"), "{page:?}");
+    let page = forger.login(&mut browser, |nonce| Forger::tokens(&forger.sign(&forger.claims(nonce)))).await;
+    assert_eq!(page.status, 302, "{page:?}");
+    let nowhere = OidcProvider { address: Some("login.example.com".into()), ..known_as("https://login.example.com") };
+    assert!(refusal(Oidc { providers: vec![nowhere], ..oidc(public) }).contains("providers[0].address"));
+}
+
+#[tokio::test]
 async fn endpoints_without_tls_are_only_believed_on_this_machine() {
     for (name, more) in [
         ("authorization", json!({"authorization_endpoint": "http://login.example.com/a"})),

@@ -1,5 +1,6 @@
 //! Sessions as they are used, renewed, shared and ended.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use extauth::resources::{Options, Resources, Storage};
@@ -148,17 +149,20 @@ async fn without_a_refresh_token_a_session_ends_with_its_access_token() {
 #[tokio::test]
 async fn lifetimes_that_a_provider_does_not_say_are_ours() {
     let forger = Forger::start().await;
-    let login = async |provider: OidcProvider, oidc: Oidc, refresh: Option<&str>| {
-        let gate = Gate::open(policy(Oidc { providers: vec![provider], ..oidc }));
-        let mut browser = Browser::new(&gate, "ada").await;
-        let tokens = |nonce: &str| {
-            let mut tokens = Forger::tokens(&forger.sign(&forger.claims(nonce)));
-            tokens.as_object_mut().unwrap().remove("expires_in");
-            tokens["refresh_token"] = refresh.map_or(Value::Null, Into::into);
-            tokens
-        };
-        let page = forger.login(&mut browser, tokens).await;
-        (page.status, browser.session().map(|cookie| cookie.attributes.clone()).unwrap_or_default())
+    let login = |provider: OidcProvider, oidc: Oidc, refresh: Option<&str>| {
+        let (forger, refresh) = (&forger, refresh.map_or(Value::Null, Into::into));
+        Box::pin(async move {
+            let gate = Gate::open(policy(Oidc { providers: vec![provider], ..oidc }));
+            let mut browser = Browser::new(&gate, "ada").await;
+            let tokens = |nonce: &str| {
+                let mut tokens = Forger::tokens(&forger.sign(&forger.claims(nonce)));
+                tokens.as_object_mut().unwrap().remove("expires_in");
+                tokens["refresh_token"] = refresh;
+                tokens
+            };
+            let page = forger.login(&mut browser, tokens).await;
+            (page.status, browser.session().map(|cookie| cookie.attributes.clone()).unwrap_or_default())
+        })
     };
     let usual = || known_as(&forger.issuer);
     let any = || oidc(&forger.issuer);
@@ -303,4 +307,50 @@ fn gets(node: &Node) -> u64 {
     let stats = node.cli(&["INFO", "commandstats"]);
     let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls=")).unwrap_or("0,");
     line.split(',').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_program_lists_and_ends_sessions_in_redis() {
+    let server = Single::start();
+    let options = Options { store: Storage::Redis(server.node.options()), ..Options::default() };
+    let gate = Gate::with(Resources::new(&options).unwrap(), policy(oidc(&SHARED.issuer)));
+    let mut browser = Browser::new(&gate, "ada").await;
+    assert_eq!(browser.open(SHOP).await.status, 200);
+    let run = |what: &str, redis: bool| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_extauth"));
+        command.args(["sessions", what, "--issuer", &SHARED.issuer, "--subject", "ada"]);
+        if redis {
+            command.env("EXTAUTH_REDIS_URL", format!("redis://{}", server.node.address()));
+            command.env("EXTAUTH_REDIS_PREFIX", server.node.options().prefix);
+        }
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout) + &text(&output.stderr))
+    };
+    let (done, listed) = run("list", true);
+    assert!(done && listed.lines().count() == 1 && listed.contains(" main "), "{listed}");
+    assert!(!listed.contains(&browser.session().unwrap().value), "an id is a credential: {listed}");
+    assert_eq!(run("revoke", true), (true, "1 sessions ended\n".to_owned()));
+    let begun = Instant::now();
+    browser.headers.insert("sec-fetch-mode".into(), "cors".into());
+    while browser.ask("GET", SHOP, b"").await.status != 401 {
+        assert!(begun.elapsed() < Duration::from_secs(3), "the server does not notice");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(run("list", true), (true, String::new()));
+    let (done, said) = run("list", false);
+    assert!(!done && said.contains("EXTAUTH_REDIS_URL"), "{said}");
+}
+
+#[tokio::test]
+async fn i7_a_slow_provider_costs_five_seconds_and_no_more() {
+    let provider = Provider::start(&json!({"clients": [client(&json!({}))]}));
+    let gate = Gate::open(policy(oidc(&provider.issuer)));
+    let mut browser = Browser::new(&gate, "ada").await;
+    provider.fault(json!({"path": "/token", "delay": 20_000})).await;
+    let begun = Instant::now();
+    let page = browser.open(SHOP).await;
+    assert_eq!((page.status, page.header("retry-after")), (503, Some("5")), "{page:?}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert!(browser.session().is_none());
 }
