@@ -5,6 +5,7 @@ use controller_core::{
     Settings, Snapshot, Translation,
     ir::{Action, HttpRoute, Jwks},
     translate,
+    xds::Type,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -296,6 +297,26 @@ fn a_broken_policy_closes_its_routes_and_no_others() {
             "providers[0].must have exactly one of remoteJWKS and localJWKS",
         ),
         (
+            "oidc: {provider: {issuer: 'https://a.example'}, clientID: app, clientSecret: {name: nothing}}",
+            "OIDC: secret default/nothing does not exist.",
+        ),
+        (
+            "oidc: {provider: {issuer: 'https://a.example'}, clientID: app, clientSecret: {name: keys}}",
+            "OIDC: client secret not found in secret default/keys.",
+        ),
+        (
+            "oidc: {provider: {issuer: 'a.example'}, clientID: app, clientSecret: {name: keys}}",
+            "OIDC: spec.oidc.provider.issuer must be an http or https URL.",
+        ),
+        (
+            "oidc: {provider: {issuer: 'https://a.example'}, clientID: app, clientSecret: {name: keys}, redirectURL: 'https://b.example/'}",
+            "must be a URL with a path other than /",
+        ),
+        (
+            "oidc: {provider: {issuer: 'https://a.example'}, clientID: app, clientSecret: {name: keys}, logoutPath: /oauth2/callback}",
+            "spec.oidc.logoutPath \"/oauth2/callback\" must be a path other than that of the redirectURL",
+        ),
+        (
             "csrf: {shadowFraction: {numerator: 2, denominator: 1}}",
             "CSRF: spec.csrf.shadowFraction must be at most one",
         ),
@@ -361,6 +382,10 @@ fn c34_references_to_other_namespaces_need_a_grant() {
     ];
     for (kind, spec) in [
         ("Secret", "apiKeyAuth: {credentialRefs: [{name: keys, namespace: other}], extractFrom: [{headers: [x-key]}]}"),
+        (
+            "Secret",
+            "oidc: {provider: {issuer: 'https://a.example'}, clientID: app, clientSecret: {name: keys, namespace: other}}",
+        ),
         ("Service", "extAuth: {grpc: {backendRefs: [{name: svc, namespace: other, port: 80}]}}"),
         ("Service", "extAuth: {http: {backendRefs: [{name: svc, namespace: other, port: 80}]}}"),
         (
@@ -383,6 +408,42 @@ fn c34_references_to_other_namespaces_need_a_grant() {
                 "from": [{"group": "gateway.envoyproxy.io", "kind": "SecurityPolicy", "namespace": "default"}],
                 "to": [{"group": "", "kind": kind}]}});
         assert!(conditions(&with(vec![grant]), "sp")[0].contains("Accepted=True"), "{spec}");
+    }
+}
+
+#[test]
+fn logins_are_left_to_extauth_and_their_secret_to_nobody_else() {
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "idp", "namespace": "default"},
+        "stringData": {"client-id": "app\n", "client-secret": "only-for-extauth\n"}});
+    let spec = "oidc: {provider: {issuer: 'https://idp.example.com'}, clientIDRef: {name: idp}, clientSecret: {name: idp},
+        scopes: [openid, email], redirectURL: 'https://app.example.com/back', logoutPath: /bye, cookieDomain: example.com,
+        cookieConfig: {sameSite: Strict}, cookieNames: {idToken: id}, forwardAccessToken: true, refreshToken: false,
+        denyRedirect: {headers: [{name: x-requested-with, value: XMLHttpRequest}]}, csrfTokenTTL: 90s, defaultTokenTTL: 1h,
+        passThroughAuthHeader: true},
+      apiKeyAuth: {credentialRefs: [{name: keys}], extractFrom: [{headers: [x-api-key]}]},
+      jwt: {optional: true, providers: [{name: p, issuer: 'https://idp.example.com', audiences: [app],
+        remoteJWKS: {uri: 'https://idp.example.com/keys'}}]}";
+    let translation = translated([secret, security("sp", &format!("{}, {spec}", target("HTTPRoute", "app", "")))]);
+    let security = route(&translation, "default/gw/a", "httproute/default/app/rule/0").security.clone().unwrap();
+    let names = ["securitypolicy/default/sp", "securitypolicy/default/sp/oidc"];
+    assert_eq!(security.auth_policies, names, "a request needs a key as well as a session");
+    let policy = translation.auth_policies.iter().find(|policy| policy.name == names[1]).unwrap();
+    let json = serde_json::to_value(policy).unwrap();
+    assert_eq!(json["methods"][0]["jwt"]["jwksUri"], "https://idp.example.com/keys");
+    let login = &json["methods"][1]["oidc"];
+    let provider = &login["providers"][0];
+    assert_eq!((&provider["clientID"], &provider["clientSecret"]), (&json!("app"), &json!("only-for-extauth")));
+    assert_eq!((&provider["scopes"], &provider["refreshToken"]), (&json!(["email"]), &json!(false)));
+    assert_eq!(provider["defaultTokenTTLSeconds"], 3600);
+    assert_eq!((&login["redirectURL"], &login["logoutPath"]), (&json!("https://app.example.com/back"), &json!("/bye")));
+    assert_eq!(login["cookie"], json!({"domain": "example.com", "sameSite": "Strict"}));
+    assert_eq!(login["cookieNames"], json!({"idToken": "id"}));
+    assert_eq!((&login["forwardAccessToken"], &login["csrfTokenTTLSeconds"]), (&json!(true), &json!(90)));
+    assert_eq!(login["denyRedirect"]["headers"][0]["type"], "Exact");
+    for proxy in translation.proxies.values() {
+        let holds = |bytes: &[u8]| bytes.windows(16).any(|window| window == b"only-for-extauth");
+        let mut all = Type::ALL.into_iter().flat_map(|kind| proxy.resources.of(kind));
+        assert!(!all.any(|(_, resource)| holds(&resource.any.value)), "Envoy knows the secret");
     }
 }
 

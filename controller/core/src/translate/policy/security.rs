@@ -9,6 +9,7 @@ mod ext_auth;
 mod header;
 mod jwt;
 mod layers;
+mod oidc;
 mod secret;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -82,9 +83,7 @@ impl kind::Kind for Kind<'_, '_> {
             Err(message) => return Resolution { effective: None, errors: vec![message] },
         };
         let unsupported = spec.unsupported.keys();
-        let pending = [("basicAuth", spec.basic_auth.is_some()), ("oidc", spec.oidc.is_some())];
-        let unsupported =
-            unsupported.map(String::as_str).chain(pending.iter().filter(|(_, set)| *set).map(|(field, _)| *field));
+        let unsupported = unsupported.map(String::as_str).chain(spec.basic_auth.as_ref().map(|_| "basicAuth"));
         let mut errors: Vec<_> =
             unsupported.map(|field| format!("the field spec.{field} is not supported yet")).collect();
         if let Some(cors) = &spec.cors {
@@ -102,7 +101,9 @@ impl kind::Kind for Kind<'_, '_> {
         };
         // One for each way of proving an identity: a request has to satisfy all of them.
         let api_keys = spec.api_key_auth.as_ref().map(|auth| api_key_auth::resolve(auth, self.inputs, layers));
-        let served = api_keys.into_iter();
+        let tokens = spec.jwt.as_ref().map(|jwt| (jwt, jwks.as_slice()));
+        let logins = spec.oidc.as_ref().map(|oidc| oidc::resolve(oidc, tokens, self.inputs, layers));
+        let served = api_keys.into_iter().chain(logins);
         let served: Vec<_> = served.filter_map(|policy| policy.map_err(|error| errors.push(error)).ok()).collect();
         let auth_policies = served.iter().map(|policy| policy.name.clone()).collect();
         let mut ext_auth = None;

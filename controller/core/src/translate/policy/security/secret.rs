@@ -26,3 +26,20 @@ pub(super) fn find<'s>(reference: &SecretRef, owner: &ObjectRef, inputs: &Inputs
     let secret = inputs.snapshot.secrets.get(&(namespace.to_owned(), name.clone()));
     secret.map(AsRef::as_ref).ok_or_else(|| format!("secret {namespace}/{name} does not exist"))
 }
+
+/// The text under `key`, without the line feed that an editor left at its end; `what` names it where it is missing.
+pub(super) fn text(
+    reference: &SecretRef,
+    key: &str,
+    what: &str,
+    owner: &ObjectRef,
+    inputs: &Inputs<'_>,
+) -> Result<String, String> {
+    let secret = find(reference, owner, inputs)?;
+    let place = || format!("{}/{}", reference.namespace.as_deref().unwrap_or(&owner.namespace), reference.name);
+    let plain = secret.string_data.as_ref().and_then(|data| data.get(key)).map(String::as_bytes);
+    let bytes = plain.or_else(|| Some(secret.data.as_ref()?.get(key)?.0.as_slice()));
+    let bytes = bytes.map(<[u8]>::trim_ascii_end).filter(|bytes| !bytes.is_empty());
+    let bytes = bytes.ok_or_else(|| format!("{what} not found in secret {}", place()))?;
+    String::from_utf8(bytes.to_vec()).map_err(|_| format!("{what} in secret {} is no text", place()))
+}
