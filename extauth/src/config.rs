@@ -152,6 +152,16 @@ fn include(policy: &mut Policy, files: &Files, documents: &BTreeMap<&str, Docume
                     method.keys.extend(keys(&dir, files).map_err(|problem| (field, problem))?);
                 }
             }
+            Method::Basic(method) => {
+                if let Some(file) = method.htpasswd_file.take() {
+                    let field = format!("methods[{index}].basic.htpasswdFile");
+                    if method.htpasswd.is_some() {
+                        return Err((field, "`htpasswd` is set as well; one of the two must go".to_owned()));
+                    }
+                    let text = files.get(&file).ok_or_else(|| (field, missing(&file)))?;
+                    method.htpasswd = Some(Secret::new(text.as_str()));
+                }
+            }
             Method::Jwt(method) => {
                 if let Some(file) = method.jwks_file.take() {
                     let field = format!("methods[{index}].jwt.jwksFile");

@@ -147,7 +147,12 @@ fn parts<'a>(value: &'a str, prefix: &str) -> impl Iterator<Item = &'a str> {
             return Some("");
         }
         let (head, rest) = part.split_at_checked(prefix.len())?;
-        head.eq_ignore_ascii_case(prefix).then_some(rest)
+        if head.eq_ignore_ascii_case(prefix) {
+            return Some(rest);
+        }
+        // A tab after the scheme does not make it another one; it stays, as it makes the credential malformed.
+        let (scheme, rest) = part.split_at_checked(prefix.strip_suffix(' ')?.len())?;
+        (scheme.eq_ignore_ascii_case(prefix.trim_end()) && rest.starts_with('\t')).then_some(rest)
     })
 }
 

@@ -1,11 +1,14 @@
 //! The ways of proving an identity; one file each.
 
 pub mod api_key;
+pub mod basic;
 pub mod client_certificate;
 pub mod introspection;
 pub mod jwt;
 pub mod kubernetes;
 pub mod oidc;
+
+use std::sync::Arc;
 
 use http::header::RETRY_AFTER;
 use http::{HeaderName, StatusCode};
@@ -21,6 +24,8 @@ use crate::verdict::{Denial, Grant, LocalResponse, Removal};
 pub enum Method {
     /// A key that was given to a client.
     ApiKey(Box<api_key::ApiKey>),
+    /// A user name and a password.
+    Basic(Box<basic::Basic>),
     /// A signed token of an issuer.
     Jwt(Box<jwt::Jwt>),
     /// A browser's session.
@@ -39,6 +44,14 @@ pub enum Error {
     /// See [`api_key::Error`].
     #[error(transparent)]
     ApiKey(#[from] api_key::Error),
+    /// See [`basic::Error`].
+    #[error("{source}")]
+    Basic {
+        /// What is wrong.
+        source: basic::Error,
+        /// How the client is asked for something better.
+        challenge: Arc<str>,
+    },
     /// See [`jwt::Error`].
     #[error(transparent)]
     Jwt(#[from] jwt::Error),
@@ -77,6 +90,9 @@ impl Method {
             proto::extauth::Method::ApiKey(config) => {
                 api_key::ApiKey::compile(config, resources).map(|keys| Self::ApiKey(Box::new(keys)))
             }
+            proto::extauth::Method::Basic(config) => {
+                basic::Basic::compile(config, resources).map(|users| Self::Basic(Box::new(users)))
+            }
             proto::extauth::Method::Jwt(config) => {
                 jwt::Jwt::compile(config, resources).map(|jwt| Self::Jwt(Box::new(jwt)))
             }
@@ -100,6 +116,9 @@ impl Method {
     pub async fn check(&self, check: &Check<'_>) -> Result<Option<Grant>, Error> {
         match self {
             Self::ApiKey(method) => Ok(method.check(check)?),
+            Self::Basic(method) => Box::pin(method.check(check))
+                .await
+                .map_err(|source| Error::Basic { source, challenge: Arc::clone(method.challenge()) }),
             Self::Jwt(method) => Ok(method.check(check).await?),
             Self::Oidc(method) => Ok(method.check(check).await?),
             // Boxed, so that the others do not carry what these wait for.
@@ -129,7 +148,7 @@ impl Method {
     pub fn vouches_for_authorization(&self) -> bool {
         match self {
             Self::ApiKey(_) | Self::Oidc(_) | Self::ClientCertificate(_) => false,
-            Self::Jwt(_) | Self::Introspection(_) | Self::Kubernetes(_) => true,
+            Self::Basic(_) | Self::Jwt(_) | Self::Introspection(_) | Self::Kubernetes(_) => true,
         }
     }
 
@@ -137,6 +156,7 @@ impl Method {
     pub fn name(&self) -> &'static str {
         match self {
             Self::ApiKey(_) => "api_key",
+            Self::Basic(_) => "basic",
             Self::Jwt(_) => "jwt",
             Self::Oidc(_) => "oidc",
             Self::Introspection(_) => "introspection",
@@ -148,7 +168,7 @@ impl Method {
     /// The keys of the metadata under which there may be claims.
     pub fn providers(&self) -> Vec<&str> {
         match self {
-            Self::ApiKey(_) | Self::ClientCertificate(_) => Vec::new(),
+            Self::ApiKey(_) | Self::Basic(_) | Self::ClientCertificate(_) => Vec::new(),
             Self::Jwt(method) => vec![method.provider()],
             Self::Oidc(method) => method.providers(),
             Self::Introspection(method) => vec![method.provider()],
@@ -160,6 +180,7 @@ impl Method {
     pub fn identity(&self) -> Vec<HeaderName> {
         match self {
             Self::ApiKey(method) => method.identity(),
+            Self::Basic(method) => method.identity(),
             Self::Jwt(method) => method.identity(),
             Self::Oidc(method) => method.identity(),
             Self::Introspection(method) => method.identity(),
@@ -172,6 +193,7 @@ impl Method {
     pub fn strip(&self, check: &Check<'_>, removal: &mut Removal) {
         match self {
             Self::ApiKey(method) => method.strip(check, removal),
+            Self::Basic(method) => method.strip(check, removal),
             Self::Jwt(method) => method.strip(check, removal),
             Self::Oidc(method) => method.strip(removal),
             Self::Introspection(method) => method.strip(check, removal),
@@ -185,6 +207,7 @@ impl Method {
     pub fn missing(&self, check: &Check<'_>) -> Denial {
         match self {
             Self::ApiKey(_) => api_key::denial(None),
+            Self::Basic(method) => basic::denial(method.challenge(), None),
             Self::Jwt(_) => jwt::denial(&jwt::Error::Missing, check),
             Self::Oidc(method) => method.missing(),
             Self::Introspection(_) | Self::Kubernetes(_) => authority::denial(&authority::Error::Missing, check),
@@ -198,7 +221,7 @@ impl Error {
     pub fn foreign(&self) -> bool {
         match self {
             Self::Oidc(error) => error.over(),
-            Self::ApiKey(_) => false,
+            Self::ApiKey(_) | Self::Basic { .. } => false,
             Self::Jwt(error) => matches!(error, jwt::Error::Form | jwt::Error::Issuer | jwt::Error::Audience),
             Self::Authority(error) => matches!(error, authority::Error::Inactive | authority::Error::Forbidden(_)),
             // Whoever has another certificate may still have a token.
@@ -210,6 +233,7 @@ impl Error {
     pub fn denial(&self, check: &Check<'_>) -> Denial {
         match self {
             Self::ApiKey(error) => api_key::denial(Some(error)),
+            Self::Basic { source, challenge } => basic::denial(challenge, Some(source)),
             Self::Jwt(error) => jwt::denial(error, check),
             Self::Oidc(error) => oidc::denial(error),
             Self::Authority(error) => authority::denial(error, check),

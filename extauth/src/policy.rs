@@ -162,6 +162,7 @@ impl Policies {
         let compile = |(index, method): (usize, &proto::extauth::Method)| {
             let kind = match method {
                 proto::extauth::Method::ApiKey(_) => "apiKey",
+                proto::extauth::Method::Basic(_) => "basic",
                 proto::extauth::Method::Jwt(_) => "jwt",
                 proto::extauth::Method::Oidc(_) => "oidc",
                 proto::extauth::Method::Introspection(_) => "introspection",

@@ -10,7 +10,7 @@ use crate::background::Background;
 use crate::decision;
 use crate::fetch::{self, Fetch};
 use crate::jwks::Remotes;
-use crate::method::{api_key, jwt, kubernetes, oidc};
+use crate::method::{api_key, basic, jwt, kubernetes, oidc};
 use crate::revocation::Revocations;
 use crate::session::Sessions;
 use crate::store::{self, Memory, Redis, Store};
@@ -91,6 +91,8 @@ pub struct Resources {
     pub authorities: Authorities,
     /// Where the API server of the cluster is.
     pub kubernetes: kubernetes::Options,
+    /// Passwords that were right before, and the threads to check others on.
+    pub passwords: basic::Passwords,
 }
 
 /// Why the resources are not to be had.
@@ -108,6 +110,9 @@ pub enum Error {
     /// See [`api_key::PepperError`].
     #[error(transparent)]
     Pepper(#[from] api_key::PepperError),
+    /// See [`basic::NoRandom`].
+    #[error(transparent)]
+    Random(#[from] basic::NoRandom),
 }
 
 impl Resources {
@@ -124,6 +129,7 @@ impl Resources {
         Ok(Self {
             rings: api_key::Rings::new(store.clone(), background.clone(), pepper, options.keys.max_stale),
             attempts: Attempts::default(),
+            passwords: basic::Passwords::new(background.clone())?,
             tokens: jwt::Cache::new(options.token_cache_bytes),
             issuers: oidc::Issuers::default(),
             sessions: Sessions::new(store.clone(), background.clone()),

@@ -1,6 +1,7 @@
 //! The policies that `extauth` serves: one schema for its YAML files and for what the controller hands it.
 
 mod api_key;
+mod basic;
 mod client_certificate;
 mod failed_attempts;
 mod introspection;
@@ -14,6 +15,7 @@ mod secret;
 use serde::{Deserialize, Serialize};
 
 pub use self::api_key::{ApiKey, Key};
+pub use self::basic::Basic;
 pub use self::client_certificate::{CertificateSource, ClientCertificate, Spiffe};
 pub use self::failed_attempts::FailedAttempts;
 pub use self::introspection::{Introspection, SecretAuth};
@@ -73,6 +75,8 @@ pub struct Policy {
 pub enum Method {
     /// A key that was given to a client.
     ApiKey(ApiKey),
+    /// A user name and a password.
+    Basic(Basic),
     /// A signed token of an issuer.
     Jwt(Jwt),
     /// A browser's session, after a login at an OpenID provider.

@@ -77,8 +77,8 @@ fn a_mistake_is_told_with_its_file_line_column_and_field() {
     assert!(syntax.starts_with("shop.yaml:1:"), "{syntax}");
     let kind = error("policies:\n- name: shop\n  methods: 3\n");
     assert!(kind.starts_with("shop.yaml:3:12: policies[0].methods: "), "{kind}");
-    let method = error("policies:\n- name: shop\n  methods:\n  - basic: {}\n");
-    assert!(method.starts_with("shop.yaml:4:") && method.contains("basic") && method.contains("apiKey"), "{method}");
+    let method = error("policies:\n- name: shop\n  methods:\n  - magic: {}\n");
+    assert!(method.starts_with("shop.yaml:4:") && method.contains("magic") && method.contains("apiKey"), "{method}");
 }
 
 #[test]

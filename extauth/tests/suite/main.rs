@@ -6,6 +6,7 @@
 mod api_key;
 mod attempts;
 mod background;
+mod basic;
 mod cel;
 mod client_certificate;
 mod config;
