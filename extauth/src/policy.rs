@@ -243,9 +243,8 @@ impl Guard {
                 return (method, rule, refusal(&self.methods, check, method, reason).await);
             }
         };
-        grant.metadata.insert("method".to_owned(), text(method));
         if let Some(results) = &self.results
-            && let Err(error) = results.apply(check, &mut grant)
+            && let Err(error) = results.apply(check, method, &mut grant)
         {
             return (method, rule, Verdict::Deny(forbidden(&error.to_string())));
         }

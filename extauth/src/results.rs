@@ -11,7 +11,7 @@ use crate::check::Check;
 use crate::header;
 use crate::method::{Invalid, jwt};
 use crate::template::Template;
-use crate::verdict::Grant;
+use crate::verdict::{Grant, text};
 
 /// What the query's parser of any upstream takes as it stands.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -82,8 +82,9 @@ impl Results {
         self.headers.iter().map(|(name, _)| name.clone())
     }
 
-    /// Adds the results to a grant, whose metadata is complete.
-    pub fn apply(&self, check: &Check<'_>, grant: &mut Grant) -> Result<(), Error> {
+    /// Adds the results to what a method has granted.
+    pub fn apply(&self, check: &Check<'_>, method: &str, grant: &mut Grant) -> Result<(), Error> {
+        grant.metadata.insert("method".to_owned(), text(method));
         let ours = |name: &HeaderName| self.headers.iter().any(|(our, _)| our == name);
         grant.headers.retain(|(name, _)| !ours(name));
         for (name, value) in filled(&self.headers, &grant.metadata)? {

@@ -8,7 +8,7 @@ use crate::check::Check;
 use crate::explain::{Answer, Explanation, Step};
 use crate::metrics;
 use crate::rules::{Fit, Rules};
-use crate::verdict::{Denial, Grant, text};
+use crate::verdict::{Denial, Grant};
 
 impl Policies {
     /// Says what becomes of a request and why. Every method and every rule is asked, also those that would not be reached.
@@ -53,9 +53,8 @@ impl Guard {
                 return explanation.answer = Answer::denied(status, &reason);
             }
         }
-        grant.metadata.insert("method".to_owned(), text(method));
         if let Some(results) = &self.results
-            && let Err(error) = results.apply(check, &mut grant)
+            && let Err(error) = results.apply(check, method, &mut grant)
         {
             return explanation.answer = Answer::denied(StatusCode::FORBIDDEN, &error.to_string());
         }
