@@ -38,6 +38,7 @@ pub mod server;
 pub mod service;
 pub mod session;
 pub mod settings;
+pub mod shared;
 pub mod source;
 pub mod store;
 pub mod template;

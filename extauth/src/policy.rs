@@ -237,6 +237,9 @@ impl Guard {
             Ok(allowed) => allowed,
             Err((method, verdict)) => return (method, None, verdict),
         };
+        if self.rules.is_some() || self.results.is_some() {
+            grant.unshare();
+        }
         let rule = match self.rules.as_ref().map_or(Ok(None), |rules| authorize(rules, check, method, &grant)) {
             Ok(rule) => rule,
             Err((rule, reason)) => {

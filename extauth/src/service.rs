@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use envoy_types::pb::envoy::service::auth::v3::authorization_server::{Authorization, AuthorizationServer};
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
-use tonic::{Request, Response, Status};
 
+pub use self::server::Server;
 use crate::check::Check;
 use crate::explain::{Explanation, Question};
 use crate::metrics;
 use crate::policy::{Error, Policies, forbidden};
 use crate::resources::Resources;
 use crate::verdict::Verdict;
+
+mod server;
 
 /// The largest question that is read, in bytes; Envoy gets an error for a larger one and denies.
 pub const LARGEST_REQUEST: usize = 1024 * 1024;
@@ -48,20 +49,24 @@ impl Authorizer {
     }
 
     /// The gRPC service, with its bound on the size of a question.
-    pub fn service(&self) -> AuthorizationServer<Self> {
-        AuthorizationServer::new(self.clone()).max_decoding_message_size(LARGEST_REQUEST)
+    pub fn service(&self) -> Server {
+        Server(self.clone())
     }
 
     /// Answers a question, whichever way it came.
     pub async fn answer(&self, request: &CheckRequest, now: SystemTime) -> CheckResponse {
-        let verdict = match Check::new(request, now) {
+        self.verdict(request, now).await.into()
+    }
+
+    /// Judges a request. What cannot be understood is denied.
+    pub(crate) async fn verdict(&self, request: &CheckRequest, now: SystemTime) -> Verdict {
+        match Check::new(request, now) {
             Ok(check) => self.policies.load_full().check(&check).await,
             Err(error) => {
                 tracing::debug!(%error, "denied");
                 Verdict::Deny(forbidden(&error.to_string()))
             }
-        };
-        verdict.into()
+        }
     }
 
     /// Says what would become of a request and why; nothing comes of it. The error says what is wrong with the question.
@@ -72,12 +77,5 @@ impl Authorizer {
     fn put(&self, policies: Policies) {
         metrics::in_force(policies.len());
         self.policies.store(Arc::new(policies));
-    }
-}
-
-#[tonic::async_trait]
-impl Authorization for Authorizer {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        Ok(Response::new(self.answer(request.get_ref(), SystemTime::now()).await))
     }
 }

@@ -1,6 +1,9 @@
 //! What Envoy is told to do: the only place that builds a response.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::BufMut;
 
 use envoy_types::pb::envoy::config::core::v3::header_value_option::HeaderAppendAction;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption, QueryParameter};
@@ -11,9 +14,11 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use envoy_types::pb::google::rpc;
 use http::{HeaderName, StatusCode};
+use prost::{EncodeError, Message as _};
 use tonic::Code;
 
 use crate::check::Check;
+use crate::shared::{Shared, put_metadata};
 
 /// The answer to one [`Check`].
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +57,8 @@ pub struct Grant {
     pub removal: Removal,
     /// Metadata that Envoy stores under the `ext_authz` filter's name.
     pub metadata: HashMap<String, Value>,
+    /// More of it, as long as nobody has to [look into it](Self::unshare).
+    pub shared: Option<Arc<Shared>>,
 }
 
 /// Headers, query parameters and cookies to take out of a request.
@@ -119,6 +126,15 @@ fn once(names: &mut Vec<String>, name: &str) {
 }
 
 impl Grant {
+    /// Makes all metadata this grant's own, for rules and results that read it.
+    pub fn unshare(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            for (name, value) in shared.metadata() {
+                self.metadata.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+
     /// Removes every header that an upstream may take for one of `identity`, unless this grant sets that very name.
     pub fn guard<'a>(&mut self, check: &Check<'_>, identity: impl Iterator<Item = &'a HeaderName>) {
         for name in identity {
@@ -166,6 +182,20 @@ pub fn text(value: &str) -> Value {
     Value { kind: Some(Kind::StringValue(value.to_owned())) }
 }
 
+impl Verdict {
+    /// Writes it as a `CheckResponse`, the fields in the order of their numbers or not.
+    pub(crate) fn encode(self, buffer: &mut impl BufMut) -> Result<(), EncodeError> {
+        match self {
+            Self::Allow(mut grant) => {
+                let (own, shared) = (std::mem::take(&mut grant.metadata), grant.shared.take());
+                allow(grant).encode(buffer)?;
+                put_metadata(own, shared.as_deref(), buffer)
+            }
+            Self::Deny(_) | Self::Respond(_) => CheckResponse::from(self).encode(buffer),
+        }
+    }
+}
+
 impl From<Verdict> for CheckResponse {
     fn from(verdict: Verdict) -> Self {
         match verdict {
@@ -176,7 +206,8 @@ impl From<Verdict> for CheckResponse {
     }
 }
 
-fn allow(grant: Grant) -> CheckResponse {
+fn allow(mut grant: Grant) -> CheckResponse {
+    grant.unshare();
     let response = OkHttpResponse {
         headers: grant.headers.into_iter().map(|(name, value)| set(name.as_str(), value)).collect(),
         headers_to_remove: grant.removal.headers,

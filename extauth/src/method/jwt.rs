@@ -24,6 +24,7 @@ use crate::credential::Places;
 use crate::method::Invalid;
 use crate::resources::Resources;
 use crate::revocation::{Identity, Revocations};
+use crate::shared::Shared;
 use crate::verdict::{Grant, Removal};
 
 /// The longest token that is looked at, in bytes.
@@ -154,8 +155,8 @@ impl Jwt {
         }
         let headers = self.to_headers.of(&token.claims).map_err(|_| Error::Claim)?;
         let identity = Identity::of(&token.claims, token.claims.get("iat").and_then(seconds));
-        let metadata = metadata(&self.name, token.claims).collect();
-        let grant = Grant { headers, metadata, ..Grant::default() };
+        let shared = Some(Arc::new(Shared::new(metadata(&self.name, token.claims).collect())));
+        let grant = Grant { headers, shared, ..Grant::default() };
         let verified = Arc::new(Verified { lifetime, identity, grant });
         self.tokens.insert(&self.provider, keys.fingerprint(), text, Arc::clone(&verified));
         Ok(verified)

@@ -45,6 +45,7 @@ impl Guard {
             Ok(identified) => identified,
             Err(denial) => return explanation.answer = Answer::denied(denial.status, &denial.reason),
         };
+        grant.unshare();
         if let Some(rules) = &self.rules {
             explain_rules(rules, check, method, &grant, &mut explanation.rules);
             if let Err((_, reason)) = authorize(rules, check, method, &grant) {

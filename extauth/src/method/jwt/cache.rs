@@ -10,7 +10,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use moka::{Equivalent, Expiry};
-use prost::Message as _;
 
 use super::Verified;
 use crate::jwks::Fingerprint;
@@ -76,13 +75,13 @@ impl Provider {
 }
 
 impl Entry {
-    /// Bytes that an entry takes: the token, its claims as maps (about thrice their encoded size), and the frame.
+    /// Bytes that an entry takes: the token, its claims encoded and as maps (about thrice that size), and the frame.
     fn weight(&self, verified: &Verified) -> u32 {
         const FRAME: usize = 256;
         let grant = &verified.grant;
         let headers: usize = grant.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-        let metadata: usize = grant.metadata.iter().map(|(name, value)| name.len() + value.encoded_len()).sum();
-        let bytes = FRAME + self.token.len() + verified.identity.len() + 3 * metadata + headers;
+        let metadata = grant.shared.as_ref().map_or(0, |shared| shared.encoded_len());
+        let bytes = FRAME + self.token.len() + verified.identity.len() + 4 * metadata + headers;
         u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 }
