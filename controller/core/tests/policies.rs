@@ -273,7 +273,8 @@ fn a_merge_takes_the_policy_of_the_listener_or_gateway_in() {
 fn a_broken_policy_closes_its_routes_and_no_others() {
     for (spec, message) in [
         ("passkeys: {}", "The field spec.passkeys is not supported yet."),
-        ("basicAuth: {users: {name: keys}}", "The field spec.basicAuth is not supported yet."),
+        ("basicAuth: {users: {name: keys}}", "BasicAuth: users list not found in secret default/keys."),
+        ("basicAuth: {users: {name: nothing}}", "BasicAuth: secret default/nothing does not exist."),
         ("cors: {maxAge: soon}", "The policy cannot be read: spec.cors.maxAge: invalid duration \"soon\""),
         (
             "apiKeyAuth: {credentialRefs: [{name: nothing}], extractFrom: [{headers: [x-key]}]}",
@@ -386,6 +387,7 @@ fn c34_references_to_other_namespaces_need_a_grant() {
             "Secret",
             "oidc: {provider: {issuer: 'https://a.example'}, clientID: app, clientSecret: {name: keys, namespace: other}}",
         ),
+        ("Secret", "basicAuth: {users: {name: keys, namespace: other}}"),
         ("Service", "extAuth: {grpc: {backendRefs: [{name: svc, namespace: other, port: 80}]}}"),
         ("Service", "extAuth: {http: {backendRefs: [{name: svc, namespace: other, port: 80}]}}"),
         (
@@ -444,6 +446,31 @@ fn logins_are_left_to_extauth_and_their_secret_to_nobody_else() {
         let holds = |bytes: &[u8]| bytes.windows(16).any(|window| window == b"only-for-extauth");
         let mut all = Type::ALL.into_iter().flat_map(|kind| proxy.resources.of(kind));
         assert!(!all.any(|(_, resource)| holds(&resource.any.value)), "Envoy knows the secret");
+    }
+}
+
+#[test]
+fn users_are_left_to_extauth_and_bad_lists_refused() {
+    let with = |users: &str| {
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "users", "namespace": "default"},
+            "stringData": {".htpasswd": users}});
+        let spec = "basicAuth: {users: {name: users}, forwardUsernameHeader: x-user}";
+        translated([secret, security("sp", &format!("{}, {spec}", target("HTTPRoute", "app", "")))])
+    };
+    let good = with("ada:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=\r\n\n# a comment\nbob:$2y$05$abc\n");
+    let [policy] = good.auth_policies.as_slice() else { panic!("one policy") };
+    assert_eq!(policy.name, "securitypolicy/default/sp/basic");
+    let basic = &serde_json::to_value(policy).unwrap()["methods"][0]["basic"];
+    assert_eq!((&basic["usernameHeader"], &basic["forward"]), (&json!("x-user"), &json!(true)));
+    for (users, message) in [
+        ("ada", "line 1 of .htpasswd is no user:hash"),
+        ("ada:plain-text", "line 1 of .htpasswd has no hash of a known form"),
+        ("# nobody", "BasicAuth: .htpasswd lists no user"),
+        ("ada:{SHA}a\nada:{SHA}b", "line 2 of .htpasswd has no user name, or one that another line has"),
+    ] {
+        let condition = &conditions(&with(users), "sp")[0];
+        assert!(condition.contains("Accepted=False/Invalid") && condition.contains(message), "{condition}");
+        assert!(!condition.contains("plain-text"), "{condition}");
     }
 }
 

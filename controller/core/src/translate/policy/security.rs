@@ -2,6 +2,7 @@
 
 mod api_key_auth;
 mod authorization;
+mod basic_auth;
 mod cors;
 mod csrf;
 mod destination;
@@ -83,7 +84,6 @@ impl kind::Kind for Kind<'_, '_> {
             Err(message) => return Resolution { effective: None, errors: vec![message] },
         };
         let unsupported = spec.unsupported.keys();
-        let unsupported = unsupported.map(String::as_str).chain(spec.basic_auth.as_ref().map(|_| "basicAuth"));
         let mut errors: Vec<_> =
             unsupported.map(|field| format!("the field spec.{field} is not supported yet")).collect();
         if let Some(cors) = &spec.cors {
@@ -103,7 +103,8 @@ impl kind::Kind for Kind<'_, '_> {
         let api_keys = spec.api_key_auth.as_ref().map(|auth| api_key_auth::resolve(auth, self.inputs, layers));
         let tokens = spec.jwt.as_ref().map(|jwt| (jwt, jwks.as_slice()));
         let logins = spec.oidc.as_ref().map(|oidc| oidc::resolve(oidc, tokens, self.inputs, layers));
-        let served = api_keys.into_iter().chain(logins);
+        let passwords = spec.basic_auth.as_ref().map(|auth| basic_auth::resolve(auth, self.inputs, layers));
+        let served = api_keys.into_iter().chain(passwords).chain(logins);
         let served: Vec<_> = served.filter_map(|policy| policy.map_err(|error| errors.push(error)).ok()).collect();
         let auth_policies = served.iter().map(|policy| policy.name.clone()).collect();
         let mut ext_auth = None;
