@@ -129,6 +129,23 @@ async fn api_key() {
 }
 
 #[tokio::test]
+async fn basic_auth() {
+    let gateway = example("basic-auth").await;
+    assert_eq!(gateway.get(WWW, "/", &[]).await.status, 401);
+    // foo:baz, nobody:bar and foo.
+    for wrong in ["Zm9vOmJheg==", "bm9ib2R5OmJhcg==", "Zm9v"] {
+        assert_eq!(gateway.get(WWW, "/", &[("authorization", &format!("Basic {wrong}"))]).await.status, 401, "{wrong}");
+    }
+    // foo:bar and jane:baz.
+    for (user, credential) in [("foo", "Zm9vOmJhcg=="), ("jane", "amFuZTpiYXo=")] {
+        let sent = [("authorization", format!("Basic {credential}")), ("x-user", "root".to_owned())];
+        let good = gateway.get(WWW, "/", &sent.each_ref().map(|(name, value)| (*name, value.as_str()))).await;
+        assert_eq!(good.status, 200, "{good:?}");
+        assert_eq!(good.echoed("x-user"), [user]);
+    }
+}
+
+#[tokio::test]
 async fn circuit_breaker() {
     let gateway = example("circuit-breaker").await;
     let burst = (0..40).map(|_| gateway.get(WWW, "/", &[("x-echo-delay-ms", "1000")]));
