@@ -173,6 +173,14 @@ fn include(policy: &mut Policy, files: &Files, documents: &BTreeMap<&str, Docume
                 }
             }
             Method::Oidc(method) => {
+                if let Some(file) = method.sealing_keys_file.take() {
+                    let field = format!("methods[{index}].oidc.sealingKeysFile");
+                    if method.sealing_keys.is_some() {
+                        return Err((field, "`sealingKeys` is set as well; one of the two must go".to_owned()));
+                    }
+                    let text = files.get(&file).ok_or_else(|| (field, missing(&file)))?;
+                    method.sealing_keys = Some(Secret::new(text.as_str()));
+                }
                 for (provider, place) in method.providers.iter_mut().zip(0..) {
                     let secrets = [
                         ("clientSecret", &mut provider.client_secret, provider.client_secret_file.take()),

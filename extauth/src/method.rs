@@ -195,7 +195,7 @@ impl Method {
             Self::ApiKey(method) => method.strip(check, removal),
             Self::Basic(method) => method.strip(check, removal),
             Self::Jwt(method) => method.strip(check, removal),
-            Self::Oidc(method) => method.strip(removal),
+            Self::Oidc(method) => method.strip(check, removal),
             Self::Introspection(method) => method.strip(check, removal),
             // It belongs to the connection.
             Self::ClientCertificate(_) => {}

@@ -85,6 +85,8 @@ pub struct Resources {
     pub issuers: oidc::Issuers,
     /// Sessions of browsers.
     pub sessions: Sessions,
+    /// What is known about sessions that browsers keep themselves.
+    pub sealed_sessions: oidc::Shared,
     /// Tokens that were revoked.
     pub revocations: Revocations,
     /// What others said of tokens.
@@ -133,6 +135,7 @@ impl Resources {
             tokens: jwt::Cache::new(options.token_cache_bytes),
             issuers: oidc::Issuers::default(),
             sessions: Sessions::new(store.clone(), background.clone()),
+            sealed_sessions: oidc::Shared::new(background.clone()),
             store,
             key_sets: Remotes::new(fetch.clone(), background.clone()),
             authorities: Authorities::new(background.clone(), revocations.clone()),

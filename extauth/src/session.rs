@@ -159,14 +159,15 @@ impl Session {
         Self::of(serde_json::from_slice(&record).ok()?, stored)
     }
 
-    fn of(record: Record, stored: Bytes) -> Option<Self> {
+    /// A session whose claims can be read; `stored` is its form in the store, if it is there.
+    pub(crate) fn of(record: Record, stored: Bytes) -> Option<Self> {
         let claims = record.claims()?;
         let metadata = claims::metadata(&record.provider, claims.clone()).collect();
         Some(Self { record, claims, metadata, stored })
     }
 
     /// Bytes that it takes in the cache: what was stored, read and once more as claims in two forms.
-    fn weight(&self) -> u32 {
+    pub(crate) fn weight(&self) -> u32 {
         const FRAME: usize = 1024;
         u32::try_from(FRAME + 2 * self.stored.len() + 6 * self.record.id_token.len()).unwrap_or(u32::MAX)
     }

@@ -23,7 +23,7 @@ pub use self::jwt::{ClaimToHeader, Format, Jwt, RequiredClaim};
 pub use self::kubernetes::Kubernetes;
 pub use self::oidc::{
     Allow, ClientAuth, CookieNames, DenyRedirect, ForwardIdToken, HeaderMatch, Oidc, OidcProvider, SameSite,
-    SessionCookie, StringMatch,
+    SessionCookie, SessionKind, StringMatch,
 };
 pub use self::results::{Denied, DeniedResponse, NamedValue, Results, RouteMatch};
 pub use self::rule::{Action, ClaimCondition, Conditions, HeaderCondition, PathMatch, Rule};

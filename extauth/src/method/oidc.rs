@@ -10,6 +10,7 @@ mod logout;
 mod navigation;
 mod page;
 mod provider;
+mod sealed;
 mod target;
 mod user_info;
 
@@ -28,6 +29,8 @@ use self::cookie::Cookies;
 pub use self::issuer::Issuers;
 use self::navigation::Navigation;
 use self::provider::Provider;
+use self::sealed::Sealed;
+pub use self::sealed::Shared;
 use self::target::Redirect;
 use crate::check::Check;
 use crate::claims::ToHeaders;
@@ -36,7 +39,7 @@ use crate::host::Pattern;
 use crate::method::jwt;
 use crate::method::{Invalid, unauthorized};
 use crate::resources::Resources;
-use crate::session::{Id, Renewal, Session, Sessions};
+use crate::session::{Id, Record, Renewal, Session, Sessions};
 use crate::verdict::{Denial, Grant, LocalResponse, Removal};
 use crate::{credential, header, session};
 
@@ -92,6 +95,35 @@ pub struct Oidc {
     to_headers: ToHeaders,
     users: Users,
     sessions: Sessions,
+    /// Where the browser keeps its session itself.
+    sealed: Option<Sealed>,
+}
+
+/// When a session needs new tokens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Due {
+    Later,
+    /// Shortly before it is needed, while the session is used.
+    Soon,
+    /// Before it can be used.
+    Now,
+}
+
+impl Due {
+    fn of(record: &Record, provider: &Provider, now: u64) -> Result<Self, Error> {
+        if now >= record.expires {
+            return Err(Error::Over);
+        }
+        let ahead = AHEAD.min(record.access_expires.saturating_sub(record.renewed) / 5);
+        if now < record.access_expires.saturating_sub(ahead) {
+            return Ok(Self::Later);
+        }
+        let good = now < record.access_expires;
+        if record.refresh_token.is_none() || !provider.config.refresh_token {
+            return if good { Ok(Self::Later) } else { Err(Error::Over) };
+        }
+        Ok(if good { Self::Soon } else { Self::Now })
+    }
 }
 
 impl Oidc {
@@ -123,8 +155,10 @@ impl Oidc {
         if to_headers.names().iter().any(|name| Some(name) == id_token_header.as_ref() || name == AUTHORIZATION) {
             return Err(Invalid::new("claimsToHeaders", "sets a header that is for tokens"));
         }
+        let cookies = Cookies::compile(&config.cookie, &config.providers)?;
         Ok(Self {
-            cookies: Cookies::compile(&config.cookie, &config.providers)?,
+            sealed: Sealed::compile(config, &cookies, resources)?,
+            cookies,
             providers: providers(&config.providers, resources)?,
             redirect,
             hosts,
@@ -148,22 +182,31 @@ impl Oidc {
     /// Whose session the request carries.
     pub fn check<'a>(&'a self, check: &'a Check<'_>) -> Waiting<'a, Result<Option<Grant>, Error>> {
         Box::pin(async move {
+            if let Some(sealed) = &self.sealed {
+                return self.unseal(sealed, check).await;
+            }
             let Some(cookie) = self.cookies.session(check)? else { return Ok(None) };
             let id = Id::parse(&cookie).ok_or(Error::Over)?;
             let session = self.sessions.load(&id).await?.ok_or(Error::Over)?;
             let provider = self.owner_of(&session).ok_or(Error::Over)?;
             let session = self.keep_alive(&id, session, provider, check.now()).await?;
             self.users.admit(&session.claims).map_err(Error::User)?;
-            self.grant(&id, &session, check.now()).map(Some)
+            let mut grant = self.grant(&session)?;
+            let record = &session.record;
+            // The browser is to keep the id for as long as the session now lives.
+            if record.renewed > record.created && check.now().saturating_sub(record.renewed) < AHEAD {
+                let cookie = self.cookies.set_session(id.expose(), record.expires.saturating_sub(check.now()));
+                grant.response_headers.push((http::header::SET_COOKIE, cookie));
+            }
+            Ok(Some(grant))
         })
     }
 
     /// Whether the request is for us and not for the upstream.
     pub fn answers(&self, check: &Check<'_>) -> bool {
         let path = path(check);
-        [&self.redirect.path, &self.login_path, &self.logout_path, &self.back_channel_path]
-            .iter()
-            .any(|own| *own == path)
+        let back_channel = self.sealed.is_none() && path == self.back_channel_path;
+        back_channel || [&self.redirect.path, &self.login_path, &self.logout_path].iter().any(|own| *own == path)
     }
 
     /// Answers a request that is for us.
@@ -214,7 +257,10 @@ impl Oidc {
     }
 
     /// Takes away our own cookies, and what a client puts in the place of those that are for the upstream.
-    pub fn strip(&self, removal: &mut Removal) {
+    pub fn strip(&self, check: &Check<'_>, removal: &mut Removal) {
+        if self.sealed.is_some() {
+            sealed::strip(&self.cookies, check, removal);
+        }
         removal.cookie(&self.cookies.session);
         removal.cookie(&self.cookies.flow);
         for name in self.access_token_cookie.iter().chain(&self.id_token_cookie) {
@@ -283,19 +329,13 @@ impl Oidc {
         now: u64,
     ) -> Result<Arc<Session>, Error> {
         let record = &session.record;
-        if now >= record.expires {
-            return Err(Error::Over);
-        }
-        let ahead = AHEAD.min(record.access_expires.saturating_sub(record.renewed) / 5);
-        if now < record.access_expires.saturating_sub(ahead) {
+        let due = Due::of(record, provider, now)?;
+        if due == Due::Later {
             return Ok(session);
-        }
-        if record.refresh_token.is_none() || !provider.config.refresh_token {
-            return if now < record.access_expires { Ok(session) } else { Err(Error::Over) };
         }
         let (asked, old) = (Arc::clone(provider), record.clone());
         let mut told = self.sessions.renew(id, &session, move || async move { asked.refresh(old).await });
-        if now < record.access_expires {
+        if due == Due::Soon {
             return Ok(session);
         }
         let outcome = told.wait_for(Option::is_some).await.map_err(|_| Error::Provider)?.clone();
@@ -306,7 +346,7 @@ impl Oidc {
         }
     }
 
-    fn grant(&self, id: &Id, session: &Session, now: u64) -> Result<Grant, Error> {
+    fn grant(&self, session: &Session) -> Result<Grant, Error> {
         let record = &session.record;
         let headers = self.to_headers.of(&session.claims).map_err(|_| Error::Header)?;
         let mut grant = Grant { headers, metadata: session.metadata.iter().cloned().collect(), ..Grant::default() };
@@ -323,11 +363,6 @@ impl Oidc {
             if let Some(name) = name {
                 grant.cookies.push((name.clone(), token(value)?.to_owned()));
             }
-        }
-        // The browser is to keep the id for as long as the session now lives.
-        if record.renewed > record.created && now.saturating_sub(record.renewed) < AHEAD {
-            let cookie = self.cookies.set_session(id.expose(), record.expires.saturating_sub(now));
-            grant.response_headers.push((http::header::SET_COOKIE, cookie));
         }
         Ok(grant)
     }

@@ -10,6 +10,7 @@ mod hosts;
 mod login;
 mod navigation;
 mod provider;
+mod sealed;
 mod sessions;
 mod tokens;
 

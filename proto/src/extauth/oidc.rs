@@ -41,6 +41,16 @@ pub struct Oidc {
     /// The cookie with the session's id.
     #[serde(default, skip_serializing_if = "SessionCookie::is_default")]
     pub cookie: SessionCookie,
+    /// Where sessions and started logins are kept.
+    #[serde(default, skip_serializing_if = "SessionKind::is_stored")]
+    pub session: SessionKind,
+    /// For [`SessionKind::Sealed`]: 32 bytes in base64 a line. The first key seals, all of them open, so that a new first line
+    /// replaces the key while the sessions of the old one go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing_keys: Option<Secret>,
+    /// The same, in a file beside the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing_keys_file: Option<String>,
     /// How long a login may take, in seconds.
     #[serde(default = "default_csrf_token_ttl", rename = "csrfTokenTTLSeconds")]
     pub csrf_token_ttl_seconds: u64,
@@ -207,6 +217,17 @@ pub struct SessionCookie {
     pub same_site: SameSite,
 }
 
+/// Where sessions and started logins are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SessionKind {
+    /// In the store; the browser has a random id.
+    #[default]
+    Stored,
+    /// In cookies, sealed with `sealing_keys`. Nobody can end such a session from outside.
+    Sealed,
+}
+
 /// Whether other sites' requests carry a cookie.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SameSite {
@@ -266,6 +287,9 @@ impl Default for Oidc {
             post_logout_redirect_url: None,
             deny_redirect: DenyRedirect::default(),
             cookie: SessionCookie::default(),
+            session: SessionKind::default(),
+            sealing_keys: None,
+            sealing_keys_file: None,
             csrf_token_ttl_seconds: default_csrf_token_ttl(),
             max_session_seconds: None,
             forward_access_token: false,
@@ -317,6 +341,13 @@ impl DenyRedirect {
 impl SessionCookie {
     fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl SessionKind {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_stored(&self) -> bool {
+        *self == Self::Stored
     }
 }
 

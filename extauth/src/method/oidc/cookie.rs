@@ -82,14 +82,37 @@ impl Cookies {
         self.set(&self.session, "", 0, self.same_site)
     }
 
+    /// What a further cookie of a session is called that takes more than one.
+    pub(super) fn part(&self, number: usize) -> String {
+        format!("{}-{number}", self.session)
+    }
+
+    /// `Set-Cookie` with a further part of the session.
+    pub(super) fn set_part(&self, number: usize, part: &str, seconds: u64) -> String {
+        self.set(&self.part(number), part, seconds, self.same_site)
+    }
+
+    /// What the cookie is called with the login of this place.
+    pub(super) fn flow_of(&self, place: &str) -> String {
+        format!("{}-{place}", self.flow)
+    }
+
+    /// `Set-Cookie` with a login. Like the one that binds it, it must not be strict.
+    pub(super) fn set_flow(&self, place: &str, sealed: &str, seconds: u64) -> String {
+        self.set(&self.flow_of(place), sealed, seconds, self.lax())
+    }
+
     /// `Set-Cookie` that binds logins. The provider sends the browser back to us from another site: it must not be strict.
     pub(super) fn set_binding(&self, binding: &Binding, seconds: u64) -> String {
         let value = match binding.logged_in {
             Some(when) => format!("{}.{when}", binding.secret),
             None => binding.secret.clone(),
         };
-        let same_site = if self.same_site == SameSite::Strict { SameSite::Lax } else { self.same_site };
-        self.set(&self.flow, &value, seconds, same_site)
+        self.set(&self.flow, &value, seconds, self.lax())
+    }
+
+    fn lax(&self) -> SameSite {
+        if self.same_site == SameSite::Strict { SameSite::Lax } else { self.same_site }
     }
 
     /// Whether a host shares its cookies with the others of the domain.

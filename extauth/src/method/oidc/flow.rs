@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use http::header::SET_COOKIE;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use url::Url;
@@ -12,7 +13,7 @@ use super::cookie::Binding;
 use super::provider::{Proof, Provider, now};
 use super::{Oidc, page, query, target};
 use crate::check::Check;
-use crate::session::{Id, Refused};
+use crate::session::{Id, Record, Refused};
 use crate::verdict::LocalResponse;
 use crate::{random, sealed};
 
@@ -21,6 +22,8 @@ const TICKET: Duration = Duration::from_mins(1);
 /// A session that is lost so soon after a login, in seconds, would be lost again after the next.
 const SOON: u64 = 10;
 const PURPOSE: &str = "login";
+/// The longest URL that a sealed cookie remembers for after a login, in bytes; a longer one is forgotten.
+const LONGEST_SEALED: usize = 1024;
 
 /// What is remembered of a login that has started.
 #[derive(Serialize, Deserialize)]
@@ -60,7 +63,7 @@ impl Oidc {
         if let Err(reason) = self.comes_back(origin) {
             return refuse(StatusCode::FORBIDDEN, "This host cannot be logged in to.", None, reason);
         }
-        match self.begin(provider, self.cookies.binding(check), origin, target).await {
+        match self.begin(check, provider, origin, target).await {
             Ok(response) => response,
             Err(reason) => page::unavailable(&reason),
         }
@@ -75,13 +78,13 @@ impl Oidc {
 
     async fn begin(
         &self,
+        check: &Check<'_>,
         provider: &Provider,
-        known: Option<Binding>,
         origin: &Url,
         target: String,
     ) -> Result<LocalResponse, String> {
         let secret = || random::text().ok_or("no random numbers are to be had");
-        let binding = match known {
+        let binding = match self.cookies.binding(check) {
             Some(binding) => binding,
             None => Binding { secret: secret()?, logged_in: None },
         };
@@ -100,31 +103,40 @@ impl Oidc {
             target,
             redirect,
         };
-        self.keep("flow", &state, &flow, Duration::from_secs(self.flow_seconds)).await?;
-        let cookie = self.cookies.set_binding(&binding, self.flow_seconds);
-        Ok(page::redirect(to.as_str(), vec![cookie], "the browser is sent to log in"))
+        let mut cookies = self.keep_flow(check, &state, flow).await?;
+        cookies.push(self.cookies.set_binding(&binding, self.flow_seconds));
+        Ok(page::redirect(to.as_str(), cookies, "the browser is sent to log in"))
     }
 
     /// Ends a login: a browser comes back from a provider, or with a ticket from the host that providers know.
     pub(super) async fn callback(&self, check: &Check<'_>) -> LocalResponse {
         let Some(origin) = target::origin(check) else { return over("the request's host is none") };
         let home = target::of_parameter(&origin, "/");
-        match self.finish(check, &origin).await {
+        let mut response = match self.finish(check, &origin).await {
             Ok(response) => response,
             Err(Failure::Over(reason)) => refuse(StatusCode::BAD_REQUEST, OVER, Some(&home), reason),
             Err(Failure::Refused(reason)) => refuse(StatusCode::FORBIDDEN, REFUSED, Some(&home), &reason),
             Err(Failure::Unavailable(reason)) => page::unavailable(&reason),
+        };
+        // Whatever came of it, the login is over.
+        if self.sealed.is_some()
+            && let Some(state) = query(check).and_then(|mut parameters| parameters.remove("state"))
+            && let Some(cookie) = super::sealed::flows::clear(&self.cookies, check, &state)
+        {
+            response.headers.push((SET_COOKIE, cookie));
         }
+        response
     }
 
     async fn finish(&self, check: &Check<'_>, origin: &Url) -> Result<LocalResponse, Failure> {
         let parameters = query(check).ok_or(Failure::Over("a parameter stands twice, or is too long"))?;
         let ticket = parameters.get("ticket").cloned();
         let answer = match &ticket {
+            Some(_) if self.sealed.is_some() => return Err(Failure::Over(UNKNOWN)),
             Some(ticket) => self.take::<Answer>("ticket", ticket).await?,
             None => Answer::of(parameters).ok_or(Failure::Over("there is no state"))?,
         };
-        let flow = self.find::<Flow>("flow", &answer.state).await?;
+        let flow = self.find_flow(check, &answer.state).await?;
         let provider = self.owner(&flow.provider, &flow.issuer, &flow.client_id);
         let provider = provider.ok_or(Failure::Over("the login was started by another policy"))?;
         self.check_issuer(provider, &answer).await?;
@@ -140,7 +152,7 @@ impl Oidc {
         });
         let binding = binding.ok_or(Failure::Refused("the login was started in another browser".to_owned()))?;
         // From here on nobody else has it: of two who come with one code, one is too late.
-        let flow = self.take::<Flow>("flow", &answer.state).await?;
+        let flow = self.take_flow(check, &answer.state).await?;
         let code = match (answer.code, answer.error) {
             (Some(code), None) => code,
             (_, error) => {
@@ -155,20 +167,55 @@ impl Oidc {
         self.users.admit(&claims).map_err(|reason| Failure::Refused(reason.to_owned()))?;
         record.latest = self.max_session.map(|seconds| record.created.saturating_add(seconds));
         record.expires = record.latest.map_or(record.expires, |latest| latest.min(record.expires));
+        let mut cookies = self.begin_session(check, record).await?;
+        let binding = Binding { logged_in: Some(check.now()), ..binding };
+        cookies.push(self.cookies.set_binding(&binding, self.flow_seconds));
+        let respond =
+            if self.cookies.same_site == proto::extauth::SameSite::Strict { page::onward } else { page::redirect };
+        Ok(respond(&flow.target, cookies, "the user has logged in"))
+    }
+
+    /// The cookies of a session that begins.
+    async fn begin_session(&self, check: &Check<'_>, record: Record) -> Result<Vec<String>, Failure> {
+        if let Some(sealed) = &self.sealed {
+            let cookies = sealed.cookies(&self.cookies, check, &record, record.created);
+            return cookies.map_err(|error| Failure::Refused(error.to_string()));
+        }
         let lifetime = record.expires.saturating_sub(record.created);
         // A session that was there before is not the user's who has just logged in.
         if let Some(old) = self.cookies.session(check).ok().flatten().and_then(|id| Id::parse(&id)) {
             self.sessions.end(&old).await?;
         }
         let id = self.sessions.begin(record, now()).await?;
-        let binding = Binding { logged_in: Some(check.now()), ..binding };
-        let cookies = vec![
-            self.cookies.set_session(id.expose(), lifetime),
-            self.cookies.set_binding(&binding, self.flow_seconds),
-        ];
-        let respond =
-            if self.cookies.same_site == proto::extauth::SameSite::Strict { page::onward } else { page::redirect };
-        Ok(respond(&flow.target, cookies, "the user has logged in"))
+        Ok(vec![self.cookies.set_session(id.expose(), lifetime)])
+    }
+
+    /// Remembers a login; the cookies are what the browser has to remember of it.
+    async fn keep_flow(&self, check: &Check<'_>, state: &str, mut flow: Flow) -> Result<Vec<String>, String> {
+        let seconds = self.flow_seconds;
+        let Some(sealed) = &self.sealed else {
+            self.keep("flow", state, &flow, Duration::from_secs(seconds)).await?;
+            return Ok(Vec::new());
+        };
+        if flow.target.len() > LONGEST_SEALED {
+            flow.target = target::of_parameter(&flow.origin, "/");
+        }
+        let cookies = sealed.keep_flow(&self.cookies, check, state, &flow, seconds);
+        cookies.ok_or_else(|| "no random numbers are to be had".to_owned())
+    }
+
+    async fn find_flow(&self, check: &Check<'_>, state: &str) -> Result<Flow, Failure> {
+        match &self.sealed {
+            Some(sealed) => sealed.find_flow(&self.cookies, check, state).ok_or(Failure::Over(UNKNOWN)),
+            None => self.find("flow", state).await,
+        }
+    }
+
+    async fn take_flow(&self, check: &Check<'_>, state: &str) -> Result<Flow, Failure> {
+        match &self.sealed {
+            Some(sealed) => sealed.take_flow(&self.cookies, check, state).ok_or(Failure::Over(UNKNOWN)),
+            None => self.take("flow", state).await,
+        }
     }
 
     /// Sends a browser to the host that its login is for, with something that is good there once.
@@ -238,6 +285,8 @@ impl Answer {
 /// What every user reads; the log says more.
 const OVER: &str = "This login is over, or was never started. Please start again.";
 const REFUSED: &str = "You could not be logged in.";
+/// For the log.
+const UNKNOWN: &str = "nobody knows of this login: it is over, or was never started";
 
 enum Failure {
     /// It makes no sense (any more).
@@ -276,7 +325,7 @@ fn key(kind: &str, secret: &str) -> String {
 fn open<T: for<'de> Deserialize<'de>>(secret: &str, sealed: Option<bytes::Bytes>) -> Result<T, Failure> {
     let text = sealed.and_then(|sealed| sealed::open(secret, PURPOSE, &sealed));
     let entry = text.and_then(|text| serde_json::from_slice(&text).ok());
-    entry.ok_or(Failure::Over("nobody knows of this login: it is over, or was never started"))
+    entry.ok_or(Failure::Over(UNKNOWN))
 }
 
 fn over(reason: &str) -> LocalResponse {

@@ -1,11 +1,13 @@
 //! The end of a session that its user asks for: here, and at the provider (RP-Initiated Logout 1.0).
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use url::Url;
 
-use super::{Oidc, page, target};
+use super::{Oidc, page, sealed, target};
 use crate::check::Check;
-use crate::session::Id;
+use crate::session::{self, Id, Session};
 use crate::verdict::LocalResponse;
 
 impl Oidc {
@@ -22,18 +24,10 @@ impl Oidc {
                 return page::message(StatusCode::FORBIDDEN, "Not logged out", text, None, Vec::new(), "no own logout");
             }
         }
-        let id = self.cookies.session(check).ok().flatten().and_then(|cookie| Id::parse(&cookie));
-        let mut ended = None;
-        if let Some(id) = &id {
-            ended = match self.sessions.load(id).await {
-                Ok(session) => session,
-                Err(error) => return page::unavailable(&error.to_string()),
-            };
-            if let Err(error) = self.sessions.end(id).await {
-                return page::unavailable(&error.to_string());
-            }
-        }
-        let cookies = vec![self.cookies.clear_session()];
+        let (had, ended, cookies) = match self.end_session(check).await {
+            Ok(ended) => ended,
+            Err(error) => return page::unavailable(&error.to_string()),
+        };
         let after = self
             .after_logout
             .as_ref()
@@ -41,7 +35,7 @@ impl Oidc {
         // Without a session nobody knows where the user logged in; of a single provider it is clear.
         let provider = match (ended.as_ref().and_then(|session| self.owner_of(session)), self.providers.as_slice()) {
             (Some(provider), _) => Some(provider),
-            (None, [only]) if id.is_some() => Some(only),
+            (None, [only]) if had => Some(only),
             (None, _) => None,
         };
         let hint = ended.as_ref().map(|session| session.record.id_token.as_str());
@@ -56,6 +50,23 @@ impl Oidc {
         let home = target::of_parameter(&origin, "/");
         let link = Some((home.as_str(), "Log in again"));
         page::message(StatusCode::OK, "Logged out", "Your session has ended.", link, cookies, "the user has logged out")
+    }
+
+    /// Whether the browser had what looked like a session, the session that it was, and the cookies that end it.
+    async fn end_session(
+        &self,
+        check: &Check<'_>,
+    ) -> Result<(bool, Option<Arc<Session>>, Vec<String>), session::Error> {
+        if let Some(sealed) = &self.sealed {
+            let session = sealed.session(&self.cookies, check).ok().flatten();
+            return Ok((session.is_some(), session, sealed::clear(&self.cookies, check)));
+        }
+        let cookies = vec![self.cookies.clear_session()];
+        let id = self.cookies.session(check).ok().flatten().and_then(|cookie| Id::parse(&cookie));
+        let Some(id) = id else { return Ok((false, None, cookies)) };
+        let session = self.sessions.load(&id).await?;
+        self.sessions.end(&id).await?;
+        Ok((true, session, cookies))
     }
 }
 
