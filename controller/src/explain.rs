@@ -190,6 +190,7 @@ fn request(matches: &Match) -> String {
         None => "/*".to_owned(),
         Some(PathMatch::Exact(path)) => path.clone(),
         Some(PathMatch::Prefix(prefix)) => format!("{}/*", prefix.trim_end_matches('/')),
+        Some(PathMatch::Suffix(suffix)) => format!("*{suffix}"),
         Some(PathMatch::RegularExpression(pattern)) => format!("path like {pattern}"),
     };
     text = format!("{text} {path}");

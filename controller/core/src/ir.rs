@@ -81,7 +81,7 @@ pub struct HttpListener {
 /// One match of one rule of one route on one hostname.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpRoute {
-    /// `httproute/<ns>/<name>/rule/<i>/match/<j>/<hostname with . as _>`, with `match/-1` for a rule without matches;
+    /// `httproute/<ns>/<name>/rule/<i>/match/<j>/<hostname with . as _>`, or `grpcroute/…`, with `match/-1` for a rule without matches;
     /// the level-one rate limit descriptor too.
     pub name: String,
     /// The route object it comes from.
@@ -125,6 +125,8 @@ pub struct Match {
     pub headers: Vec<ValueMatch>,
     /// Query parameters.
     pub query_params: Vec<ValueMatch>,
+    /// Cookies.
+    pub cookies: Vec<ValueMatch>,
 }
 
 /// How a path is compared.
@@ -134,6 +136,8 @@ pub enum PathMatch {
     Exact(String),
     /// Whole path segments from the left.
     Prefix(String),
+    /// The end of the path; a gRPC method of any service.
+    Suffix(String),
     /// RE2 over the whole path.
     RegularExpression(String),
 }
@@ -141,7 +145,7 @@ pub enum PathMatch {
 /// A named value and how it is compared.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValueMatch {
-    /// Header or parameter name.
+    /// Name of the header, parameter or cookie.
     pub name: String,
     /// Text or pattern.
     pub value: String,
@@ -185,8 +189,8 @@ pub struct Backend {
     pub origin: Option<Origin>,
     /// Where it is; `None` when the reference is broken, so that its share of requests answers 500.
     pub endpoints: Option<Endpoints>,
-    /// Speaks HTTP/2 in clear text (`appProtocol: kubernetes.io/h2c`).
-    pub h2c: bool,
+    /// Speaks HTTP/2 (`appProtocol: kubernetes.io/h2c`, or a backend of gRPC calls).
+    pub http2: bool,
     /// Request header changes of the backendRef's own filters.
     pub request_headers: HeaderMutations,
     /// Response header changes of the backendRef's own filters.

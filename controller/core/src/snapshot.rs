@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use controller_api::{backend::Backend, backend_traffic_policy::BackendTrafficPolicy, security_policy::SecurityPolicy};
-use gateway_api::apis::experimental::{
-    gatewayclasses::GatewayClass,
-    gateways::Gateway,
-    httproutes::{HttpRoute, HttpRouteParentRefs},
-    referencegrants::ReferenceGrant,
+use controller_api::{
+    backend::Backend, backend_traffic_policy::BackendTrafficPolicy, grpc_route::GrpcRoute,
+    http_route_filter::HttpRouteFilter, security_policy::SecurityPolicy, tcp_route::TcpRoute, tls_route::TlsRoute,
+    udp_route::UdpRoute,
+};
+use gateway_api::apis::{
+    experimental::{
+        gatewayclasses::GatewayClass, gateways::Gateway, httproutes::HttpRoute, referencegrants::ReferenceGrant,
+    },
+    standard::backendtlspolicies::BackendTlsPolicy,
 };
 use k8s_openapi::{
     ByteString,
@@ -15,12 +19,15 @@ use k8s_openapi::{
         core::v1::{ConfigMap, Namespace, Secret, Service},
         discovery::v1::EndpointSlice,
     },
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::ir::ObjectRef;
+
+mod routes;
+
+pub(crate) use routes::Route;
 
 /// Namespace and name; the namespace is empty for cluster-scoped kinds.
 pub type Key = (String, String);
@@ -34,36 +41,21 @@ pub struct Snapshot {
     pub gateway_classes: Objects<GatewayClass>,
     pub gateways: Objects<Gateway>,
     pub http_routes: Objects<HttpRoute>,
+    pub grpc_routes: Objects<GrpcRoute>,
+    pub tls_routes: Objects<TlsRoute>,
+    pub tcp_routes: Objects<TcpRoute>,
+    pub udp_routes: Objects<UdpRoute>,
     pub reference_grants: Objects<ReferenceGrant>,
     pub namespaces: Objects<Namespace>,
     pub services: Objects<Service>,
     pub endpoint_slices: Objects<EndpointSlice>,
     pub secrets: Objects<Secret>,
     pub config_maps: Objects<ConfigMap>,
+    pub backend_tls_policies: Objects<BackendTlsPolicy>,
     pub backends: Objects<Backend>,
+    pub http_route_filters: Objects<HttpRouteFilter>,
     pub backend_traffic_policies: Objects<BackendTrafficPolicy>,
     pub security_policies: Objects<SecurityPolicy>,
-    /// Routes of kinds that are not translated; they are refused in their status.
-    pub unsupported_routes: BTreeMap<ObjectRef, Arc<UnsupportedRoute>>,
-}
-
-/// What every kind of route has in common.
-#[derive(Clone, Debug, Deserialize)]
-pub struct UnsupportedRoute {
-    /// As of any object.
-    pub metadata: ObjectMeta,
-    /// The rest is not looked at.
-    #[serde(default)]
-    pub spec: UnsupportedRouteSpec,
-}
-
-/// The part of a route's spec that says where it wants to attach.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct UnsupportedRouteSpec {
-    /// The same in all kinds of routes.
-    #[serde(default)]
-    pub parent_refs: Vec<HttpRouteParentRefs>,
 }
 
 /// What became of an object.
@@ -136,8 +128,18 @@ impl Snapshot {
             (GATEWAY_API, "GatewayClass") => put(&mut self.gateway_classes, cluster("GatewayClass"), object),
             (GATEWAY_API, "Gateway") => put(&mut self.gateways, namespaced("Gateway"), object),
             (GATEWAY_API, "HTTPRoute") => put(&mut self.http_routes, namespaced("HTTPRoute"), object),
+            (GATEWAY_API, "GRPCRoute") => put(&mut self.grpc_routes, namespaced("GRPCRoute"), object),
+            (GATEWAY_API, "TLSRoute") => put(&mut self.tls_routes, namespaced("TLSRoute"), object),
+            (GATEWAY_API, "TCPRoute") => put(&mut self.tcp_routes, namespaced("TCPRoute"), object),
+            (GATEWAY_API, "UDPRoute") => put(&mut self.udp_routes, namespaced("UDPRoute"), object),
+            (GATEWAY_API, "BackendTLSPolicy") => {
+                put(&mut self.backend_tls_policies, namespaced("BackendTLSPolicy"), object)
+            }
             (GATEWAY_API, "ReferenceGrant") => put(&mut self.reference_grants, namespaced("ReferenceGrant"), object),
             (ENVOY_GATEWAY, "Backend") => put(&mut self.backends, namespaced("Backend"), object),
+            (ENVOY_GATEWAY, "HTTPRouteFilter") => {
+                put(&mut self.http_route_filters, namespaced("HTTPRouteFilter"), object)
+            }
             (ENVOY_GATEWAY, "BackendTrafficPolicy") => {
                 put(&mut self.backend_traffic_policies, namespaced("BackendTrafficPolicy"), object)
             }
@@ -154,18 +156,8 @@ impl Snapshot {
             ("discovery.k8s.io", "EndpointSlice") => {
                 put(&mut self.endpoint_slices, namespaced("EndpointSlice"), object)
             }
-            (GATEWAY_API, "GRPCRoute") => self.put_unsupported(namespaced("GRPCRoute"), object),
-            (GATEWAY_API, "TLSRoute") => self.put_unsupported(namespaced("TLSRoute"), object),
-            (GATEWAY_API, "TCPRoute") => self.put_unsupported(namespaced("TCPRoute"), object),
-            (GATEWAY_API, "UDPRoute") => self.put_unsupported(namespaced("UDPRoute"), object),
             _ => Ok(Inserted::Ignored { api_version, kind }),
         }
-    }
-
-    fn put_unsupported(&mut self, object: ObjectRef, value: Value) -> Result<Inserted, ObjectError> {
-        let route = parse(&object, value)?;
-        let replaced = self.unsupported_routes.insert(object.clone(), Arc::new(route)).is_some();
-        Ok(Inserted::Known { object, replaced })
     }
 
     /// Does for `stringData` what the API server does on writing.

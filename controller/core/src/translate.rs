@@ -13,6 +13,8 @@ mod fault;
 mod gateway;
 mod gateway_class;
 mod grant;
+mod grpc_match;
+mod grpc_route;
 mod header_modifier;
 mod hostname;
 mod http_route;
@@ -22,6 +24,7 @@ mod name;
 mod order;
 pub mod policy;
 mod re2;
+mod route;
 mod route_filter;
 mod route_match;
 mod route_rule;
@@ -67,6 +70,8 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
     let mut report = Report::default();
     let mut gateways = gateway::gateways(&inputs, &mut report);
     http_route::attach(&inputs, &mut gateways, &mut report);
+    grpc_route::attach(&inputs, &mut gateways, &mut report);
+    order::sort_all(&mut gateways);
     unsupported_route::refuse(&inputs, &mut gateways, &mut report);
     backend_status::report(&inputs, &mut report);
     for gateway in gateways.values() {

@@ -370,7 +370,7 @@ fn external_authorization_is_resolved() {
     assert_eq!(ext_auth.authority, "svc.default:80");
     assert_eq!(ext_auth.context_extensions["plan"], "gold");
     assert!(!format!("{security:?}").replace(&format!("{:?}", security.spec), "").contains("gold"));
-    assert!(ext_auth.destination.backends[0].h2c);
+    assert!(ext_auth.destination.backends[0].http2);
 }
 
 #[test]

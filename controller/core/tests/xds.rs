@@ -33,7 +33,7 @@ fn backend(name: &str, endpoints: impl Into<Option<Endpoints>>) -> Backend {
         weight: 1,
         origin: None,
         endpoints: endpoints.into(),
-        h2c: false,
+        http2: false,
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
     }
@@ -112,6 +112,7 @@ fn every_match_rewrite_and_redirect_is_valid() {
                 method: Some("GET".into()),
                 headers: vec![value(false), value(true)],
                 query_params: vec![value(false), value(true)],
+                ..Match::default()
             };
             forwarded.request_headers = mutations.clone();
             forwarded.response_headers = mutations.clone();
@@ -137,7 +138,7 @@ fn every_match_rewrite_and_redirect_is_valid() {
 #[test]
 fn every_kind_of_backend_is_valid() {
     let mut h2c = backend("h2c/backend/0", ip(2));
-    h2c.h2c = true;
+    h2c.http2 = true;
     let mut own_headers = backend("split/backend/1", ip(3));
     own_headers.request_headers.set = vec![("x-canary".into(), "yes".into())];
     let unix = Some(Endpoints::Static(vec![Endpoint::Unix("/run/backend.sock".into())]));

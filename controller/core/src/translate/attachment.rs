@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gateway_api::apis::experimental::httproutes::HttpRouteParentRefs as ParentRef;
+use controller_api::route::ParentRef;
 
 use super::{fault::Fault, gateway::Gateway, inputs::Inputs};
 use crate::snapshot::Key;

@@ -38,8 +38,8 @@ pub(super) struct Resolved {
     pub(super) origin: Origin,
     /// Its replicas.
     pub(super) endpoints: Endpoints,
-    /// It speaks HTTP/2 in clear text.
-    pub h2c: bool,
+    /// It speaks HTTP/2.
+    pub(super) http2: bool,
     /// The `:authority` that suits it.
     pub(super) authority: String,
 }
@@ -129,7 +129,7 @@ fn service(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Re
     Ok(Resolved {
         origin: Origin { object, section: Some(number.to_string()) },
         endpoints: replicas(inputs.slices(namespace, name), port)?,
-        h2c: port.app_protocol.as_deref() == Some("kubernetes.io/h2c"),
+        http2: port.app_protocol.as_deref() == Some("kubernetes.io/h2c"),
         authority: format!("{name}.{namespace}:{number}"),
     })
 }
@@ -212,7 +212,7 @@ fn backend(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Re
     Ok(Resolved {
         origin: Origin { object, section: None },
         endpoints,
-        h2c: spec.app_protocols.iter().any(|protocol| protocol == "gateway.envoyproxy.io/h2c"),
+        http2: spec.app_protocols.iter().any(|protocol| protocol == "gateway.envoyproxy.io/h2c"),
         authority,
     })
 }

@@ -234,7 +234,7 @@ fn mirror(inputs: &Inputs<'_>, from: Referrer<'_>, name: &str, spec: &MirrorSpec
         weight: 1,
         origin: Some(resolved.origin),
         endpoints: Some(resolved.endpoints),
-        h2c: resolved.h2c,
+        http2: resolved.http2,
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
     };

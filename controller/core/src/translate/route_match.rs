@@ -13,10 +13,7 @@ pub(super) fn read(spec: &HttpRouteRulesMatches) -> Result<Match, Fault> {
     let path = spec.path.as_ref().map(path).transpose()?;
     let headers = spec.headers.iter().flatten().map(|header| {
         let regex = header.r#type == Some(HeaderType::RegularExpression);
-        if !is_token(&header.name) {
-            return Err(unsupported(format!("header name {:?} is invalid", header.name)));
-        }
-        value(header.name.clone(), &header.value, regex)
+        self::header(&header.name, &header.value, regex)
     });
     let query_params = spec.query_params.iter().flatten().map(|param| {
         let regex = param.r#type == Some(QueryType::RegularExpression);
@@ -31,6 +28,7 @@ pub(super) fn read(spec: &HttpRouteRulesMatches) -> Result<Match, Fault> {
         method: method.as_ref().and_then(serde_json::Value::as_str).map(ToOwned::to_owned),
         headers: first_of_name(headers.collect::<Result<_, _>>()?, str::eq_ignore_ascii_case),
         query_params: first_of_name(query_params.collect::<Result<_, _>>()?, |a, b| a == b),
+        cookies: Vec::new(),
     })
 }
 
@@ -56,7 +54,16 @@ fn path(spec: &HttpRouteRulesMatchesPath) -> Result<PathMatch, Fault> {
     })
 }
 
-fn value(name: String, text: &str, regex: bool) -> Result<ValueMatch, Fault> {
+/// A header with a name that HTTP allows.
+pub(super) fn header(name: &str, text: &str, regex: bool) -> Result<ValueMatch, Fault> {
+    if !is_token(name) {
+        return Err(unsupported(format!("header name {name:?} is invalid")));
+    }
+    value(name.to_owned(), text, regex)
+}
+
+/// A named value, whose pattern must be one.
+pub(super) fn value(name: String, text: &str, regex: bool) -> Result<ValueMatch, Fault> {
     if regex {
         re2::check(text).map_err(unsupported)?;
     }
@@ -64,7 +71,7 @@ fn value(name: String, text: &str, regex: bool) -> Result<ValueMatch, Fault> {
 }
 
 /// Of entries with equivalent names only the first counts.
-fn first_of_name(values: Vec<ValueMatch>, same: impl Fn(&str, &str) -> bool) -> Vec<ValueMatch> {
+pub(super) fn first_of_name(values: Vec<ValueMatch>, same: impl Fn(&str, &str) -> bool) -> Vec<ValueMatch> {
     let mut kept: Vec<ValueMatch> = Vec::with_capacity(values.len());
     for value in values {
         if kept.iter().all(|known| !same(&known.name, &value.name)) {

@@ -1,9 +1,10 @@
-//! One rule of an HTTPRoute: its matches, filters and backends put together.
+//! One rule of a route that looks into HTTP requests: its matches, filters and backends put together.
 
+use controller_api::route::BackendRef;
 use gateway_api::{
     Duration,
     apis::experimental::httproutes::{
-        HttpRouteRules as Spec, HttpRouteRulesBackendRefs as BackendRef, HttpRouteRulesTimeouts,
+        HttpRouteRulesFilters, HttpRouteRulesRetry, HttpRouteRulesSessionPersistence, HttpRouteRulesTimeouts,
     },
 };
 
@@ -14,9 +15,20 @@ use super::{
     inputs::Inputs,
     name,
     route_filter::{self, Filters},
-    route_match,
 };
 use crate::ir::{Action, Backend, Destination, Endpoints, HeaderMutations, Match, ObjectRef, RouteTimeouts};
+
+/// A rule as every kind of HTTP route spells it.
+pub(super) struct Spec<'r> {
+    pub(super) name: Option<&'r str>,
+    /// Read already; empty when the rule takes every request.
+    pub(super) matches: Result<Vec<Match>, Fault>,
+    pub(super) filters: &'r [HttpRouteRulesFilters],
+    pub(super) backend_refs: &'r [BackendRef],
+    pub(super) timeouts: Option<&'r HttpRouteRulesTimeouts>,
+    pub(super) retry: Option<&'r HttpRouteRulesRetry>,
+    pub(super) session_persistence: Option<&'r HttpRouteRulesSessionPersistence>,
+}
 
 /// A rule that is ready to be put on listeners.
 #[derive(Debug)]
@@ -40,26 +52,26 @@ pub(super) struct Rule {
 /// Reads the rule at `index` of `route`.
 ///
 /// A rule with matches that Envoy cannot evaluate matches nothing; any other fault makes it answer 500.
-pub(super) fn read(inputs: &Inputs<'_>, route: &ObjectRef, index: usize, spec: &Spec) -> (Rule, Vec<Fault>) {
+pub(super) fn read(inputs: &Inputs<'_>, route: &ObjectRef, index: usize, spec: Spec<'_>) -> (Rule, Vec<Fault>) {
     let destination = name::destination(route, index);
     let from = Referrer { group: "gateway.networking.k8s.io", kind: route.kind, namespace: &route.namespace };
 
-    let (filters, mut faults) =
-        route_filter::read(inputs, from, &destination, spec.filters.as_deref().unwrap_or_default());
-    faults.extend(unsupported_fields(spec));
-    let timeouts = timeouts(spec.timeouts.as_ref()).unwrap_or_else(|fault| {
+    let (filters, mut faults) = route_filter::read(inputs, from, &destination, spec.filters);
+    faults.extend(unsupported_fields(&spec));
+    let timeouts = timeouts(spec.timeouts).unwrap_or_else(|fault| {
         faults.push(fault);
         RouteTimeouts::default()
     });
     // A mirror that nobody listens to takes nothing from the request itself.
     let action_refused = faults.iter().any(|fault| fault.condition != "BackendsAvailable");
 
-    let matches = matches(spec).unwrap_or_else(|fault| {
+    let matches = spec.matches.map(numbered).unwrap_or_else(|fault| {
         faults.push(fault.at(format!("failed to process route rule {index}")));
         Vec::new()
     });
-    let (backends, broken) =
-        backends(inputs, from, &destination, index, spec.backend_refs.as_deref().unwrap_or_default());
+    let (mut backends, broken) = backends(inputs, from, &destination, index, spec.backend_refs);
+    // gRPC is HTTP/2, whatever the port says.
+    backends.iter_mut().for_each(|backend| backend.http2 |= route.kind == "GRPCRoute");
     let action = if action_refused {
         respond(500)
     } else if let Some(redirect) = filters.redirect.clone() {
@@ -68,7 +80,7 @@ pub(super) fn read(inputs: &Inputs<'_>, route: &ObjectRef, index: usize, spec: &
         forward(&destination, backends, &broken)
     };
     faults.extend(broken);
-    let rule = Rule { index, name: spec.name.clone(), destination, matches, action, filters, timeouts };
+    let rule = Rule { index, name: spec.name.map(ToOwned::to_owned), destination, matches, action, filters, timeouts };
     (rule, faults)
 }
 
@@ -90,16 +102,15 @@ fn forward(name: &str, backends: Vec<Backend>, broken: &[Fault]) -> Action {
     respond(if only_empty { 503 } else { 500 })
 }
 
-fn matches(spec: &Spec) -> Result<Vec<(Option<usize>, Match)>, Fault> {
-    let matches = spec.matches.as_deref().unwrap_or_default();
+fn numbered(matches: Vec<Match>) -> Vec<(Option<usize>, Match)> {
     if matches.is_empty() {
-        return Ok(vec![(None, Match::default())]);
+        return vec![(None, Match::default())];
     }
-    matches.iter().enumerate().map(|(index, spec)| Ok((Some(index), route_match::read(spec)?))).collect()
+    matches.into_iter().enumerate().map(|(index, matches)| (Some(index), matches)).collect()
 }
 
 /// Experimental fields that would change what happens to a request.
-fn unsupported_fields(spec: &Spec) -> Vec<Fault> {
+fn unsupported_fields(spec: &Spec<'_>) -> Vec<Fault> {
     let fields = [("retry", spec.retry.is_some()), ("sessionPersistence", spec.session_persistence.is_some())];
     let set = fields.into_iter().filter(|(_, set)| *set);
     set.map(|(field, _)| Fault::accepted("UnsupportedValue", format!("{field} of a rule is not supported yet")))
@@ -168,7 +179,7 @@ fn read_backend(
                 weight,
                 origin: Some(resolved.origin),
                 endpoints: Some(resolved.endpoints),
-                h2c: resolved.h2c,
+                http2: resolved.http2,
                 request_headers: filters.request_headers,
                 response_headers: filters.response_headers,
             };
@@ -180,7 +191,7 @@ fn read_backend(
                 weight,
                 origin: None,
                 endpoints: None,
-                h2c: false,
+                http2: false,
                 request_headers: HeaderMutations::default(),
                 response_headers: HeaderMutations::default(),
             };

@@ -11,13 +11,16 @@ use super::{
     inputs::Inputs,
     status::{Conditions, Report, sentence},
 };
-use crate::snapshot::Key;
+use crate::snapshot::{Key, Route};
 
 /// Writes the statuses of all routes that name one of `gateways`.
 pub(super) fn refuse(inputs: &Inputs<'_>, gateways: &mut BTreeMap<Key, Gateway<'_>>, report: &mut Report) {
-    for (object, route) in &inputs.snapshot.unsupported_routes {
+    for Route { object, metadata, parent_refs, .. } in inputs.snapshot.routes() {
+        if ["HTTPRoute", "GRPCRoute"].contains(&object.kind) {
+            continue;
+        }
         let mut parents: Vec<Value> = Vec::new();
-        for parent in &route.spec.parent_refs {
+        for parent in parent_refs {
             let Some(gateway) = attachment::gateway(gateways, parent, &object.namespace) else { continue };
             let refusal = || Fault::accepted("UnsupportedValue", format!("{} is not supported yet", object.kind));
             let fault = match attachment::listeners(inputs, gateway, parent, object.kind, &object.namespace) {
@@ -29,11 +32,11 @@ pub(super) fn refuse(inputs: &Inputs<'_>, gateways: &mut BTreeMap<Key, Gateway<'
             parents.push(json!({
                 "parentRef": parent,
                 "controllerName": inputs.settings.controller_name,
-                "conditions": conditions.to_json(route.metadata.generation),
+                "conditions": conditions.to_json(metadata.generation),
             }));
         }
         if !parents.is_empty() {
-            report.push(object, json!({"parents": parents}));
+            report.push(&object, json!({"parents": parents}));
         }
     }
 }

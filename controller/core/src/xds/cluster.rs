@@ -51,7 +51,7 @@ pub(crate) fn is_split(destination: &Destination) -> bool {
     backends.iter().any(|backend| backend.endpoints.is_none() || has_header_mutations(backend))
         || differs(is_empty)
         || differs(is_dns)
-        || differs(|backend| backend.h2c)
+        || differs(|backend| backend.http2)
 }
 
 fn has_header_mutations(backend: &Backend) -> bool {
@@ -118,7 +118,7 @@ fn add_one(
 ) {
     let assignment = endpoint::load_assignment(name, backends);
     let mut cluster = Cluster { metadata: metadata.cloned(), ..named(name) };
-    settings.apply(&mut cluster, backends.iter().any(|backend| backend.h2c));
+    settings.apply(&mut cluster, backends.iter().any(|backend| backend.http2));
     if backends.iter().copied().any(is_dns) {
         resources.add(&with_dns(cluster, assignment));
     } else {

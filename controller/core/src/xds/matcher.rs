@@ -7,6 +7,11 @@ pub(crate) fn exact(value: &str) -> StringMatcher {
     StringMatcher { match_pattern: Some(MatchPattern::Exact(value.to_owned())), ignore_case: false }
 }
 
+/// The end of the text.
+pub(crate) fn suffix(value: &str) -> StringMatcher {
+    StringMatcher { match_pattern: Some(MatchPattern::Suffix(value.to_owned())), ignore_case: false }
+}
+
 /// A pattern over the whole text.
 pub(crate) fn regex(pattern: &str) -> StringMatcher {
     StringMatcher { match_pattern: Some(MatchPattern::SafeRegex(re2(pattern))), ignore_case: false }

@@ -66,6 +66,7 @@ fn kind(group: Option<&str>, kind: &str) -> Option<&'static str> {
     match (group.unwrap_or(GATEWAY_API), kind) {
         (GATEWAY_API, "Gateway") => Some("Gateway"),
         (GATEWAY_API, "HTTPRoute") => Some("HTTPRoute"),
+        (GATEWAY_API, "GRPCRoute") => Some("GRPCRoute"),
         _ => None,
     }
 }
@@ -108,7 +109,8 @@ fn select(inputs: &Inputs<'_>, policy: &ObjectRef, selector: &TargetSelector) ->
     if kind == "Gateway" {
         inputs.snapshot.gateways.values().filter_map(|gateway| matches(&gateway.metadata)).collect()
     } else {
-        inputs.snapshot.http_routes.values().filter_map(|route| matches(&route.metadata)).collect()
+        let routes = inputs.snapshot.routes().filter(|route| route.object.kind == kind);
+        routes.filter_map(|route| matches(route.metadata)).collect()
     }
 }
 

@@ -46,8 +46,8 @@ impl<'a> Settings<'a> {
         Self { timeout: traffic.spec.timeout.as_ref(), circuit_breaker: traffic.spec.circuit_breaker.as_ref() }
     }
 
-    /// Writes them into `cluster`, whose hosts speak HTTP/2 in clear text or whatever Envoy's default is.
-    pub(super) fn apply(&self, cluster: &mut Cluster, h2c: bool) {
+    /// Writes them into `cluster`, whose hosts speak HTTP/2 or whatever Envoy's default is.
+    pub(super) fn apply(&self, cluster: &mut Cluster, http2: bool) {
         let timeout = self.timeout.and_then(|timeout| timeout.tcp.as_ref()).and_then(|tcp| tcp.connect_timeout);
         // Envoy refuses to wait for no time at all.
         if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) {
@@ -57,7 +57,7 @@ impl<'a> Settings<'a> {
             cluster.circuit_breakers = Some(circuit_breakers(breaker));
         }
         let common = self.common_options();
-        cluster.typed_extension_protocol_options = match (h2c, common) {
+        cluster.typed_extension_protocol_options = match (http2, common) {
             (false, None) => HashMap::new(),
             (true, common) => protocol_options(common, ProtocolConfig::Http2ProtocolOptions(http2_windows())),
             (false, common) => {

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gateway_api::apis::experimental::httproutes::HttpRoute as HttpRouteObject;
-
 use super::Target;
 use crate::{
     Snapshot,
     ir::{HttpRoute, ObjectRef, Proxy},
+    snapshot::Route as AnyRoute,
 };
 
 /// Where a route of the IR stands.
@@ -61,16 +60,12 @@ impl Topology {
                 (proxy.gateway.clone(), names)
             })
             .collect();
-        let mut routes: BTreeMap<_, _> = snapshot
-            .http_routes
-            .iter()
-            .map(|((namespace, name), route)| {
-                let object = ObjectRef { kind: "HTTPRoute", namespace: namespace.clone(), name: name.clone() };
-                let rules = route.spec.rules.iter().flatten().filter_map(|rule| rule.name.clone()).collect();
-                let parents = parents(route, namespace, &gateways);
-                (object, Route { parents, rules, places: Vec::new() })
-            })
-            .collect();
+        let routes = snapshot.routes().map(|route| {
+            let parents = parents(&route, &gateways);
+            let rules = route.rule_names.into_iter().map(ToOwned::to_owned).collect();
+            (route.object, Route { parents, rules, places: Vec::new() })
+        });
+        let mut routes: BTreeMap<_, _> = routes.collect();
         let mut listeners = BTreeMap::new();
         for (proxy_index, proxy) in proxies.iter().enumerate() {
             for (listener_index, listener) in proxy.http.iter().enumerate() {
@@ -141,14 +136,14 @@ impl Topology {
     }
 }
 
-fn parents<V>(route: &HttpRouteObject, namespace: &str, gateways: &BTreeMap<ObjectRef, V>) -> Vec<Parent> {
-    let parents = route.spec.parent_refs.iter().flatten();
+fn parents<V>(route: &AnyRoute<'_>, gateways: &BTreeMap<ObjectRef, V>) -> Vec<Parent> {
+    let parents = route.parent_refs.iter();
     let gateway_parents = parents.filter(|parent| parent.kind.as_deref().is_none_or(|kind| kind == "Gateway"));
     gateway_parents
         .map(|parent| Parent {
             gateway: ObjectRef {
                 kind: "Gateway",
-                namespace: parent.namespace.clone().unwrap_or_else(|| namespace.to_owned()),
+                namespace: parent.namespace.clone().unwrap_or_else(|| route.object.namespace.clone()),
                 name: parent.name.clone(),
             },
             section: parent.section_name.clone(),

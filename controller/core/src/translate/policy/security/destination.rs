@@ -41,7 +41,7 @@ pub(super) fn resolve(
             weight: reference.weight.unwrap_or(1),
             origin: Some(resolved.origin),
             endpoints: Some(resolved.endpoints),
-            h2c: resolved.h2c,
+            http2: resolved.http2,
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
         });

@@ -53,7 +53,7 @@ pub(super) fn resolve(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -
     };
     if auth.grpc.is_some() {
         // gRPC is HTTP/2, whatever the Service's port says.
-        destination.backends.iter_mut().for_each(|backend| backend.h2c = true);
+        destination.backends.iter_mut().for_each(|backend| backend.http2 = true);
     }
     Ok(ir::ExtAuth { destination, authority, context_extensions: context_extensions(auth, inputs, layers)? })
 }

@@ -112,7 +112,7 @@ fn site(url: &str) -> Option<ir::RemoteJwks> {
         weight: 1,
         origin: None,
         endpoints: Some(endpoints),
-        h2c: false,
+        http2: false,
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
     };

@@ -1,0 +1,45 @@
+//! Routes, whatever their kind.
+
+use controller_api::route::ParentRef;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::{Key, Snapshot};
+use crate::ir::ObjectRef;
+
+/// What all kinds of routes have.
+pub(crate) struct Route<'s> {
+    /// The route itself.
+    pub(crate) object: ObjectRef,
+    /// With labels and age.
+    pub(crate) metadata: &'s ObjectMeta,
+    /// Where it wants to attach.
+    pub(crate) parent_refs: &'s [ParentRef],
+    /// Names of the rules that have one.
+    pub(crate) rule_names: Vec<&'s str>,
+}
+
+impl Snapshot {
+    /// The routes of every kind.
+    pub(crate) fn routes(&self) -> impl Iterator<Item = Route<'_>> {
+        /// The fields that all these types have and share no trait for.
+        macro_rules! routes {
+            ($objects:ident, $kind:literal) => {
+                self.$objects.iter().map(|(key, route)| Route {
+                    object: reference($kind, key),
+                    metadata: &route.metadata,
+                    parent_refs: route.spec.parent_refs.as_deref().unwrap_or_default(),
+                    rule_names: route.spec.rules.iter().flatten().filter_map(|rule| rule.name.as_deref()).collect(),
+                })
+            };
+        }
+        routes!(http_routes, "HTTPRoute")
+            .chain(routes!(grpc_routes, "GRPCRoute"))
+            .chain(routes!(tls_routes, "TLSRoute"))
+            .chain(routes!(tcp_routes, "TCPRoute"))
+            .chain(routes!(udp_routes, "UDPRoute"))
+    }
+}
+
+fn reference(kind: &'static str, (namespace, name): &Key) -> ObjectRef {
+    ObjectRef { kind, namespace: namespace.clone(), name: name.clone() }
+}

@@ -1,0 +1,39 @@
+//! `GRPCRoute`: its rules in terms of what all HTTP routes have.
+
+use std::collections::BTreeMap;
+
+use controller_api::grpc_route::GrpcRule;
+
+use super::{
+    gateway::Gateway,
+    grpc_match,
+    inputs::Inputs,
+    route::{self, Object, Route},
+    route_rule::Spec,
+    status::Report,
+};
+use crate::snapshot::Key;
+
+/// Attaches every GRPCRoute to the listeners that take it and writes its status.
+pub(super) fn attach(inputs: &Inputs<'_>, gateways: &mut BTreeMap<Key, Gateway<'_>>, report: &mut Report) {
+    let objects = inputs.snapshot.grpc_routes.iter().map(|(key, route)| {
+        let parent_refs = route.spec.parent_refs.as_deref().unwrap_or_default();
+        (key, Object { metadata: &route.metadata, parent_refs, spec: route.as_ref() })
+    });
+    route::attach_all(inputs, gateways, report, "GRPCRoute", objects, |reference, route| {
+        let rules = route.spec.rules.iter().flatten().map(spec);
+        Route::read(inputs, reference, &route.metadata, route.spec.hostnames.as_deref(), rules)
+    });
+}
+
+fn spec(rule: &GrpcRule) -> Spec<'_> {
+    Spec {
+        name: rule.name.as_deref(),
+        matches: rule.matches.iter().flatten().map(grpc_match::read).collect(),
+        filters: rule.filters.as_deref().unwrap_or_default(),
+        backend_refs: rule.backend_refs.as_deref().unwrap_or_default(),
+        timeouts: None,
+        retry: None,
+        session_persistence: rule.session_persistence.as_ref(),
+    }
+}

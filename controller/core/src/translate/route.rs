@@ -1,0 +1,248 @@
+//! Routes that look into HTTP requests: where they attach and what their status says, whatever their kind.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use controller_api::route::ParentRef;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+
+use super::{
+    attachment,
+    fault::{Fault, by_condition},
+    gateway::Gateway,
+    hostname,
+    inputs::Inputs,
+    name,
+    route_rule::{self, Rule, Spec},
+    status::{Conditions, Report},
+};
+use crate::{
+    ir::{Action, HttpListener, HttpRoute, ObjectRef},
+    snapshot::Key,
+};
+
+/// Attaches every route of one kind to the listeners that take it, oldest first, and writes its status.
+///
+/// `objects` are in order of namespace and name; `read` is only called for routes with a Gateway of ours.
+pub(super) fn attach_all<'o, T: 'o>(
+    inputs: &Inputs<'_>,
+    gateways: &mut BTreeMap<Key, Gateway<'_>>,
+    report: &mut Report,
+    kind: &'static str,
+    objects: impl Iterator<Item = (&'o Key, Object<'o, T>)>,
+    read: impl for<'r> Fn(&'r ObjectRef, &'o T) -> Route<'r>,
+) {
+    let mut objects: Vec<_> = objects.collect();
+    objects.sort_by_key(|(_, object)| object.metadata.creation_timestamp.clone());
+    for ((namespace, name), object) in objects {
+        let mut ours =
+            object.parent_refs.iter().filter(|parent| attachment::gateway(gateways, parent, namespace).is_some());
+        if ours.next().is_none() {
+            continue;
+        }
+        let reference = ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
+        let mut route = read(&reference, object.spec);
+        let mut statuses: Vec<Value> = Vec::new();
+        for parent in object.parent_refs {
+            let Some(gateway) = attachment::gateway(gateways, parent, namespace) else { continue };
+            let conditions = route.attach(inputs, gateway, parent);
+            statuses.push(json!({
+                "parentRef": parent,
+                "controllerName": inputs.settings.controller_name,
+                "conditions": conditions.to_json(object.metadata.generation),
+            }));
+        }
+        report.push(&reference, json!({"parents": statuses}));
+    }
+}
+
+/// The parts of an object that say where it wants to attach.
+pub(super) struct Object<'o, T> {
+    pub(super) metadata: &'o ObjectMeta,
+    pub(super) parent_refs: &'o [ParentRef],
+    pub(super) spec: &'o T,
+}
+
+/// A route with all that does not depend on where it attaches.
+pub(super) struct Route<'s> {
+    reference: &'s ObjectRef,
+    hostnames: Vec<String>,
+    rules: Vec<Rule>,
+    faults: Vec<Fault>,
+    /// Indices of rules that cannot be accepted.
+    unaccepted: Vec<usize>,
+    metadata: BTreeMap<String, String>,
+    /// Names of the listeners that have it already: two parentRefs may lead to the same one.
+    attached: BTreeSet<String>,
+}
+
+/// Annotations below this prefix go into Envoy's metadata.
+const ANNOTATION_PREFIX: &str = "gateway.envoyproxy.io/";
+
+impl<'s> Route<'s> {
+    /// Reads a route of any kind, whose rules are `specs`.
+    pub(super) fn read<'r>(
+        inputs: &Inputs<'_>,
+        reference: &'s ObjectRef,
+        metadata: &ObjectMeta,
+        hostnames: Option<&[String]>,
+        specs: impl Iterator<Item = Spec<'r>>,
+    ) -> Self {
+        let (mut rules, mut faults, mut unaccepted) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, spec) in specs.enumerate() {
+            let (rule, found) = route_rule::read(inputs, reference, index, spec);
+            if found.iter().any(|fault| fault.condition == "Accepted") {
+                unaccepted.push(index);
+            }
+            faults.extend(found);
+            rules.push(rule);
+        }
+        let hostnames = hostnames.unwrap_or_default().iter().cloned();
+        let (hostnames, invalid): (Vec<_>, Vec<_>) = hostnames.partition(|host| hostname::is_valid(host));
+        if !invalid.is_empty() {
+            let message = format!("hostnames [{}] are invalid", invalid.join(" "));
+            faults.push(Fault::accepted("UnsupportedValue", message));
+            // Without its hostnames a route would take every host, so it takes none.
+            unaccepted = (0..rules.len()).collect();
+            rules.clear();
+        }
+        let annotations = metadata.annotations.iter().flatten();
+        let metadata = annotations
+            .filter_map(|(key, value)| key.strip_prefix(ANNOTATION_PREFIX).map(|key| (key.to_owned(), value.clone())));
+        Self {
+            reference,
+            hostnames,
+            rules,
+            faults,
+            unaccepted,
+            metadata: metadata.collect(),
+            attached: BTreeSet::new(),
+        }
+    }
+
+    /// Attaches to the listeners that `parent` names; the conditions are those of this parent.
+    fn attach(&mut self, inputs: &Inputs<'_>, gateway: &mut Gateway<'_>, parent: &ParentRef) -> Conditions {
+        let mut conditions = Conditions::default();
+        let kind = self.reference.kind;
+        let refused = match attachment::listeners(inputs, gateway, parent, kind, &self.reference.namespace) {
+            Ok(listeners) => {
+                let met = listeners.into_iter().filter(|index| self.attach_to(gateway, *index)).count();
+                (met == 0).then(|| {
+                    let message = format!(
+                        "There were no hostname intersections between the {kind} and this parent ref's Listener(s)."
+                    );
+                    Fault::accepted("NoMatchingListenerHostname", message)
+                })
+            }
+            Err(fault) => Some(fault),
+        };
+        conditions.set("Accepted", true, "Accepted", "Route is accepted");
+        self.report_faults(&mut conditions);
+        if conditions.find("ResolvedRefs").is_none() {
+            let message = "Resolved all the Object references for the Route";
+            conditions.set("ResolvedRefs", true, "ResolvedRefs", message);
+        }
+        if let Some(Fault { condition, reason, message }) = refused {
+            conditions.set(condition, false, reason, message);
+        }
+        conditions
+    }
+
+    fn report_faults(&self, conditions: &mut Conditions) {
+        for (condition, (reason, message)) in by_condition(&self.faults) {
+            let all = self.rules.is_empty() || self.unaccepted.len() == self.rules.len();
+            if condition == "Accepted" && !all {
+                let dropped: Vec<String> = self.unaccepted.iter().map(ToString::to_string).collect();
+                let message = format!("Dropped Rule(s) [{}]: {message}", dropped.join(" "));
+                conditions.set("PartiallyInvalid", true, reason, message);
+            } else {
+                conditions.set(condition, false, reason, message);
+            }
+        }
+    }
+
+    /// Adds the routes for every host that it shares with a listener; whether there is any such host.
+    fn attach_to(&mut self, gateway: &mut Gateway<'_>, index: usize) -> bool {
+        let Some(listener) = gateway.listeners.get(index) else { return false };
+        let hosts = hostname::meet(&self.hostnames, listener.hostname(), &gateway.neighbours(index));
+        if hosts.is_empty() {
+            return false;
+        }
+        if !self.attached.insert(format!("{}/{}", gateway.proxy.key, listener.spec.name)) {
+            return true;
+        }
+        let http = listener.http;
+        if let Some(listener) = gateway.listeners.get_mut(index) {
+            listener.attached_routes += 1;
+        }
+        if let Some(listener) = http.and_then(|http| gateway.proxy.http.get_mut(http)) {
+            for host in &hosts {
+                self.add_routes(listener, host);
+            }
+        }
+        true
+    }
+
+    fn add_routes(&self, listener: &mut HttpListener, host: &str) {
+        for rule in &self.rules {
+            for (index, matches) in &rule.matches {
+                let name = name::route(&rule.destination, *index, host);
+                listener.routes.push(HttpRoute {
+                    name,
+                    route: self.reference.clone(),
+                    rule: rule.index,
+                    rule_name: rule.name.clone(),
+                    hostname: host.to_owned(),
+                    matches: matches.clone(),
+                    action: action_on(&rule.action, listener.gateway_port),
+                    request_headers: rule.filters.request_headers.clone(),
+                    response_headers: rule.filters.response_headers.clone(),
+                    rewrite: rule.filters.rewrite.clone(),
+                    mirrors: rule.filters.mirrors.clone(),
+                    timeouts: rule.timeouts,
+                    metadata: self.metadata.clone(),
+                    traffic: None,
+                    security: None,
+                });
+            }
+        }
+    }
+}
+
+/// A rule's action on a listener: a redirect without a port goes to that of its scheme, or else of the listener. A port
+/// that the scheme implies is not written.
+fn action_on(action: &Action, listener_port: u16) -> Action {
+    let Action::Redirect(redirect) = action else { return action.clone() };
+    let well_known = match redirect.scheme.as_deref() {
+        Some("https") => 443,
+        _ => 80,
+    };
+    let port = redirect.port.unwrap_or(if redirect.scheme.is_some() { well_known } else { listener_port });
+    let mut redirect = redirect.clone();
+    redirect.port = Some(port).filter(|port| *port != well_known);
+    Action::Redirect(redirect)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ir::Redirect;
+
+    #[test]
+    fn a_redirect_names_its_port_only_where_it_must() {
+        let port = |scheme: Option<&str>, port, listener| {
+            let redirect = Redirect { scheme: scheme.map(Into::into), hostname: None, path: None, port, status: 302 };
+            match action_on(&Action::Redirect(redirect), listener) {
+                Action::Redirect(redirect) => redirect.port,
+                _ => None,
+            }
+        };
+        assert_eq!(port(None, None, 80), None);
+        assert_eq!(port(None, None, 8080), Some(8080));
+        assert_eq!(port(None, Some(9090), 80), Some(9090));
+        assert_eq!(port(Some("https"), None, 8080), None);
+        assert_eq!(port(Some("https"), Some(443), 80), None);
+        assert_eq!(port(Some("https"), Some(80), 80), Some(80));
+        assert_eq!(port(Some("http"), Some(8443), 80), Some(8443));
+    }
+}
