@@ -208,7 +208,7 @@ fn request(matches: &Match) -> String {
 fn action(action: &Action) -> String {
     match action {
         Action::Redirect(redirect) => format!("redirects with {}", redirect.status),
-        Action::Respond { status, body } => {
+        Action::Respond { status, body, .. } => {
             format!("answers {status} by itself: {body}").trim_end_matches([':', ' ']).to_owned()
         }
         Action::Forward(destination) => {

@@ -4,7 +4,9 @@
 
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
-use prost_reflect::{DescriptorError, DynamicMessage, MessageDescriptor};
+use prost_reflect::{
+    DescriptorError, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage, Value as Field,
+};
 use serde_json::Value;
 
 use crate::descriptors;
@@ -66,8 +68,9 @@ pub fn any_from_json(json: Value) -> Result<Any, Error> {
 
 /// JSON of a message that is known by its full name only.
 pub fn encode(name: &str, bytes: &[u8]) -> Result<Value, Error> {
-    let message = DynamicMessage::decode(descriptor(name)?, bytes)
+    let mut message = DynamicMessage::decode(descriptor(name)?, bytes)
         .map_err(|source| Error::Decode { name: name.to_owned(), source })?;
+    leave_out_empty_anys(&mut message);
     serde_json::to_value(&message).map_err(|source| Error::Json { name: name.to_owned(), source })
 }
 
@@ -82,10 +85,61 @@ fn descriptor(name: &str) -> Result<MessageDescriptor, Error> {
     descriptors::pool()?.get_message_by_name(name).ok_or_else(|| Error::UnknownType(name.to_owned()))
 }
 
+const ANY: &str = "google.protobuf.Any";
+
+/// An `Any` that packs nothing has no JSON. Envoy knows it nevertheless, as a filter's configuration that only says "on".
+///
+/// Whether there was one is told to the caller, so that what is packed is only packed anew when it changed.
+fn leave_out_empty_anys(message: &mut DynamicMessage) -> bool {
+    let is_empty_any = |value: &Field| match value {
+        Field::Message(inner) if inner.descriptor().full_name() == ANY => {
+            inner.get_field_by_name("type_url").is_none_or(|url| url.as_str().is_none_or(str::is_empty))
+        }
+        _ => false,
+    };
+    let empty: Vec<FieldDescriptor> =
+        message.fields().filter(|(_, value)| is_empty_any(value)).map(|(field, _)| field).collect();
+    for field in &empty {
+        message.clear_field(field);
+    }
+    let mut changed = !empty.is_empty();
+    for (_, value) in message.fields_mut() {
+        changed |= match value {
+            Field::Message(inner) => inside(inner),
+            Field::List(list) => {
+                list.iter_mut().filter_map(Field::as_message_mut).fold(false, |any, one| inside(one) | any)
+            }
+            Field::Map(map) => {
+                map.values_mut().filter_map(Field::as_message_mut).fold(false, |any, one| inside(one) | any)
+            }
+            _ => false,
+        };
+    }
+    changed
+}
+
+/// The same in what an `Any` packs.
+fn inside(message: &mut DynamicMessage) -> bool {
+    if message.descriptor().full_name() != ANY {
+        return leave_out_empty_anys(message);
+    }
+    let text = message.get_field_by_name("type_url").and_then(|url| url.as_str().map(ToOwned::to_owned));
+    let bytes = message.get_field_by_name("value").and_then(|value| value.as_bytes().cloned());
+    let packed = text.as_deref().and_then(|url| descriptor(url.rsplit('/').next()?).ok());
+    let packed = packed.zip(bytes).and_then(|(packed, bytes)| DynamicMessage::decode(packed, bytes).ok());
+    let Some(mut packed) = packed else { return false };
+    let changed = leave_out_empty_anys(&mut packed);
+    if changed {
+        message.set_field_by_name("value", Field::Bytes(packed.encode_to_vec().into()));
+    }
+    changed
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+    use envoy_types::pb::envoy::config::route::v3::{FilterConfig, Route};
     use envoy_types::pb::envoy::extensions::filters::http::router::v3::Router;
     use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3::{
         HttpConnectionManager, HttpFilter, http_connection_manager::CodecType, http_filter::ConfigType,
@@ -141,6 +195,15 @@ mod tests {
         let json = any_to_json(&any).unwrap();
         assert_eq!(json["httpFilters"][0]["typedConfig"]["suppressEnvoyHeaders"], true);
         assert_eq!(any_from_json(json).unwrap(), any);
+    }
+
+    #[test]
+    fn an_any_that_packs_nothing_is_left_out() {
+        let on = FilterConfig { config: Some(Any::default()), ..FilterConfig::default() };
+        let route = Route { typed_per_filter_config: [("x".to_owned(), pack(&on))].into(), ..Route::default() };
+        let json = to_json(&route).unwrap();
+        let filter_config = json!({"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig"});
+        assert_eq!(json, json!({"typedPerFilterConfig": {"x": filter_config}}));
     }
 
     #[test]

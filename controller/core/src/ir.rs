@@ -5,7 +5,13 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
-use controller_api::{backend_traffic_policy::BackendTrafficPolicySpec, security_policy::SecurityPolicySpec};
+use controller_api::{
+    backend_traffic_policy::BackendTrafficPolicySpec, cluster_settings::Retry, security_policy::SecurityPolicySpec,
+};
+
+mod filters;
+
+pub use filters::{Credential, ExternalAuth, HttpFilters, Session};
 
 /// Names one object of the API.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -104,8 +110,12 @@ pub struct HttpRoute {
     pub rewrite: Option<Rewrite>,
     /// Copies of the request sent elsewhere.
     pub mirrors: Vec<Mirror>,
+    /// Of the rule, for Envoy's HTTP filters.
+    pub filters: HttpFilters,
     /// `timeouts.request` and `timeouts.backendRequest` of the rule.
     pub timeouts: RouteTimeouts,
+    /// The rule's `retry`; wins over the policy's.
+    pub retry: Option<Retry>,
     /// The route object's annotations below `gateway.envoyproxy.io/`, without that prefix, for `filter_metadata`.
     pub metadata: BTreeMap<String, String>,
     /// The effective BackendTrafficPolicy, shared by all routes that have it.
@@ -166,6 +176,8 @@ pub enum Action {
         status: u16,
         /// Body text, empty for none.
         body: String,
+        /// The body has Envoy's `%COMMANDS%` in it.
+        format: bool,
     },
 }
 
@@ -230,9 +242,29 @@ pub struct HeaderMutations {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rewrite {
     /// Replaces the Host header.
-    pub hostname: Option<String>,
+    pub hostname: Option<HostRewrite>,
+    /// Tells the backend the old one as `X-Forwarded-Host`.
+    pub append_x_forwarded_host: bool,
     /// Replaces the path.
     pub path: Option<PathRewrite>,
+}
+
+/// Where a request's new host comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum HostRewrite {
+    /// Fixed.
+    Literal(String),
+    /// From a header of the request.
+    Header(String),
+    /// The DNS name of the endpoint that is chosen.
+    Backend,
+    /// The path, with what `pattern` matches replaced.
+    PathRegex {
+        /// RE2.
+        pattern: String,
+        /// `\1` is the pattern's first group.
+        substitution: String,
+    },
 }
 
 /// How a path is replaced, in rewrites and redirects.
@@ -242,6 +274,13 @@ pub enum PathRewrite {
     Full(String),
     /// Only what the rule's prefix matched.
     Prefix(String),
+    /// What a pattern matches.
+    Regex {
+        /// RE2.
+        pattern: String,
+        /// `\1` is the pattern's first group.
+        substitution: String,
+    },
 }
 
 /// A RequestRedirect filter.

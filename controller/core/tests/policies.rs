@@ -337,7 +337,7 @@ fn a_broken_policy_closes_its_routes_and_no_others() {
     ] {
         let translation = translated([security("broken", &format!("{}, {spec}", target("HTTPRoute", "app", "one")))]);
         let closed = route(&translation, "default/gw/a", "httproute/default/app/rule/0");
-        assert_eq!(closed.action, Action::Respond { status: 500, body: String::new() }, "{spec}");
+        assert_eq!(closed.action, Action::Respond { status: 500, body: String::new(), format: false }, "{spec}");
         assert_eq!(closed.security, None);
         let open = route(&translation, "default/gw/a", "httproute/default/app/rule/1");
         assert!(matches!(open.action, Action::Forward(_)), "{spec}");
@@ -404,7 +404,7 @@ fn c34_references_to_other_namespaces_need_a_grant() {
         assert!(condition.contains("Accepted=False/Invalid"), "{spec}: {condition}");
         assert!(condition.contains("not permitted by any ReferenceGrant"), "{spec}: {condition}");
         let closed = route(&refused, "default/gw/a", "httproute/default/app/rule/0");
-        assert_eq!(closed.action, Action::Respond { status: 500, body: String::new() }, "{spec}");
+        assert_eq!(closed.action, Action::Respond { status: 500, body: String::new(), format: false }, "{spec}");
         let grant = json!({"apiVersion": "gateway.networking.k8s.io/v1beta1", "kind": "ReferenceGrant",
             "metadata": {"name": "open", "namespace": "other"}, "spec": {
                 "from": [{"group": "gateway.envoyproxy.io", "kind": "SecurityPolicy", "namespace": "default"}],
@@ -573,7 +573,7 @@ fn limits_that_make_no_sense_are_refused() {
         let condition = &conditions(&translation, "limits")[0];
         assert!(condition.contains("Accepted=False/Invalid") && condition.contains(message), "{condition}");
         let closed = route(&translation, "default/gw/a", "httproute/default/app/rule/0");
-        assert_eq!(closed.action, Action::Respond { status: 500, body: String::new() });
+        assert_eq!(closed.action, Action::Respond { status: 500, body: String::new(), format: false });
     }
 }
 

@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use controller_core::{
     Settings,
     ir::{
-        Action, Backend, Destination, Endpoint, Endpoints, ExtAuth, HeaderMutations, HttpListener, HttpRoute, Jwks,
-        Match, Mirror, ObjectRef, PathMatch, PathRewrite, Proxy, Redirect, RemoteJwks, Rewrite, RouteTimeouts,
-        Security, Traffic, ValueMatch,
+        Action, Backend, Destination, Endpoint, Endpoints, ExtAuth, HeaderMutations, HostRewrite, HttpFilters,
+        HttpListener, HttpRoute, Jwks, Match, Mirror, ObjectRef, PathMatch, PathRewrite, Proxy, Redirect, RemoteJwks,
+        Rewrite, RouteTimeouts, Security, Traffic, ValueMatch,
     },
     xds::{self, Type},
 };
@@ -60,6 +60,8 @@ fn route(name: &str, hostname: &str, action: Action) -> HttpRoute {
         response_headers: HeaderMutations::default(),
         rewrite: None,
         mirrors: Vec::new(),
+        filters: HttpFilters::default(),
+        retry: None,
         timeouts: RouteTimeouts::default(),
         metadata: BTreeMap::new(),
         traffic: None,
@@ -116,8 +118,11 @@ fn every_match_rewrite_and_redirect_is_valid() {
             };
             forwarded.request_headers = mutations.clone();
             forwarded.response_headers = mutations.clone();
-            forwarded.rewrite =
-                Some(Rewrite { hostname: Some("other.example.com".into()), path: Some(rewrite.clone()) });
+            forwarded.rewrite = Some(Rewrite {
+                hostname: Some(HostRewrite::Literal("other.example.com".into())),
+                append_x_forwarded_host: true,
+                path: Some(rewrite.clone()),
+            });
             forwarded.timeouts = RouteTimeouts { request_ms: Some(1500), backend_request_ms: Some(0) };
             let redirect = Redirect {
                 scheme: Some("https".into()),
@@ -131,7 +136,7 @@ fn every_match_rewrite_and_redirect_is_valid() {
             routes.extend([forwarded, redirected]);
         }
     }
-    routes.push(route("broken", "*", Action::Respond { status: 500, body: "broken".into() }));
+    routes.push(route("broken", "*", Action::Respond { status: 500, body: "broken".into(), format: false }));
     build(&proxy(vec![listener("http", 10080, routes)]));
 }
 
@@ -185,7 +190,7 @@ fn every_kind_of_backend_is_valid() {
 
 #[test]
 fn listeners_of_one_port_share_a_socket_and_their_hostnames() {
-    let action = || Action::Respond { status: 404, body: String::new() };
+    let action = || Action::Respond { status: 404, body: String::new(), format: false };
     let first =
         listener("first", 10080, vec![route("a", "a.example.com", action()), route("b", "b.example.com", action())]);
     let second =
@@ -355,7 +360,8 @@ fn every_setting_of_a_security_policy_is_valid() {
             }}]},
         }))
     }));
-    let mut closed = route("closed", "closed.example.com", Action::Respond { status: 404, body: String::new() });
+    let mut closed =
+        route("closed", "closed.example.com", Action::Respond { status: 404, body: String::new(), format: false });
     closed.security = Some(Arc::new(security(json!({"authorization": {}}))));
     let resources = build(&proxy(vec![listener("http", 10080, vec![full, asked, closed])]));
     let clusters: Vec<&str> = resources.of(Type::Cluster).map(|(name, _)| name).collect();
@@ -392,7 +398,7 @@ fn equal_proxies_have_equal_versions() {
 
 #[test]
 fn a_large_regular_expression_does_not_cost_the_listener() {
-    let mut large = route("large", "*", Action::Respond { status: 404, body: String::new() });
+    let mut large = route("large", "*", Action::Respond { status: 404, body: String::new(), format: false });
     large.matches.path = Some(PathMatch::RegularExpression("/[a-z]{500}/[0-9]{500}".into()));
     build(&proxy(vec![listener("http", 10080, vec![large])]));
 }

@@ -14,7 +14,7 @@ use super::{
     hostname,
     inputs::Inputs,
 };
-use crate::ir::{Endpoint, Endpoints, ObjectRef, Origin};
+use crate::ir::{Backend, Endpoint, Endpoints, HeaderMutations, ObjectRef, Origin};
 
 /// A reference to a backend, as every kind of backendRef spells it.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +100,29 @@ pub(super) fn resolve_for_route(
         }
         _ => Ok(resolved),
     }
+}
+
+/// The one backend that a filter sends requests to, called `name`, and its `:authority`. It must have endpoints.
+pub(super) fn single(
+    inputs: &Inputs<'_>,
+    from: Referrer<'_>,
+    reference: Reference<'_>,
+    name: String,
+) -> Result<(Backend, String), Fault> {
+    let resolved = resolve_for_route(inputs, from, reference)?;
+    if resolved.is_empty() {
+        return Err(no_endpoints(&resolved.origin));
+    }
+    let backend = Backend {
+        name,
+        weight: 1,
+        origin: Some(resolved.origin),
+        endpoints: Some(resolved.endpoints),
+        http2: resolved.http2,
+        request_headers: HeaderMutations::default(),
+        response_headers: HeaderMutations::default(),
+    };
+    Ok((backend, resolved.authority))
 }
 
 fn service(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Result<Resolved, Fault> {

@@ -69,37 +69,37 @@ mod tests {
 
     use super::*;
 
-    fn path_of(method: serde_json::Value) -> Option<PathMatch> {
+    fn path_of(method: &serde_json::Value) -> Option<PathMatch> {
         read(&serde_json::from_value(json!({"method": method})).unwrap()).unwrap().path
     }
 
     #[test]
     fn names_are_compared_as_they_are() {
-        let both = path_of(json!({"service": "a.B", "method": "C"}));
+        let both = path_of(&json!({"service": "a.B", "method": "C"}));
         assert_eq!(both, Some(PathMatch::Exact("/a.B/C".into())));
-        assert_eq!(path_of(json!({"service": "a.B"})), Some(PathMatch::Prefix("/a.B".into())));
-        assert_eq!(path_of(json!({"method": "C", "type": "Exact"})), Some(PathMatch::Suffix("/C".into())));
-        assert_eq!(path_of(json!({})), None);
+        assert_eq!(path_of(&json!({"service": "a.B"})), Some(PathMatch::Prefix("/a.B".into())));
+        assert_eq!(path_of(&json!({"method": "C", "type": "Exact"})), Some(PathMatch::Suffix("/C".into())));
+        assert_eq!(path_of(&json!({})), None);
         let slash = serde_json::from_value(json!({"method": {"service": "a/b"}})).unwrap();
         assert_eq!(read(&slash).unwrap_err().reason, "UnsupportedValue");
     }
 
     #[test]
     fn patterns_cannot_reach_beyond_their_part_of_the_path() {
-        let matches = |method: serde_json::Value, path: &str| match path_of(method) {
+        let matches = |method: &serde_json::Value, path: &str| match path_of(method) {
             Some(PathMatch::RegularExpression(pattern)) => {
                 regex::Regex::new(&format!("^(?:{pattern})$")).unwrap().is_match(path)
             }
             other => panic!("{other:?}"),
         };
         let either = json!({"service": "a|b", "method": "C|D", "type": "RegularExpression"});
-        assert!(matches(either.clone(), "/a/C") && matches(either.clone(), "/b/D"));
-        assert!(!matches(either.clone(), "/a") && !matches(either, "D"));
+        assert!(matches(&either, "/a/C") && matches(&either, "/b/D"));
+        assert!(!matches(&either, "/a") && !matches(&either, "D"));
         let folded = json!({"service": "(?i)echo", "method": "Say", "type": "RegularExpression"});
-        assert!(matches(folded.clone(), "/ECHO/Say") && !matches(folded, "/echo/SAY"));
+        assert!(matches(&folded, "/ECHO/Say") && !matches(&folded, "/echo/SAY"));
         let any_service = json!({"method": "Say.*", "type": "RegularExpression"});
-        assert!(matches(any_service.clone(), "/pkg.Echo/SayHi") && !matches(any_service, "/pkg/x/SayHi"));
+        assert!(matches(&any_service, "/pkg.Echo/SayHi") && !matches(&any_service, "/pkg/x/SayHi"));
         let any_method = json!({"service": "pkg\\.Echo", "type": "RegularExpression"});
-        assert!(matches(any_method.clone(), "/pkg.Echo/SayHi") && !matches(any_method, "/pkgxEcho/SayHi"));
+        assert!(matches(&any_method, "/pkg.Echo/SayHi") && !matches(&any_method, "/pkgxEcho/SayHi"));
     }
 }

@@ -1,5 +1,6 @@
 //! The filters `RequestHeaderModifier` and `ResponseHeaderModifier`.
 
+use controller_api::http_route_filter::DirectResponse;
 use gateway_api::apis::experimental::httproutes::{
     HttpRouteRulesFiltersRequestHeaderModifier as RequestSpec,
     HttpRouteRulesFiltersResponseHeaderModifier as ResponseSpec,
@@ -46,6 +47,23 @@ macro_rules! modifier {
 }
 
 modifier!(RequestSpec, ResponseSpec);
+
+impl Modifier for DirectResponse {
+    fn set(&self) -> impl Iterator<Item = (&str, &str)> {
+        let content_type = self.content_type.as_deref().map(|value| ("Content-Type", value));
+        let set = self.header.iter().flat_map(|header| &header.set);
+        content_type.into_iter().chain(set.map(|header| (header.name.as_str(), header.value.as_str())))
+    }
+
+    fn add(&self) -> impl Iterator<Item = (&str, &str)> {
+        let add = self.header.iter().flat_map(|header| &header.add);
+        add.map(|header| (header.name.as_str(), header.value.as_str()))
+    }
+
+    fn remove(&self) -> impl Iterator<Item = &str> {
+        std::iter::empty()
+    }
+}
 
 /// Adds what a filter does to what the filters before it do; of two that name the same header the first wins.
 pub(super) fn add(mutations: &mut HeaderMutations, direction: Direction, spec: &impl Modifier) -> Result<(), Fault> {
@@ -107,7 +125,7 @@ fn check_value(direction: Direction, verb: &str, name: &str, value: &str) -> Res
 }
 
 /// Whether Envoy can read the `%COMMAND(argument):length%` parts of a value.
-fn is_format(value: &str) -> bool {
+pub(super) fn is_format(value: &str) -> bool {
     let mut rest = value;
     while let Some((_, command)) = rest.split_once('%') {
         if let Some(after) = command.strip_prefix('%') {

@@ -12,6 +12,11 @@ pub(super) fn mirror(destination: &str, filter: usize) -> String {
     format!("{destination}-mirror-{filter}")
 }
 
+/// The cluster of an `ExternalAuth` filter.
+pub(super) fn ext_auth(destination: &str) -> String {
+    format!("{destination}/extauth/0")
+}
+
 /// One backendRef of a destination; that of a mirror has no index of its own and is called -1.
 pub(super) fn backend(destination: &str, index: Option<usize>) -> String {
     format!("{destination}/backend/{}", or_minus_one(index))
@@ -20,6 +25,11 @@ pub(super) fn backend(destination: &str, index: Option<usize>) -> String {
 /// One match of a rule on one host; a rule without matches has the match -1.
 pub(super) fn route(destination: &str, index: Option<usize>, host: &str) -> String {
     format!("{destination}/match/{}/{}", or_minus_one(index), host.replace('.', "_"))
+}
+
+/// The question of a browser whether it may send what the match takes.
+pub(super) fn preflight(destination: &str, index: Option<usize>, host: &str) -> String {
+    format!("{destination}/match/{}/cors-preflight/{}", or_minus_one(index), host.replace('.', "_"))
 }
 
 fn or_minus_one(index: Option<usize>) -> String {

@@ -17,7 +17,7 @@ use super::{
     status::{Conditions, Report},
 };
 use crate::{
-    ir::{Action, HttpListener, HttpRoute, ObjectRef},
+    ir::{Action, HttpListener, HttpRoute, Match, ObjectRef, ValueMatch},
     snapshot::Key,
 };
 
@@ -187,26 +187,48 @@ impl<'s> Route<'s> {
         for rule in &self.rules {
             for (index, matches) in &rule.matches {
                 let name = name::route(&rule.destination, *index, host);
-                listener.routes.push(HttpRoute {
-                    name,
-                    route: self.reference.clone(),
-                    rule: rule.index,
-                    rule_name: rule.name.clone(),
-                    hostname: host.to_owned(),
-                    matches: matches.clone(),
-                    action: action_on(&rule.action, listener.gateway_port),
-                    request_headers: rule.filters.request_headers.clone(),
-                    response_headers: rule.filters.response_headers.clone(),
-                    rewrite: rule.filters.rewrite.clone(),
-                    mirrors: rule.filters.mirrors.clone(),
-                    timeouts: rule.timeouts,
-                    metadata: self.metadata.clone(),
-                    traffic: None,
-                    security: None,
-                });
+                let route = self.http_route(rule, matches, name, host, listener.gateway_port);
+                if let Some(matches) = preflight(&route) {
+                    let name = name::preflight(&rule.destination, *index, host);
+                    listener.routes.push(HttpRoute { name, matches, ..route.clone() });
+                }
+                listener.routes.push(route);
             }
         }
     }
+
+    fn http_route(&self, rule: &Rule, matches: &Match, name: String, host: &str, port: u16) -> HttpRoute {
+        HttpRoute {
+            name,
+            route: self.reference.clone(),
+            rule: rule.index,
+            rule_name: rule.name.clone(),
+            hostname: host.to_owned(),
+            matches: matches.clone(),
+            action: action_on(&rule.action, port),
+            request_headers: rule.filters.request_headers.clone(),
+            response_headers: rule.filters.response_headers.clone(),
+            rewrite: rule.filters.rewrite.clone(),
+            mirrors: rule.filters.mirrors.clone(),
+            filters: rule.filters.http.clone(),
+            timeouts: rule.timeouts,
+            retry: rule.retry.clone(),
+            metadata: self.metadata.clone(),
+            traffic: None,
+            security: None,
+        }
+    }
+}
+
+/// What a browser asks before a request with a method that `route` matches: the question itself has another method.
+fn preflight(route: &HttpRoute) -> Option<Match> {
+    route.filters.cors.as_ref()?;
+    route.matches.method.as_ref().filter(|method| *method != "OPTIONS")?;
+    let any = |name: &str| ValueMatch { name: name.to_owned(), value: ".*".to_owned(), regex: true };
+    let mut matches = route.matches.clone();
+    matches.method = Some("OPTIONS".to_owned());
+    matches.headers.extend([any("origin"), any("access-control-request-method")]);
+    Some(matches)
 }
 
 /// A rule's action on a listener: a redirect without a port goes to that of its scheme, or else of the listener. A port

@@ -1,4 +1,4 @@
-//! The filters of an HTTPRoute's rule.
+//! The filters of a rule.
 
 use gateway_api::apis::experimental::httproutes::{
     HttpRouteRulesBackendRefsFilters as BackendFilter, HttpRouteRulesFilters as Filter,
@@ -7,15 +7,18 @@ use gateway_api::apis::experimental::httproutes::{
 };
 
 use super::{
-    backend,
+    backend, cors_filter, external_auth,
     fault::Fault,
     grant::Referrer,
     header_modifier::{self, Direction},
-    hostname,
+    hostname, http_route_filter,
     inputs::Inputs,
     name,
 };
-use crate::ir::{Backend, Destination, HeaderMutations, Mirror, PathRewrite, Redirect, Rewrite};
+use crate::ir::{
+    Destination, HeaderMutations, HostRewrite, HttpFilters, Mirror, ObjectRef, PathRewrite, Redirect, Rewrite,
+    ValueMatch,
+};
 
 /// What the filters of one rule do together.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,36 +33,65 @@ pub(super) struct Filters {
     pub(super) rewrite: Option<Rewrite>,
     /// Beside forwarding.
     pub(super) mirrors: Vec<Mirror>,
+    /// Instead of forwarding, too.
+    pub(super) response: Option<Response>,
+    /// Alternatives, each of them a list of cookies that a request must have; none for any request.
+    pub(super) cookies: Vec<Vec<ValueMatch>>,
+    /// In Envoy's chain of HTTP filters.
+    pub(super) http: HttpFilters,
+    has_url_rewrite: bool,
 }
 
-/// Reads the filters of the rule whose cluster is `destination`. Whatever is wrong with one of them is a fault.
-pub(super) fn read(
-    inputs: &Inputs<'_>,
-    from: Referrer<'_>,
-    destination: &str,
-    specs: &[Filter],
-) -> (Filters, Vec<Fault>) {
+/// An answer without a backend.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Response {
+    /// HTTP status.
+    pub(super) status: u16,
+    /// Empty for none.
+    pub(super) body: String,
+    /// Envoy can read the `%COMMANDS%` in the body, if there are any.
+    pub(super) format: bool,
+}
+
+/// The rule that filters belong to.
+#[derive(Clone, Copy)]
+pub(super) struct Of<'a> {
+    /// Its route.
+    pub(super) route: &'a ObjectRef,
+    /// The same as the one who refers.
+    pub(super) from: Referrer<'a>,
+    /// Name of the rule's cluster.
+    pub(super) destination: &'a str,
+}
+
+/// Reads the filters of a rule. Whatever is wrong with one of them is a fault.
+pub(super) fn read(inputs: &Inputs<'_>, of: Of<'_>, specs: &[Filter]) -> (Filters, Vec<Fault>) {
     let mut filters = Filters::default();
     let mut faults = Vec::new();
     for (index, spec) in specs.iter().enumerate() {
-        let name = name::mirror(destination, index);
-        if let Err(fault) = filters.add(inputs, from, &name, spec) {
+        if let Err(fault) = filters.add(inputs, of, index, spec) {
             faults.push(fault);
         }
     }
-    if filters.redirect.is_some() && !filters.mirrors.is_empty() {
-        let message = "RequestMirror filter cannot be used when the rule also configures a RequestRedirect filter";
-        faults.push(Fault::accepted("IncompatibleFilters", message));
-    }
-    if filters.redirect.is_some() && filters.rewrite.is_some() {
-        let message = "URLRewrite filter cannot be used when the rule also configures a RequestRedirect filter";
-        faults.push(Fault::accepted("IncompatibleFilters", message));
+    let used = [
+        ("RequestMirror", !filters.mirrors.is_empty()),
+        ("URLRewrite", filters.rewrite.is_some()),
+        ("RequestRedirect", filters.redirect.is_some()),
+        ("DirectResponse", filters.response.is_some()),
+    ];
+    for (other, (name, _)) in [(2, used[0]), (2, used[1]), (3, used[0]), (3, used[1]), (3, used[2])] {
+        let used_both = used[other].1 && used.iter().any(|(known, used)| *known == name && *used);
+        if used_both {
+            let other = used[other].0;
+            let message = format!("{name} filter cannot be used when the rule also configures a {other} filter");
+            faults.push(Fault::accepted("IncompatibleFilters", message));
+        }
     }
     (filters, faults)
 }
 
 impl Filters {
-    fn add(&mut self, inputs: &Inputs<'_>, from: Referrer<'_>, mirror_name: &str, spec: &Filter) -> Result<(), Fault> {
+    fn add(&mut self, inputs: &Inputs<'_>, of: Of<'_>, index: usize, spec: &Filter) -> Result<(), Fault> {
         let missing = |field| Fault::accepted("UnsupportedValue", format!("filter lacks the field {field}"));
         match spec.r#type {
             Type::RequestHeaderModifier => {
@@ -81,34 +113,54 @@ impl Filters {
             }
             Type::UrlRewrite => {
                 let spec = spec.url_rewrite.as_ref().ok_or_else(|| missing("urlRewrite"))?;
-                if self.rewrite.is_some() {
+                if std::mem::replace(&mut self.has_url_rewrite, true) {
                     let message = "cannot configure multiple urlRewrite filters for a single HTTPRouteRule";
                     return Err(Fault::accepted("UnsupportedValue", message));
                 }
-                self.rewrite = Some(rewrite(spec)?);
-                Ok(())
+                self.add_rewrite(rewrite(spec)?)
             }
             Type::RequestMirror => {
                 let spec = spec.request_mirror.as_ref().ok_or_else(|| missing("requestMirror"))?;
-                self.mirrors.push(mirror(inputs, from, mirror_name, spec)?);
+                self.mirrors.push(mirror(inputs, of.from, &name::mirror(of.destination, index), spec)?);
                 Ok(())
             }
-            Type::ExtensionRef => Err(extension(spec)),
-            Type::Cors => Err(Fault::accepted("UnsupportedValue", "CORS filter is not supported yet")),
-            Type::ExternalAuth => Err(Fault::accepted("UnsupportedValue", "ExternalAuth filter is not supported yet")),
+            Type::ExtensionRef => {
+                let reference = spec.extension_ref.as_ref().ok_or_else(|| missing("extensionRef"))?;
+                http_route_filter::add(self, inputs, of.from.namespace, reference)
+            }
+            Type::Cors => {
+                let spec = spec.cors.as_ref().ok_or_else(|| missing("cors"))?;
+                self.http.cors = Some(cors_filter::read(spec)?);
+                Ok(())
+            }
+            Type::ExternalAuth => {
+                let spec = spec.external_auth.as_ref().ok_or_else(|| missing("externalAuth"))?;
+                if self.http.external_auth.is_some() {
+                    let message = "cannot configure multiple externalAuth filters for a single HTTPRouteRule";
+                    return Err(Fault::accepted("UnsupportedValue", message));
+                }
+                self.http.external_auth = Some(external_auth::read(inputs, of, spec)?);
+                Ok(())
+            }
         }
     }
-}
 
-fn extension(spec: &Filter) -> Fault {
-    let message = match &spec.extension_ref {
-        Some(reference) if reference.kind == "HTTPRouteFilter" => "HTTPRouteFilter is not supported yet".to_owned(),
-        Some(reference) => {
-            format!("invalid filter ExtensionRef: unknown kind {}/{}", reference.group, reference.kind)
+    /// Host and path may come from two filters, but each only from one.
+    pub(super) fn add_rewrite(&mut self, rewrite: Rewrite) -> Result<(), Fault> {
+        let all = self.rewrite.get_or_insert_default();
+        if all.hostname.is_some() && rewrite.hostname.is_some() || all.path.is_some() && rewrite.path.is_some() {
+            let message = "cannot configure multiple urlRewrite filters for a single HTTPRouteRule";
+            return Err(Fault::accepted("UnsupportedValue", message));
         }
-        None => "filter lacks the field extensionRef".to_owned(),
-    };
-    Fault::accepted("UnsupportedValue", message)
+        if rewrite.hostname.is_some() {
+            all.hostname = rewrite.hostname;
+            all.append_x_forwarded_host = rewrite.append_x_forwarded_host;
+        }
+        if rewrite.path.is_some() {
+            all.path = rewrite.path;
+        }
+        Ok(())
+    }
 }
 
 /// Reads the filters of one backendRef: only header modifiers make sense on one backend of several.
@@ -175,7 +227,11 @@ fn rewrite(spec: &RewriteSpec) -> Result<Rewrite, Fault> {
             &format!("{:?}", path.r#type),
         )
     });
-    Ok(Rewrite { hostname: checked_hostname(spec.hostname.as_deref())?, path: path.transpose()? })
+    Ok(Rewrite {
+        hostname: checked_hostname(spec.hostname.as_deref())?.map(HostRewrite::Literal),
+        append_x_forwarded_host: true,
+        path: path.transpose()?,
+    })
 }
 
 fn checked_hostname(host: Option<&str>) -> Result<Option<String>, Fault> {
@@ -225,18 +281,7 @@ fn mirror(inputs: &Inputs<'_>, from: Referrer<'_>, name: &str, spec: &MirrorSpec
         name: &spec.backend_ref.name,
         port: spec.backend_ref.port,
     };
-    let resolved = backend::resolve_for_route(inputs, from, reference).map_err(|fault| fault.at(place))?;
-    if resolved.is_empty() {
-        return Err(backend::no_endpoints(&resolved.origin).at(place));
-    }
-    let backend = Backend {
-        name: name::backend(name, None),
-        weight: 1,
-        origin: Some(resolved.origin),
-        endpoints: Some(resolved.endpoints),
-        http2: resolved.http2,
-        request_headers: HeaderMutations::default(),
-        response_headers: HeaderMutations::default(),
-    };
+    let (backend, _) =
+        backend::single(inputs, from, reference, name::backend(name, None)).map_err(|fault| fault.at(place))?;
     Ok(Mirror { destination: Destination { name: name.to_owned(), backends: vec![backend] }, fraction })
 }

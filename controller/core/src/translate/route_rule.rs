@@ -1,6 +1,6 @@
 //! One rule of a route that looks into HTTP requests: its matches, filters and backends put together.
 
-use controller_api::route::BackendRef;
+use controller_api::{cluster_settings::Retry, route::BackendRef};
 use gateway_api::{
     Duration,
     apis::experimental::httproutes::{
@@ -14,9 +14,12 @@ use super::{
     grant::Referrer,
     inputs::Inputs,
     name,
-    route_filter::{self, Filters},
+    route_filter::{self, Filters, Response},
+    rule_settings,
 };
-use crate::ir::{Action, Backend, Destination, Endpoints, HeaderMutations, Match, ObjectRef, RouteTimeouts};
+use crate::ir::{
+    Action, Backend, Destination, Endpoints, HeaderMutations, Match, ObjectRef, RouteTimeouts, ValueMatch,
+};
 
 /// A rule as every kind of HTTP route spells it.
 pub(super) struct Spec<'r> {
@@ -47,6 +50,8 @@ pub(super) struct Rule {
     pub(super) filters: Filters,
     /// Deadlines.
     pub(super) timeouts: RouteTimeouts,
+    /// What is tried again.
+    pub(super) retry: Option<Retry>,
 }
 
 /// Reads the rule at `index` of `route`.
@@ -56,8 +61,12 @@ pub(super) fn read(inputs: &Inputs<'_>, route: &ObjectRef, index: usize, spec: S
     let destination = name::destination(route, index);
     let from = Referrer { group: "gateway.networking.k8s.io", kind: route.kind, namespace: &route.namespace };
 
-    let (filters, mut faults) = route_filter::read(inputs, from, &destination, spec.filters);
-    faults.extend(unsupported_fields(&spec));
+    let of = route_filter::Of { route, from, destination: &destination };
+    let (mut filters, mut faults) = route_filter::read(inputs, of, spec.filters);
+    let mut noted = |fault| faults.push(fault);
+    let retry = spec.retry.map(rule_settings::retry).transpose().map_err(&mut noted).unwrap_or_default();
+    let session = spec.session_persistence.map(|spec| rule_settings::session(spec, &destination)).transpose();
+    filters.http.session = session.map_err(&mut noted).unwrap_or_default();
     let timeouts = timeouts(spec.timeouts).unwrap_or_else(|fault| {
         faults.push(fault);
         RouteTimeouts::default()
@@ -65,27 +74,35 @@ pub(super) fn read(inputs: &Inputs<'_>, route: &ObjectRef, index: usize, spec: S
     // A mirror that nobody listens to takes nothing from the request itself.
     let action_refused = faults.iter().any(|fault| fault.condition != "BackendsAvailable");
 
-    let matches = spec.matches.map(numbered).unwrap_or_else(|fault| {
-        faults.push(fault.at(format!("failed to process route rule {index}")));
-        Vec::new()
-    });
+    let matches = match spec.matches {
+        Ok(matches) => numbered(matches, &filters.cookies),
+        Err(fault) => {
+            faults.push(fault.at(format!("failed to process route rule {index}")));
+            Vec::new()
+        }
+    };
     let (mut backends, broken) = backends(inputs, from, &destination, index, spec.backend_refs);
     // gRPC is HTTP/2, whatever the port says.
-    backends.iter_mut().for_each(|backend| backend.http2 |= route.kind == "GRPCRoute");
+    for backend in &mut backends {
+        backend.http2 |= route.kind == "GRPCRoute";
+    }
     let action = if action_refused {
         respond(500)
     } else if let Some(redirect) = filters.redirect.clone() {
         Action::Redirect(redirect)
+    } else if let Some(Response { status, body, format }) = filters.response.clone() {
+        Action::Respond { status, body, format }
     } else {
         forward(&destination, backends, &broken)
     };
     faults.extend(broken);
-    let rule = Rule { index, name: spec.name.map(ToOwned::to_owned), destination, matches, action, filters, timeouts };
+    let rule =
+        Rule { index, name: spec.name.map(ToOwned::to_owned), destination, matches, action, filters, timeouts, retry };
     (rule, faults)
 }
 
 fn respond(status: u16) -> Action {
-    Action::Respond { status, body: String::new() }
+    Action::Respond { status, body: String::new(), format: false }
 }
 
 /// 503 when every backend lacks endpoints, 500 when there is no backend that could have any.
@@ -102,19 +119,20 @@ fn forward(name: &str, backends: Vec<Backend>, broken: &[Fault]) -> Action {
     respond(if only_empty { 503 } else { 500 })
 }
 
-fn numbered(matches: Vec<Match>) -> Vec<(Option<usize>, Match)> {
-    if matches.is_empty() {
+/// The matches with their numbers; each of the alternatives of `cookies` is wanted beside each match.
+fn numbered(mut matches: Vec<Match>, cookies: &[Vec<ValueMatch>]) -> Vec<(Option<usize>, Match)> {
+    if matches.is_empty() && cookies.is_empty() {
         return vec![(None, Match::default())];
     }
+    if matches.is_empty() {
+        matches.push(Match::default());
+    }
+    if !cookies.is_empty() {
+        let both =
+            |one: &Match| cookies.iter().map(|cookies| Match { cookies: cookies.clone(), ..one.clone() }).collect();
+        matches = matches.iter().flat_map(|one| -> Vec<Match> { both(one) }).collect();
+    }
     matches.into_iter().enumerate().map(|(index, matches)| (Some(index), matches)).collect()
-}
-
-/// Experimental fields that would change what happens to a request.
-fn unsupported_fields(spec: &Spec<'_>) -> Vec<Fault> {
-    let fields = [("retry", spec.retry.is_some()), ("sessionPersistence", spec.session_persistence.is_some())];
-    let set = fields.into_iter().filter(|(_, set)| *set);
-    set.map(|(field, _)| Fault::accepted("UnsupportedValue", format!("{field} of a rule is not supported yet")))
-        .collect()
 }
 
 fn timeouts(spec: Option<&HttpRouteRulesTimeouts>) -> Result<RouteTimeouts, Fault> {

@@ -12,6 +12,7 @@ use super::{Resources, listener::Port, value::any};
 use crate::ir::{HttpListener, HttpRoute};
 
 mod cors;
+mod credential_injector;
 mod csrf;
 mod ext_authz;
 mod fault;
@@ -22,6 +23,7 @@ mod ratelimit;
 mod rbac;
 mod retry;
 mod router;
+mod stateful_session;
 
 pub(crate) use router::router;
 
@@ -46,11 +48,13 @@ pub(crate) const FILTERS: &[&dyn Filter] = &[
     &csrf::Csrf,
     &ext_authz::ExtAuthz,
     &jwt_authn::JwtAuthn,
+    &stateful_session::StatefulSession,
     &rbac::Rbac,
     &local_ratelimit::LocalRatelimit,
     &ratelimit::Ratelimit,
     &grpc::Web,
     &grpc::Stats,
+    &credential_injector::CredentialInjector,
     &router::Router,
 ];
 

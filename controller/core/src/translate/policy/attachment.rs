@@ -331,7 +331,7 @@ impl<K: Kind> Attachment<'_, '_, K> {
 
 /// A route whose policy is broken answers 500 rather than doing without it.
 fn close(route: &mut HttpRoute) {
-    route.action = Action::Respond { status: 500, body: String::new() };
+    route.action = Action::Respond { status: 500, body: String::new(), format: false };
 }
 
 /// As upstream prints a list.

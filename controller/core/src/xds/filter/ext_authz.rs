@@ -1,4 +1,5 @@
-//! External authorization: by the service of a policy's own `extAuth`, and by `extauth` for the methods it serves.
+//! External authorization: by `extauth` for the methods it serves, by the service of a policy's own `extAuth`, and by that
+//! of a rule's `ExternalAuth` filter.
 //!
 //! Every instance is off unless a route says otherwise, and what cannot be asked denies unless the policy fails open.
 
@@ -33,7 +34,7 @@ use envoy_types::pb::{
 
 use super::{Filter, disabled, retry::retry_policy};
 use crate::{
-    ir::{ExtAuth, HttpListener, HttpRoute, Security},
+    ir::{ExtAuth, HttpListener, HttpRoute, ObjectRef},
     xds::{
         Resources, cluster,
         listener::Port,
@@ -55,8 +56,7 @@ pub(super) struct ExtAuthz;
 impl Filter for ExtAuthz {
     fn chain(&self, port: &Port<'_>) -> Vec<HttpFilter> {
         let served = (0..served(port)).map(|index| disabled(&extauth_instance(index), &extauth()));
-        let own =
-            own(port).into_iter().map(|(name, (security, ext_auth))| disabled(&name, &config(security, ext_auth)));
+        let own = own(port).into_iter().map(|(name, own)| disabled(&name, &config(own)));
         served.chain(own).collect()
     }
 
@@ -64,9 +64,9 @@ impl Filter for ExtAuthz {
         let served = auth_policies(route).iter().enumerate().map(|(index, policy)| {
             (extauth_instance(index), check(HashMap::from([(POLICY.to_owned(), policy.clone())])))
         });
-        let own = ext_auth(route).map(|(_, ext_auth)| {
-            let extensions = ext_auth.context_extensions.clone().into_iter().collect();
-            (instance(ext_auth), check(extensions))
+        let own = services(route).map(|own| {
+            let extensions = own.backend.context_extensions.clone().into_iter().collect();
+            (instance(own.backend), check(extensions))
         });
         served.chain(own).collect()
     }
@@ -75,10 +75,10 @@ impl Filter for ExtAuthz {
         if let Some(address) = port.settings.extauth.as_ref().filter(|_| served(port) > 0) {
             service::add(resources, name::EXTAUTH_CLUSTER, address, port.settings);
         }
-        for (security, ext_auth) in own(port).into_values() {
-            let metadata = metadata::of(&security.policy, None, &BTreeMap::new());
-            let settings = backend_settings(security).cloned().unwrap_or_default();
-            cluster::add_for_policy(resources, &ext_auth.destination, Some(&metadata), &settings);
+        for own in own(port).into_values() {
+            let metadata = metadata::of(own.owner, None, &BTreeMap::new());
+            let settings = own.spec.and_then(spec_settings).cloned().unwrap_or_default();
+            cluster::add_for_policy(resources, &own.backend.destination, Some(&metadata), &settings);
         }
     }
 }
@@ -97,17 +97,31 @@ fn extauth_instance(index: usize) -> String {
     if index == 0 { NAME.to_owned() } else { format!("{NAME}/extauth/{index}") }
 }
 
-fn ext_auth(route: &HttpRoute) -> Option<(&Security, &ExtAuth)> {
-    let security = route.security.as_deref()?;
-    Some((security, security.ext_auth.as_ref()?))
+/// A service of a policy's or filter's own.
+#[derive(Clone, Copy)]
+struct Own<'a> {
+    owner: &'a ObjectRef,
+    spec: Option<&'a Spec>,
+    backend: &'a ExtAuth,
 }
 
-/// The instances of `extAuth` policies, by name.
-fn own<'a>(port: &Port<'a>) -> BTreeMap<String, (&'a Security, &'a ExtAuth)> {
-    port.routes().filter_map(ext_auth).map(|(security, ext_auth)| (instance(ext_auth), (security, ext_auth))).collect()
+/// Those that are asked about the requests of a route.
+fn services(route: &HttpRoute) -> impl Iterator<Item = Own<'_>> {
+    let policy = route.security.as_deref().and_then(|security| {
+        let spec = security.spec.ext_auth.as_ref();
+        Some(Own { owner: &security.policy, spec, backend: security.ext_auth.as_ref()? })
+    });
+    let filter = route.filters.external_auth.as_ref();
+    let filter = filter.map(|auth| Own { owner: &auth.route, spec: Some(&auth.spec), backend: &auth.backend });
+    policy.into_iter().chain(filter)
 }
 
-/// Named after the policy that the backend belongs to, so that those who inherit it share the instance.
+/// The instances for them, by name.
+fn own<'a>(port: &Port<'a>) -> BTreeMap<String, Own<'a>> {
+    port.routes().flat_map(services).map(|own| (instance(own.backend), own)).collect()
+}
+
+/// Named after the policy or rule that the backend belongs to, so that those who inherit it share the instance.
 fn instance(ext_auth: &ExtAuth) -> String {
     let cluster = &ext_auth.destination.name;
     let owner = cluster.rsplit_once("/extauth/").map_or(cluster.as_str(), |(owner, _)| owner);
@@ -129,12 +143,12 @@ fn extauth() -> Config {
     }
 }
 
-fn config(security: &Security, ext_auth: &ExtAuth) -> Config {
-    let spec = security.spec.ext_auth.clone().unwrap_or_default();
+fn config(own: Own<'_>) -> Config {
+    let spec = own.spec.cloned().unwrap_or_default();
     let route_metadata = spec.include_route_metadata.unwrap_or(false).then(|| name::METADATA.to_owned());
     Config {
         transport_api_version: ApiVersion::V3.into(),
-        services: Some(service(&spec, ext_auth)),
+        services: Some(service(&spec, own.backend)),
         failure_mode_allow: spec.fail_open.unwrap_or(false),
         clear_route_cache: spec.recompute_route.unwrap_or(false),
         status_on_error: spec.status_on_error.and_then(status_on_error),
@@ -186,10 +200,6 @@ fn http_service(
 fn status_on_error(status: u16) -> Option<HttpStatus> {
     let code = StatusCode::try_from(i32::from(status)).ok()?;
     Some(HttpStatus { code: code.into() })
-}
-
-fn backend_settings(security: &Security) -> Option<&ClusterSettings> {
-    spec_settings(security.spec.ext_auth.as_ref()?)
 }
 
 fn spec_settings(spec: &Spec) -> Option<&ClusterSettings> {

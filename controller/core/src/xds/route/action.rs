@@ -1,24 +1,30 @@
 //! What happens to the requests that a route takes.
 
-use envoy_types::pb::envoy::{
-    config::{
-        core::v3::{DataSource, RuntimeFractionalPercent, data_source},
-        route::v3::{
-            DirectResponseAction, RedirectAction, RouteAction, WeightedCluster,
-            redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
-            route::Action as EnvoyAction,
-            route_action::{
-                ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy, UpgradeConfig,
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            core::v3::{
+                DataSource, RuntimeFractionalPercent, SubstitutionFormatString, data_source, substitution_format_string,
             },
-            weighted_cluster::ClusterWeight,
+            route::v3::{
+                DirectResponseAction, RedirectAction, RouteAction, WeightedCluster,
+                redirect_action::{PathRewriteSpecifier, RedirectResponseCode, SchemeRewriteSpecifier},
+                route::Action as EnvoyAction,
+                route_action::{
+                    ClusterNotFoundResponseCode, ClusterSpecifier, HostRewriteSpecifier, RequestMirrorPolicy,
+                    UpgradeConfig,
+                },
+                weighted_cluster::ClusterWeight,
+            },
         },
+        r#type::v3::{FractionalPercent, fractional_percent::DenominatorType},
     },
-    r#type::v3::{FractionalPercent, fractional_percent::DenominatorType},
+    google::protobuf::BoolValue,
 };
 
 use super::{headers_to_add, retry, rewrite};
 use crate::{
-    ir::{Action, Backend, Destination, HttpRoute, Mirror, PathMatch, Redirect},
+    ir::{Action, Backend, Destination, HostRewrite, HttpRoute, Mirror, PathMatch, Redirect},
     xds::{cluster::is_split, name, value::uint32},
 };
 
@@ -26,15 +32,25 @@ pub(super) fn action(route: &HttpRoute) -> EnvoyAction {
     match &route.action {
         Action::Forward(destination) => EnvoyAction::Route(forward(route, destination)),
         Action::Redirect(to) => EnvoyAction::Redirect(redirect(to, route.matches.path.as_ref())),
-        Action::Respond { status, body } => EnvoyAction::DirectResponse(DirectResponseAction {
-            status: u32::from(*status),
-            body: (!body.is_empty()).then(|| DataSource {
-                specifier: Some(data_source::Specifier::InlineString(body.clone())),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }),
+        Action::Respond { status, body, format } => EnvoyAction::DirectResponse(respond(*status, body, *format)),
     }
+}
+
+fn respond(status: u16, body: &str, format: bool) -> DirectResponseAction {
+    let text = (!body.is_empty()).then(|| DataSource {
+        specifier: Some(data_source::Specifier::InlineBytes(body.as_bytes().to_vec())),
+        ..Default::default()
+    });
+    let mut response = DirectResponseAction { status: u32::from(status), ..Default::default() };
+    if format {
+        response.body_format = text.map(|text| SubstitutionFormatString {
+            format: Some(substitution_format_string::Format::TextFormatSource(text)),
+            ..Default::default()
+        });
+    } else {
+        response.body = text;
+    }
+    response
 }
 
 fn forward(route: &HttpRoute, destination: &Destination) -> RouteAction {
@@ -50,10 +66,8 @@ fn forward(route: &HttpRoute, destination: &Destination) -> RouteAction {
         action.upgrade_configs = vec![UpgradeConfig { upgrade_type: "websocket".into(), ..Default::default() }];
     }
     if let Some(rewrite) = &route.rewrite {
-        if let Some(hostname) = &rewrite.hostname {
-            action.host_rewrite_specifier = Some(HostRewriteSpecifier::HostRewriteLiteral(hostname.clone()));
-            action.append_x_forwarded_host = true;
-        }
+        action.host_rewrite_specifier = rewrite.hostname.as_ref().map(host_rewrite);
+        action.append_x_forwarded_host = rewrite.hostname.is_some() && rewrite.append_x_forwarded_host;
         match rewrite.path.as_ref().map(|path| rewrite::path(path, route.matches.path.as_ref())) {
             None => {}
             Some(rewrite::Path::Full(path)) => action.path_rewrite = path,
@@ -63,6 +77,17 @@ fn forward(route: &HttpRoute, destination: &Destination) -> RouteAction {
     }
     retry::apply(&mut action, route);
     action
+}
+
+fn host_rewrite(rewrite: &HostRewrite) -> HostRewriteSpecifier {
+    match rewrite {
+        HostRewrite::Literal(host) => HostRewriteSpecifier::HostRewriteLiteral(host.clone()),
+        HostRewrite::Header(header) => HostRewriteSpecifier::HostRewriteHeader(header.clone()),
+        HostRewrite::Backend => HostRewriteSpecifier::AutoHostRewrite(BoolValue { value: true }),
+        HostRewrite::PathRegex { pattern, substitution } => {
+            HostRewriteSpecifier::HostRewritePathRegex(rewrite::regex(pattern, substitution))
+        }
+    }
 }
 
 /// One cluster for each backend; the share of broken ones goes to a cluster that does not exist and answers 500.

@@ -33,7 +33,8 @@ const BASE_INTERVAL_MS: u64 = 25;
 /// Deadlines and retries. What the route itself says wins over its policy.
 pub(super) fn apply(action: &mut RouteAction, route: &HttpRoute) {
     let traffic = route.traffic.as_deref();
-    action.retry_policy = traffic.and_then(|traffic| traffic.spec.retry.as_ref()).map(retry_policy);
+    let retry = route.retry.as_ref().or_else(|| traffic?.spec.retry.as_ref());
+    action.retry_policy = retry.map(retry_policy);
     let http = traffic.and_then(http_timeout);
     let policy_timeout = http.and_then(|http| http.request_timeout).map(Duration::as_millis);
     let request = route.timeouts.request_ms.or(policy_timeout);

@@ -22,6 +22,7 @@ pub(super) enum Path {
 pub(super) fn path(rewrite: &PathRewrite, path: Option<&PathMatch>) -> Path {
     let replacement = match rewrite {
         PathRewrite::Full(path) => return Path::Full(path.clone()),
+        PathRewrite::Regex { pattern, substitution } => return Path::Regex(regex(pattern, substitution)),
         PathRewrite::Prefix(replacement) => replacement.trim_end_matches('/'),
     };
     let prefix = match path {
@@ -32,12 +33,14 @@ pub(super) fn path(rewrite: &PathRewrite, path: Option<&PathMatch>) -> Path {
         // Envoy's prefix is `/` itself here, so the replacement has to end in the slash that it takes away.
         ("", replacement) => Path::Prefix(format!("{replacement}/")),
         // `/foo` becomes `/` but `/foo/bar` becomes `/bar`: only a pattern can take the slash along.
-        (prefix, "") => Path::Regex(RegexMatchAndSubstitute {
-            pattern: Some(re2(&format!("^{}/*", quote(prefix)))),
-            substitution: "/".into(),
-        }),
+        (prefix, "") => Path::Regex(regex(&format!("^{}/*", quote(prefix)), "/")),
         (_, replacement) => Path::Prefix(replacement.to_owned()),
     }
+}
+
+/// Replaces what `pattern` matches.
+pub(super) fn regex(pattern: &str, substitution: &str) -> RegexMatchAndSubstitute {
+    RegexMatchAndSubstitute { pattern: Some(re2(pattern)), substitution: substitution.to_owned() }
 }
 
 #[cfg(test)]
