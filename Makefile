@@ -15,8 +15,9 @@ BENCH ?=
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: cargo ## The quickstart on a real Envoy, told in a dozen requests; stays up until Ctrl-C (DEMO=once: ends)
+demo: cargo ## The quickstart on a real Envoy, told in requests and a login; stays up until Ctrl-C (DEMO=once: ends)
 	@deploy/dev/envoy.sh
+	@deploy/dev/oidc.sh optional
 	@echo '==> building the controller (release mode)' >&2
 	@cargo build --release --locked --package controller
 	@ENVOY=$(CURDIR)/.tools/envoy exec python3 deploy/dev/demo.py $(abspath $(target))/release/controller $(DEMO)

@@ -11,6 +11,8 @@ mod faults;
 mod http;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/oidc.rs"]
+mod oidc;
 #[path = "e2e/redis.rs"]
 mod redis;
 #[path = "e2e/standalone.rs"]

@@ -6,17 +6,23 @@ Usage: demo.py CONTROLLER [once]
 `once` ends after the story, with exit status 0 when it went as told and 1 otherwise; without it, all stays up until Ctrl-C.
 """
 
+import base64
+import contextlib
 import http.client
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 
+from browser import Browser
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HOST = "www.example.com"
+LOGIN_HOST = "www.localhost"
 READY_SECONDS = 60
 # Stands before the headers that the backend saw.
 NAMES = {"> ": "the backend sees "}
@@ -88,6 +94,64 @@ def tell(address):
     return good
 
 
+def login_story(app, address):
+    """What people and programs do, what comes of it, and whether that is as told."""
+    ann, program = Browser(address), Browser(address)
+    page = ann.open(f"{app}/orders")
+    yield "open /orders", page, "nobody is logged in: the provider's form", "/interaction/" in page.url
+    page = ann.submit(page, login="ann", password="any")
+    user = claims(page).get("sub")
+    yield "log in as ann", page, f"back at /orders; the backend sees a token of {user}", (page.url, user) == (f"{app}/orders", "ann")
+    page = ann.open(f"{app}/")
+    yield "open /", page, "logged in, so there is no redirect", (page.status, page.redirects) == (200, [])
+    page = program.fetch(f"{app}/orders")
+    yield "a program asks for /orders", page, "no session, and no redirect either", (page.status, page.redirects) == (401, [])
+    page = ann.submit(ann.open(f"{app}/logout"), logout="yes")
+    yield "open /logout, and confirm", page, "the session has ended, here and at the provider", page.status == 200
+    page = ann.open(f"{app}/orders")
+    yield "open /orders", page, "the provider's form again", "/interaction/" in page.url
+
+
+def claims(page):
+    """What the ID token says that the backend got."""
+    try:
+        payload = json.loads(page.body)["headers"]["x-id-token"][0].split(".")[1]
+        return json.loads(base64.urlsafe_b64decode(payload + "=="))
+    except (ValueError, KeyError, IndexError):
+        return {}
+
+
+def tell_login(address):
+    """Lets somebody log in and out; whether all went as told."""
+    app = f"http://{LOGIN_HOST}:{address[1]}"
+    print(f"A browser at {app}:")
+    try:
+        for deed, page, why, good in login_story(app, address):
+            print(f"  {deed:<60} {page.status}  {why}", flush=True)
+            if not good:
+                print(f"    NOT AS TOLD: ended at {page.url}")
+                return False
+    except (OSError, http.client.HTTPException, ValueError, AttributeError) as error:
+        print(f"    NOT AS TOLD: {error!r}")
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def provider():
+    """The OpenID provider of the examples; nothing where it cannot run."""
+    if not (shutil.which("node") and (ROOT / ".tools/oidc-provider").exists()):
+        yield None
+        return
+    command = ["node", ROOT / "deploy/dev/logins/provider.mjs", (ROOT / "deploy/dev/logins/examples.json").read_text()]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            # Nothing, when it could not start: then the story is not as told.
+            yield process.stdout.readline().strip()
+        finally:
+            process.terminate()
+
+
 def shorten(text):
     return text if len(text) <= 24 else text[:20] + "..."
 
@@ -106,18 +170,25 @@ def wait_until_ready(controller, file):
     return None
 
 
-def ports(ready):
+def listeners_of(gateway):
+    return {listener["name"]: listener["port"] for listener in gateway["listeners"]}
+
+
+def ports(ready, issuer):
     gateway = ready["gateways"][0]
-    listener = gateway["listeners"][0]
-    url = f"http://{gateway['address']}:{listener['port']}/"
+    listeners = listeners_of(gateway)
     print("Ports:")
-    print(f"  {gateway['address']}:{listener['port']}  Envoy, for Gateway {gateway['name']}, listener {listener['name']}")
+    for name, port in listeners.items():
+        print(f"  {gateway['address']}:{port}  Envoy, for Gateway {gateway['name']}, listener {name}")
     print(f"  {ready['admin']}  the controller's admin: /ready /status /metrics /config_dump")
     print(f"  {ready['echo']}  the echo backend")
-    print(f"Try: curl -i -H 'host: {HOST}' {url}")
+    if issuer:
+        print(f"  {issuer.removeprefix('http://')}  the OpenID provider, which lets everybody in under any name")
+        print(f"Log in: http://{LOGIN_HOST}:{listeners['browser']}/")
+    print(f"Try: curl -i -H 'host: {HOST}' http://{gateway['address']}:{listeners['http']}/")
 
 
-def run(binary, once, directory):
+def run(binary, once, directory, issuer):
     log = directory / "controller.log"
     ready_file = directory / "ready.json"
     command = [binary, "standalone", "deploy/examples/quickstart", "--ready-file", ready_file]
@@ -130,10 +201,15 @@ def run(binary, once, directory):
             print("error: it did not become ready; its last lines:", *log.read_text().splitlines()[-15:], sep="\n  ")
             return 1
         gateway = ready["gateways"][0]
-        good = tell((gateway["address"], gateway["listeners"][0]["port"]))
+        address, listeners = gateway["address"], listeners_of(gateway)
+        good = tell((address, listeners["http"]))
+        if issuer is None:
+            print("No login: its OpenID provider needs Node.js 20 or newer and npm (apt-get install nodejs npm).")
+        else:
+            good = tell_login((address, listeners["browser"])) and good
         print("The story went as told." if good else "The story did not go as told.")
         if not once:
-            ports(ready)
+            ports(ready, issuer)
             print(f"Log: {log}. Change a file in deploy/examples/quickstart and watch; Ctrl-C ends.", flush=True)
             controller.wait()
         return 0 if good else 1
@@ -156,7 +232,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with tempfile.TemporaryDirectory(prefix="tollgate-demo-") as directory:
         try:
-            sys.exit(run(sys.argv[1], len(sys.argv) == 3, pathlib.Path(directory)))
+            with provider() as issuer:
+                sys.exit(run(sys.argv[1], len(sys.argv) == 3, pathlib.Path(directory), issuer))
         except KeyboardInterrupt:
             pass
 

@@ -9,6 +9,7 @@ use proto::serve::{Address, Grpc, Listener};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use crate::oidc;
 use crate::redis::Redis;
 use crate::standalone::{Manifests, Standalone};
 use crate::tool;
@@ -36,6 +37,7 @@ async fn quickstart() {
     assert_eq!(gateway.get(WWW, "/fault", &[]).await.status, 501);
     assert_eq!(gateway.get(WWW, "/jwt", &[]).await.status, 401);
     assert_eq!(gateway.get(WWW, "/keys", &[]).await.status, 401);
+    assert_eq!(gateway.get("www.localhost", "/", &[]).await.status, 404, "only where browsers get");
     gateway.stop().await;
 }
 
@@ -126,6 +128,52 @@ async fn api_key() {
     assert_eq!(good.echoed("x-client-tier"), ["gold"]);
     assert_eq!(good.echoed("x-api-key"), [""; 0], "the key stays here");
     assert!(!gateway.log().contains("supersecret"));
+}
+
+#[tokio::test]
+async fn api_key_tiers() {
+    let gateway = example("api-key-tiers").await;
+    let gold = [("x-api-key", "anns-key")];
+    for remaining in ["3", "2", "1", "0"] {
+        let answer = gateway.get(WWW, "/", &gold).await;
+        assert_eq!((answer.status, answer.header("x-ratelimit-remaining")), (200, remaining), "{answer:?}");
+    }
+    assert_eq!(gateway.get(WWW, "/", &gold).await.status, 429);
+    for client in ["bobs-key", "bens-key"] {
+        // Whoever claims another tier, or to be somebody else, has the same quota as before.
+        let spoofed = [("x-api-key", client), ("x-client-tier", "gold"), ("x-client-id", "carol")];
+        let honest = [("x-api-key", client)];
+        assert_eq!(gateway.get(WWW, "/", &spoofed).await.status, 200);
+        assert_eq!(gateway.get(WWW, "/", &honest).await.status, 200);
+        assert_eq!(gateway.get(WWW, "/", &spoofed).await.status, 429);
+        assert_eq!(gateway.get(WWW, "/", &honest).await.status, 429);
+    }
+    for _ in 0..5 {
+        assert_eq!(
+            gateway.get(WWW, "/", &[("x-client-tier", "gold")]).await.status,
+            401,
+            "nobody's requests cost nobody"
+        );
+    }
+}
+
+#[tokio::test]
+async fn jwt_remote() {
+    let manifests = Manifests::of("jwt-remote");
+    let provider = oidc::provider(&manifests);
+    let gateway = Standalone::start(manifests).await;
+    assert_eq!(gateway.get(WWW, "/foo", &[]).await.status, 401);
+    let token = provider.token("robot", "robots-secret", "https://api.example.com").await;
+    let bearer = format!("Bearer {token}");
+    // Envoy fetches the keys by itself, at its own time.
+    tool::eventually("Envoy has the keys", async || {
+        let answer = gateway.get(WWW, "/foo", &[("authorization", &bearer), ("x-client-id", "root")]).await;
+        (answer.status == 200).then(|| assert_eq!(answer.echoed("x-client-id"), ["robot"]))
+    })
+    .await;
+    let other = provider.token("robot", "robots-secret", "https://other.example.com").await;
+    let refused = gateway.get(WWW, "/foo", &[("authorization", &format!("Bearer {other}"))]).await;
+    assert_eq!(refused.status, 403, "a token for somebody else: {refused:?}");
 }
 
 #[tokio::test]

@@ -9,16 +9,17 @@ mod forger;
 mod hosts;
 mod login;
 mod navigation;
-mod provider;
 mod sealed;
 mod sessions;
 mod tokens;
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use extauth::policy::Policies;
 use extauth::resources::Resources;
 use extauth::service::Authorizer;
+use logins::Provider;
 use proto::drain::{self, Trigger};
 use proto::extauth::{ClaimToHeader, Method, Oidc, OidcProvider, Policy, Secret};
 use proto::serve::{Grpc, Listener};
@@ -32,6 +33,10 @@ use crate::support::resources;
 const PATIENCE: Duration = Duration::from_secs(30);
 const SHOP: &str = "https://shop.example.com";
 const CALLBACK: &str = "https://shop.example.com/oauth2/callback";
+
+/// Most tests can share one: they differ in users and browsers.
+pub(crate) static SHARED: LazyLock<Provider> =
+    LazyLock::new(|| Provider::start(&json!({"clients": [client(&json!({}))]})));
 
 /// `extauth` over gRPC with one policy.
 pub(crate) struct Gate {

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use logins::Provider;
 use proto::extauth::{Method, Oidc, Policies};
 use serde_json::{Value, json};
 
-use super::provider::{Provider, packages};
 use super::{client, known_as, oidc, policy};
 use crate::envoy::{bootstrap, echo, tool};
 use crate::support::{Process, get, program};
@@ -80,16 +81,10 @@ fn a_person_logs_in_works_in_tabs_and_logs_out() {
         thread::sleep(Duration::from_millis(50));
     }
 
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/provider/browser.mjs");
-    let story = Command::new("node")
-        .args([script, &shop])
-        .args(std::env::var_os("SCREENSHOT"))
-        .env("OIDC_PROVIDER", packages())
-        .env("CHROMIUM", tool("CHROMIUM", "chromium"))
-        .output()
-        .unwrap();
-    let (told, failed) = (String::from_utf8_lossy(&story.stdout), String::from_utf8_lossy(&story.stderr));
-    assert!(story.status.success(), "{told}{failed}{}", logs());
+    let story = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/oidc/chromium.mjs");
+    let screenshot = std::env::var("SCREENSHOT").ok();
+    let arguments: Vec<_> = [shop.as_str()].into_iter().chain(screenshot.as_deref()).collect();
+    let told = logins::browse(&story, &arguments).unwrap_or_else(|error| panic!("{error}{}", logs()));
     assert_eq!(told.lines().count(), 6, "{told}");
     assert!(!logs().contains("eyJ") && !logs().contains("shop's secret"), "{}", logs());
 }

@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::forger::{Forger, Started, now};
-use super::provider::{Provider, SHARED};
-use super::{Browser, Gate, PATIENCE, SHOP, client, known_as, oidc, policy};
+use super::{Browser, Gate, PATIENCE, SHARED, SHOP, client, known_as, oidc, policy};
 use crate::support::{Issuer, encode};
+use logins::Provider;
 
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 

@@ -8,9 +8,9 @@ use proto::extauth::Method;
 use serde_json::json;
 
 use super::forger::{Forger, Started};
-use super::provider::{Provider, SHARED};
-use super::{Browser, Gate, PATIENCE, SHOP, client, known_as, oidc, policy, refusal};
+use super::{Browser, Gate, PATIENCE, SHARED, SHOP, client, known_as, oidc, policy, refusal};
 use crate::support::{api_keys, key};
+use logins::Provider;
 use proto::extauth::{Allow, ClientAuth, ForwardIdToken, Oidc, OidcProvider, Secret, SessionCookie};
 
 #[tokio::test]

@@ -4,8 +4,7 @@ use futures::future::join_all;
 use serde_json::json;
 
 use super::forger::{Forger, Started, second};
-use super::provider::SHARED;
-use super::{Browser, Gate, SHOP, oidc, policy};
+use super::{Browser, Gate, SHARED, SHOP, oidc, policy};
 use proto::extauth::{Oidc, Policy};
 
 #[tokio::test]

@@ -3,8 +3,7 @@
 use proto::extauth::{Allow, Oidc, SameSite, SessionCookie};
 
 use super::forger::{Forger, Started, second};
-use super::provider::SHARED;
-use super::{Browser, CALLBACK, Gate, SHOP, oidc, policy};
+use super::{Browser, CALLBACK, Gate, SHARED, SHOP, oidc, policy};
 
 #[tokio::test]
 async fn one_host_that_providers_know_serves_many_with_tickets() {

@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use super::provider::SHARED;
-use super::{Browser, Gate, SHOP, oidc, policy};
+use super::{Browser, Gate, SHARED, SHOP, oidc, policy};
 
 #[tokio::test]
 async fn a_browser_logs_in_comes_back_and_logs_out() {

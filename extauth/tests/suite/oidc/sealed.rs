@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use extauth::config::Config;
 use extauth::resources::{Options, Resources, Storage};
 use futures::future::join_all;
+use logins::Provider;
 use proto::extauth::{Oidc, OidcProvider, Secret, SessionCookie, SessionKind};
 use serde_json::{Value, json};
 
 use super::forger::{Forger, Started};
-use super::provider::{Provider, SHARED};
-use super::{Browser, Gate, PATIENCE, Page, SHOP, client, known_as, oidc, policy, refusal};
+use super::{Browser, Gate, PATIENCE, Page, SHARED, SHOP, client, known_as, oidc, policy, refusal};
 use crate::support::encode;
 
 const FIRST: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";

@@ -10,10 +10,10 @@ use proto::extauth::{CookieNames, ForwardIdToken, Oidc, OidcProvider};
 use serde_json::{Value, json};
 
 use super::forger::{Forger, now};
-use super::provider::{Provider, SHARED};
-use super::{Browser, Gate, PATIENCE, SHOP, client, known_as, oidc, policy};
+use super::{Browser, Gate, PATIENCE, SHARED, SHOP, client, known_as, oidc, policy};
 use crate::redis::{Node, Single};
 use crate::support::resources;
+use logins::Provider;
 
 /// Another replica with the same store.
 pub(super) fn replica(of: &Gate, oidc: Oidc) -> Gate {

@@ -1,15 +1,17 @@
-// A certified OpenID provider for the tests. Its one argument says what differs from the defaults; it prints its issuer, and
-// ends with its standard input. `/test/…` tells and changes what happens inside.
+// A certified OpenID provider for tests and the demo: whoever types a name is let in under it. Its one argument says, as JSON,
+// which clients it knows and what differs from the defaults; it prints its issuer, and ends with its standard input.
+// `/test/…` tells and changes what happens inside.
 import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
-const require = createRequire(pathToFileURL(process.env.OIDC_PROVIDER + '/package.json'));
+const packages = process.env.OIDC_PROVIDER ?? fileURLToPath(new URL('../../../.tools/oidc-provider', import.meta.url));
+// Its advice is for those who run it for real, and nobody reads more than the first line of the output.
+console.info = console.warn = () => {};
+const require = createRequire(pathToFileURL(packages + '/package.json'));
 const { default: Provider } = await import(pathToFileURL(require.resolve('oidc-provider')));
 const options = JSON.parse(process.argv[2] ?? '{}');
 
-// Its advice is for those who run it for real, and nobody reads more than the first line of the output.
-console.info = console.warn = () => {};
 process.stdout.on('error', () => {});
 
 const seconds = (name, fallback) => options.ttl?.[name] ?? fallback;
@@ -17,13 +19,14 @@ const counts = {};
 let fault = {};
 
 const server = createServer();
-await new Promise((listening) => server.listen(0, '127.0.0.1', listening));
-const issuer = `http://127.0.0.1:${server.address().port}`;
+const { host = '127.0.0.1', port = 0 } = options.listen ?? {};
+await new Promise((listening) => server.listen(port, host, listening));
+const issuer = `http://${host}:${server.address().port}`;
 
 const provider = new Provider(issuer, {
   clients: options.clients,
   conformIdTokenClaims: options.userinfoOnly ?? false,
-  claims: { openid: ['sub'], email: ['email', 'email_verified'], groups: ['groups'], profile: ['name'] },
+  claims: { openid: ['sub'], email: ['email', 'email_verified'], groups: ['groups'], profile: ['name', 'tier'] },
   scopes: ['openid', 'offline_access', 'email', 'groups', 'profile'],
   findAccount: (_, id) => ({
     accountId: id,
@@ -32,11 +35,13 @@ const provider = new Provider(issuer, {
       name: `${id} Lovelace`,
       email: `${id}@${id === 'eve' ? 'evil.com' : 'example.com'}`,
       email_verified: id !== 'mallory',
+      tier: id === 'ada' ? 'gold' : 'bronze',
       groups: id === 'ada' ? ['engineers', 'admins'] : ['guests'],
     }),
   }),
   features: {
     backchannelLogout: { enabled: true },
+    clientCredentials: { enabled: true },
     rpInitiatedLogout: { enabled: true },
     resourceIndicators: {
       enabled: true,

@@ -1,22 +1,11 @@
-// Drives Chromium through a story of logins: `node browser.mjs SHOP SCREENSHOT`. What is not as it should be ends it with an error.
+// A story of logins: `node chromium.mjs SHOP SCREENSHOT`.
 import assert from 'node:assert/strict';
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
+import * as logins from '../../../../deploy/dev/logins/browser.mjs';
 
-const require = createRequire(pathToFileURL(process.env.OIDC_PROVIDER + '/package.json'));
-const { chromium } = require('playwright-core');
+const { step, logIn: login } = logins;
 const [shop, screenshot] = process.argv.slice(2);
-
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ['--no-sandbox', '--disable-gpu'] });
-const context = await browser.newContext();
-context.setDefaultTimeout(60_000);
-const step = (name) => console.log(`==> ${name}`);
-const session = async () => (await context.cookies()).find(({ name }) => name.startsWith('__Host-session-') && !name.endsWith('-login'));
-const login = async (page, user) => {
-  await page.fill('input[name=login]', user);
-  await page.fill('input[name=password]', 'x');
-  await page.click('button[type=submit]');
-};
+const { browser, context } = await logins.open();
+const session = () => logins.session(context);
 const at = async (page, path) => {
   await page.waitForURL(`${shop}${path}`);
   return page.textContent('body');
@@ -48,11 +37,7 @@ assert.match((await renewed.allHeaders())['set-cookie'] ?? '', new RegExp(cookie
 
 step('a script without a session gets 401 and no redirect');
 await context.clearCookies();
-const answer = await page.evaluate(async (url) => {
-  const { status, redirected } = await fetch(url);
-  return [status, redirected];
-}, `${shop}/api`);
-assert.deepEqual(answer, [401, false]);
+assert.deepEqual(await logins.fetched(page, `${shop}/api`), [401, false]);
 assert.deepEqual(await context.cookies(), [], 'a script starts no login');
 
 step('three tabs log in, the last one first');
