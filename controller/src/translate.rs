@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -87,7 +88,11 @@ fn document(translation: &Translation) -> miette::Result<Value> {
     for (key, proxy) in &translation.proxies {
         let mut xds = Map::new();
         for kind in Type::ALL {
-            let resources = resources(proxy, kind)?;
+            // Whoever sees the output need not see keys.
+            let resources = match kind {
+                Type::Secret => names(proxy, kind),
+                _ => resources(proxy, kind)?,
+            };
             if !resources.is_empty() {
                 xds.insert(format!("{kind:?}"), resources.into());
             }
@@ -101,6 +106,10 @@ fn document(translation: &Translation) -> miette::Result<Value> {
         "authPolicies": serde_json::to_value(&translation.auth_policies).into_diagnostic()?,
         "statuses": serde_json::to_value(&translation.statuses).into_diagnostic()?,
     }))
+}
+
+fn names(proxy: &Proxy, kind: Type) -> Vec<Value> {
+    proxy.resources.of(kind).map(|(name, _)| json!({"name": name})).collect()
 }
 
 /// The resources of one kind as protobuf JSON, without the types that their place says already.
@@ -167,10 +176,13 @@ fn add_class(snapshot: &mut Snapshot, settings: &Settings) -> miette::Result<boo
     Ok(false)
 }
 
-/// A Gateway's own conditions depend on the infrastructure that is running, and there is none here.
+/// Two of a Gateway's conditions, and its addresses, depend on the infrastructure that is running, and there is none here.
 fn without_infra(mut status: ObjectStatus) -> ObjectStatus {
     if let (true, Some(fields)) = (status.kind == "Gateway", status.status.as_object_mut()) {
-        fields.remove("conditions");
+        if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
+            let known = |condition: &Value| matches!(condition["type"].as_str(), Some("Accepted" | "Programmed"));
+            conditions.retain(|condition| !known(condition));
+        }
         fields.remove("addresses");
     }
     status
@@ -190,5 +202,10 @@ fn write(path: &Path, value: &impl Serialize) -> miette::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).into_diagnostic().wrap_err_with(|| folder.display().to_string())?;
     }
-    fs::write(path, to_yaml(value)?).into_diagnostic().wrap_err_with(|| path.display().to_string())
+    let mut options = fs::OpenOptions::new();
+    // Among them are the keys that the input has.
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let yaml = to_yaml(value)?;
+    let written = options.open(path).and_then(|mut file| file.write_all(yaml.as_bytes()));
+    written.into_diagnostic().wrap_err_with(|| path.display().to_string())
 }

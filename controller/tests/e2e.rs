@@ -9,6 +9,8 @@ mod examples;
 mod faults;
 #[path = "e2e/http.rs"]
 mod http;
+#[path = "e2e/https.rs"]
+mod https;
 #[path = "e2e/limits.rs"]
 mod limits;
 #[path = "e2e/oidc.rs"]
@@ -17,5 +19,7 @@ mod oidc;
 mod redis;
 #[path = "e2e/standalone.rs"]
 mod standalone;
+#[path = "e2e/tls.rs"]
+mod tls;
 #[path = "e2e/tool.rs"]
 mod tool;

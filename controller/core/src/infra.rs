@@ -25,12 +25,33 @@ pub struct Fleet {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Port {
-    /// Such as `http-80`.
+    /// Such as `https-443`.
     pub name: String,
+    /// `TCP` or `UDP`.
+    #[serde(skip_serializing_if = "Transport::is_tcp")]
+    pub protocol: Transport,
     /// As clients see it.
     pub port: u16,
     /// As Envoy binds it.
     pub target_port: u16,
+}
+
+/// What carries a port's traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Transport {
+    /// Also below HTTP and TLS.
+    #[default]
+    Tcp,
+    /// Datagrams.
+    Udp,
+}
+
+impl Transport {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+    fn is_tcp(&self) -> bool {
+        *self == Self::Tcp
+    }
 }
 
 /// The name of the fleet that serves the Gateway `namespace`/`name`; never longer than a DNS label.
@@ -55,12 +76,25 @@ pub fn fleet(proxy: &ir::Proxy, labels: BTreeMap<String, String>, annotations: B
     ];
     let mut labels = labels;
     labels.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    Fleet { name: fleet_name(&gateway.namespace, &gateway.name), labels, annotations, ports: ports(proxy) }
+}
+
+/// One for each number and transport, named after the first listener there.
+fn ports(proxy: &ir::Proxy) -> Vec<Port> {
+    let http = proxy.http.iter().map(|listener| {
+        let scheme = if listener.tls.is_some() { "https" } else { "http" };
+        (scheme, Transport::Tcp, listener.gateway_port, listener.port)
+    });
+    let tcp = proxy.tcp.iter().map(|listener| {
+        let scheme = if listener.tls.is_some() { "tls" } else { "tcp" };
+        (scheme, Transport::Tcp, listener.gateway_port, listener.port)
+    });
+    let udp = proxy.udp.iter().map(|listener| ("udp", Transport::Udp, listener.gateway_port, listener.port));
     let mut ports: Vec<Port> = Vec::new();
-    for listener in &proxy.http {
-        if ports.iter().all(|port| port.port != listener.gateway_port) {
-            let port = listener.gateway_port;
-            ports.push(Port { name: format!("http-{port}"), port, target_port: listener.port });
+    for (scheme, protocol, port, target_port) in http.chain(tcp).chain(udp) {
+        if ports.iter().all(|known| (known.port, known.protocol) != (port, protocol)) {
+            ports.push(Port { name: format!("{scheme}-{port}"), protocol, port, target_port });
         }
     }
-    Fleet { name: fleet_name(&gateway.namespace, &gateway.name), labels, annotations, ports }
+    ports
 }

@@ -13,6 +13,12 @@ mod filters;
 
 pub use filters::{Credential, ExternalAuth, HttpFilters, Session};
 
+mod tls;
+mod transport;
+
+pub use tls::{Certificate, ClientValidation, Termination, Tls};
+pub use transport::{TcpListener, TcpRoute, UdpListener, UdpRoute};
+
 /// Names one object of the API.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectRef {
@@ -41,8 +47,15 @@ pub struct Proxy {
     pub key: String,
     /// The Gateway it serves.
     pub gateway: ObjectRef,
-    /// In the order of the Gateway's spec; invalid listeners are left out.
+    /// HTTP and HTTPS listeners: those of the Gateway in the order of its spec, then those of its ListenerSets. Invalid
+    /// ones are left out.
     pub http: Vec<HttpListener>,
+    /// TCP and TLS listeners, likewise.
+    pub tcp: Vec<TcpListener>,
+    /// UDP listeners, likewise.
+    pub udp: Vec<UdpListener>,
+    /// Shown to backends that are spoken to over TLS and ask for a certificate.
+    pub client_certificate: Option<Certificate>,
     /// The Service before this fleet, once it exists; Envoy's local cluster for zone-aware routing.
     pub local: Option<Local>,
 }
@@ -65,12 +78,14 @@ pub struct Origin {
     pub section: Option<String>,
 }
 
-/// One HTTP listener of a Gateway with the routes attached to it.
+/// One HTTP or HTTPS listener with the routes attached to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpListener {
-    /// `<namespace>/<gateway>/<listener>`.
+    /// `<namespace>/<gateway>/<listener>`; `<namespace>/<gateway>/<namespace>/<set>/<listener>` for one of a ListenerSet.
     pub name: String,
-    /// The listener's name in the Gateway's spec, which is a policy's `sectionName`.
+    /// The Gateway or ListenerSet that has it in its spec.
+    pub parent: ObjectRef,
+    /// The listener's name there, which is a policy's `sectionName`.
     pub section: String,
     /// Address that Envoy binds.
     pub address: IpAddr,
@@ -80,6 +95,8 @@ pub struct HttpListener {
     pub gateway_port: u16,
     /// `*` when the listener takes every host.
     pub hostname: String,
+    /// For HTTPS.
+    pub tls: Option<Termination>,
     /// One for each rule, match and hostname, most specific first within a hostname.
     pub routes: Vec<HttpRoute>,
 }

@@ -23,6 +23,9 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+mod listener_set;
+
+pub use self::listener_set::ListenerSet;
 use crate::ir::ObjectRef;
 
 mod routes;
@@ -40,6 +43,7 @@ pub type Objects<T> = BTreeMap<Key, Arc<T>>;
 pub struct Snapshot {
     pub gateway_classes: Objects<GatewayClass>,
     pub gateways: Objects<Gateway>,
+    pub listener_sets: Objects<ListenerSet>,
     pub http_routes: Objects<HttpRoute>,
     pub grpc_routes: Objects<GrpcRoute>,
     pub tls_routes: Objects<TlsRoute>,
@@ -127,6 +131,7 @@ impl Snapshot {
         match (group, kind.as_str()) {
             (GATEWAY_API, "GatewayClass") => put(&mut self.gateway_classes, cluster("GatewayClass"), object),
             (GATEWAY_API, "Gateway") => put(&mut self.gateways, namespaced("Gateway"), object),
+            (GATEWAY_API, "ListenerSet") => put(&mut self.listener_sets, namespaced("ListenerSet"), object),
             (GATEWAY_API, "HTTPRoute") => put(&mut self.http_routes, namespaced("HTTPRoute"), object),
             (GATEWAY_API, "GRPCRoute") => put(&mut self.grpc_routes, namespaced("GRPCRoute"), object),
             (GATEWAY_API, "TLSRoute") => put(&mut self.tls_routes, namespaced("TLSRoute"), object),

@@ -7,6 +7,7 @@ use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
 use crate::{Settings, Snapshot, infra, ir, xds};
 
 mod attachment;
+mod authority;
 mod backend;
 mod backend_status;
 mod cors_filter;
@@ -23,6 +24,7 @@ mod http_route;
 mod http_route_filter;
 mod inputs;
 mod listener;
+mod listener_set;
 mod name;
 mod order;
 pub mod policy;
@@ -34,6 +36,7 @@ mod route_rule;
 mod rule_settings;
 mod selector;
 mod status;
+mod tls;
 mod unsupported_route;
 
 use gateway::Gateway;

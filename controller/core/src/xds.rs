@@ -16,7 +16,9 @@ mod rate_limit;
 mod ready;
 mod resources;
 mod route;
+mod secret;
 mod service;
+mod tcp;
 mod value;
 
 pub(crate) use rate_limit::configs as rate_limits;
@@ -36,9 +38,18 @@ pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
     if let Some(local) = &proxy.local {
         cluster::add_local(&mut resources, &proxy.key, local);
     }
-    for port in listener::Port::all(proxy, settings) {
-        resources.add(&listener::listener(&port));
+    let ports = listener::Port::all(proxy, settings);
+    for listener in listener::listeners(proxy, &ports, settings) {
+        resources.add(&listener);
+    }
+    for listener in &proxy.tcp {
+        tcp::resources(listener, &mut resources);
+    }
+    for port in ports {
         resources.add(&route::configuration(&port));
+        if let Some(tls) = port.tls() {
+            secret::add(&mut resources, tls);
+        }
         for route in port.routes() {
             add_backends(&mut resources, route);
         }

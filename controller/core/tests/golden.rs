@@ -40,8 +40,15 @@ fn document(translation: &Translation) -> Value {
             let name = kind.url().rsplit('/').next().unwrap();
             // The readiness listener is the same everywhere.
             let resources = proxy.resources.of(kind).filter(|(name, _)| !name.starts_with("envoy-gateway-proxy-ready"));
-            let resources: Vec<Value> =
-                resources.map(|(_, resource)| proto::json::encode(name, &resource.any.value).unwrap()).collect();
+            let resources: Vec<Value> = resources
+                .map(|(_, resource)| {
+                    let mut json = proto::json::encode(name, &resource.any.value).unwrap();
+                    if kind == Type::Secret {
+                        shorten(&mut json);
+                    }
+                    json
+                })
+                .collect();
             if !resources.is_empty() {
                 xds.insert(format!("{kind:?}"), resources.into());
             }
@@ -62,6 +69,22 @@ fn document(translation: &Translation) -> Value {
         }
     }
     document.into()
+}
+
+/// Certificates and keys, of which only the length is of interest.
+fn shorten(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value.as_str() {
+                    Some(text) if key == "inlineBytes" => *value = format!("{} characters", text.len()).into(),
+                    _ => shorten(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(shorten),
+        _ => {}
+    }
 }
 
 fn is_base(path: &Path) -> bool {

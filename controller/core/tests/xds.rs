@@ -72,17 +72,27 @@ fn route(name: &str, hostname: &str, action: Action) -> HttpRoute {
 fn listener(section: &str, port: u16, routes: Vec<HttpRoute>) -> HttpListener {
     HttpListener {
         name: format!("default/eg/{section}"),
+        parent: object("Gateway", "eg"),
         section: section.into(),
         address: [0, 0, 0, 0].into(),
         port,
         gateway_port: port,
         hostname: "*".into(),
+        tls: None,
         routes,
     }
 }
 
 fn proxy(http: Vec<HttpListener>) -> Proxy {
-    Proxy { key: "default/eg".into(), gateway: object("Gateway", "eg"), http, local: None }
+    Proxy {
+        key: "default/eg".into(),
+        gateway: object("Gateway", "eg"),
+        http,
+        tcp: Vec::new(),
+        udp: Vec::new(),
+        client_certificate: None,
+        local: None,
+    }
 }
 
 fn build(proxy: &Proxy) -> xds::Resources {

@@ -38,12 +38,12 @@ pub(super) struct Listener {
 impl State {
     pub(super) fn new(translation: &Translation, manifests: &Manifests, addresses: &BTreeMap<String, IpAddr>) -> Self {
         let gateways = translation.proxies.iter().filter_map(|(key, proxy)| {
-            let listeners = proxy.ir.http.iter().map(|listener| Listener {
-                name: listener.section.clone(),
-                gateway_port: listener.gateway_port,
-                port: listener.port,
-            });
-            Some((key.clone(), Gateway { address: *addresses.get(key)?, listeners: listeners.collect() }))
+            let listener = |name: &String, gateway_port, port| Listener { name: name.clone(), gateway_port, port };
+            let http = proxy.ir.http.iter().map(|one| listener(&one.section, one.gateway_port, one.port));
+            let tcp = proxy.ir.tcp.iter().map(|one| listener(&one.section, one.gateway_port, one.port));
+            let udp = proxy.ir.udp.iter().map(|one| listener(&one.section, one.gateway_port, one.port));
+            let listeners = http.chain(tcp).chain(udp).collect();
+            Some((key.clone(), Gateway { address: *addresses.get(key)?, listeners }))
         });
         Self {
             gateways: gateways.collect(),

@@ -1,6 +1,6 @@
 //! Gateways: their listeners, the proxy that each of them asks for, and their status.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gateway_api::apis::experimental::gateways::Gateway as Object;
 use serde_json::{Value, json};
@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::{
     backend, gateway_class,
     inputs::Inputs,
-    listener::{self, Listener},
+    listener::{Listener, conflict},
+    listener_set::{self, ListenerSet},
     status::{Conditions, Report},
 };
 use crate::{
@@ -17,50 +18,69 @@ use crate::{
     snapshot::Key,
 };
 
+mod tls;
+
 /// A Gateway while it is translated.
 #[derive(Debug)]
 pub(super) struct Gateway<'s> {
     /// As the user wrote it.
     pub(super) object: &'s Object,
-    /// In the order of the spec.
+    /// Its own in the order of the spec, then those of its sets in their order.
     pub(super) listeners: Vec<Listener<'s>>,
+    /// The sets that name it, by name, whether or not they may.
+    pub(super) sets: BTreeMap<ObjectRef, ListenerSet<'s>>,
     /// What its proxy will do.
     pub(super) proxy: ir::Proxy,
+    conditions: Conditions,
 }
 
 /// The Gateways of our classes, by namespace and name.
 pub(super) fn gateways<'s>(inputs: &Inputs<'s>, report: &mut Report) -> BTreeMap<Key, Gateway<'s>> {
     let classes = gateway_class::accept(inputs, report);
+    let sets = listener_set::by_gateway(inputs);
     let all = inputs.snapshot.gateways.iter();
     let ours = all.filter(|(_, object)| classes.contains(object.spec.gateway_class_name.as_str()));
-    ours.map(|(key, object)| (key.clone(), Gateway::new(inputs, key, object))).collect()
+    let gateway = |(key, object): (&Key, &'s Arc<Object>)| {
+        let sets = sets.get(key).map_or(&[][..], Vec::as_slice);
+        (key.clone(), Gateway::new(inputs, key, object, sets))
+    };
+    ours.map(gateway).collect()
 }
 
 impl<'s> Gateway<'s> {
-    fn new(inputs: &Inputs<'s>, (namespace, name): &Key, object: &'s Object) -> Self {
+    fn new(inputs: &Inputs<'s>, key: &Key, object: &'s Object, sets: &[(&'s Key, &'s listener_set::Object)]) -> Self {
+        let (namespace, name) = key;
         let key = format!("{namespace}/{name}");
         let gateway = ObjectRef { kind: "Gateway", namespace: namespace.clone(), name: name.clone() };
-        let mut listeners: Vec<_> = object.spec.listeners.iter().map(Listener::new).collect();
-        listener::mark_conflicts(&key, &mut listeners);
-
-        let mut http = Vec::new();
+        let sets: Vec<_> = sets.iter().map(|(key, set)| ListenerSet::new(inputs, object, key, set)).collect();
+        let own = object.spec.listeners.iter().map(|spec| Listener::new(&key, &gateway, spec));
+        let added = sets
+            .iter()
+            .filter(|set| set.allowed)
+            .flat_map(|set| set.object.spec.listeners.iter().map(|spec| Listener::new(&key, &set.reference, spec)));
+        let mut listeners: Vec<_> = own.chain(added).collect();
+        conflict::mark(&mut listeners);
         for listener in &mut listeners {
-            let valid = listener.conclude();
-            if let (true, Some(port)) = (valid, listener.port()) {
-                listener.http = Some(http.len());
-                http.push(ir::HttpListener {
-                    name: format!("{key}/{}", listener.spec.name),
-                    section: listener.spec.name.clone(),
-                    address: inputs.settings.bind_address(&key),
-                    port: inputs.settings.bind_port(port),
-                    gateway_port: port,
-                    hostname: listener.hostname().to_owned(),
-                    routes: Vec::new(),
-                });
-            }
+            listener.read_certificates(inputs);
         }
-        let local = local(inputs, namespace, name);
-        Self { object, listeners, proxy: ir::Proxy { key, gateway, http, local } }
+        let mut conditions = Conditions::default();
+        let tls = object.spec.tls.as_ref();
+        let client_certificate = tls.and_then(|tls| tls::read(inputs, &gateway, tls, &mut listeners, &mut conditions));
+        let mut proxy = ir::Proxy {
+            key,
+            gateway,
+            http: Vec::new(),
+            tcp: Vec::new(),
+            udp: Vec::new(),
+            client_certificate,
+            local: local(inputs, namespace, name),
+        };
+        for listener in &mut listeners {
+            listener.conclude();
+            listener.add_to(&mut proxy, inputs.settings);
+        }
+        let sets = sets.into_iter().map(|set| (set.reference.clone(), set)).collect();
+        Self { object, listeners, sets, proxy, conditions }
     }
 
     /// Hostnames of the other listeners on the port of the listener at `index`.
@@ -74,22 +94,34 @@ impl<'s> Gateway<'s> {
     pub(super) fn report(&self, inputs: &Inputs<'_>, report: &mut Report) {
         let generation = self.object.metadata.generation;
         let address = inputs.settings.addresses.get(&self.proxy.key);
-        let mut conditions = Conditions::default();
+        let mut conditions = self.conditions.clone();
         self.set_accepted(&mut conditions);
         self.set_programmed(&mut conditions, address.is_some());
+        let own = self.listeners.iter().filter(|listener| listener.owner == self.proxy.gateway);
         let mut status = json!({
             "conditions": conditions.to_json(generation),
-            "listeners": self.listeners.iter().map(|listener| listener.status(generation)).collect::<Value>(),
+            "listeners": own.map(|listener| listener.status(generation)).collect::<Value>(),
         });
-        if let (Some(address), Some(fields)) = (address, status.as_object_mut()) {
-            fields.insert("addresses".into(), json!([{"type": "IPAddress", "value": address.to_string()}]));
+        let mut attached = 0;
+        for set in self.sets.values() {
+            attached += usize::from(set.report(&self.proxy.gateway, &self.listeners, report));
+        }
+        if let Some(fields) = status.as_object_mut() {
+            if attached > 0 {
+                fields.insert("attachedListenerSets".into(), attached.into());
+            }
+            if let Some(address) = address {
+                fields.insert("addresses".into(), json!([{"type": "IPAddress", "value": address.to_string()}]));
+            }
         }
         report.push(&self.proxy.gateway, status);
     }
 
     fn set_accepted(&self, conditions: &mut Conditions) {
-        let valid = self.listeners.iter().filter(|listener| listener.http.is_some()).count();
-        if valid == self.listeners.len() && valid > 0 {
+        let works = |listener: &&Listener<'_>| listener.slot.is_some();
+        let mut own = self.listeners.iter().filter(|listener| listener.owner == self.proxy.gateway);
+        let valid = self.listeners.iter().filter(works).count();
+        if valid > 0 && own.all(|listener| works(&listener)) {
             conditions.set("Accepted", true, "Accepted", "The Gateway has been scheduled by Envoy Gateway");
         } else if valid > 0 {
             let message = "Some listeners of the Gateway are invalid, see their conditions";
@@ -101,7 +133,7 @@ impl<'s> Gateway<'s> {
     }
 
     fn set_programmed(&self, conditions: &mut Conditions, has_address: bool) {
-        if self.proxy.http.is_empty() {
+        if self.listeners.iter().all(|listener| listener.slot.is_none()) {
             conditions.set("Programmed", false, "Invalid", "The Gateway has no valid listener");
         } else if has_address {
             conditions.set("Programmed", true, "Programmed", "Address assigned to the Gateway");

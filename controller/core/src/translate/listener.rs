@@ -1,4 +1,8 @@
-//! One listener of a Gateway: what it accepts, and what is wrong with it.
+//! One listener of a Gateway or ListenerSet: what it accepts, and what is wrong with it.
+
+pub(super) mod certificate;
+pub(super) mod conflict;
+mod protocol;
 
 use gateway_api::apis::experimental::gateways::{
     GatewayListeners, GatewayListenersAllowedRoutes, GatewayListenersAllowedRoutesNamespacesFrom as From,
@@ -6,26 +10,53 @@ use gateway_api::apis::experimental::gateways::{
 };
 use serde_json::{Value, json};
 
+pub(super) use self::protocol::Protocol;
 use super::{hostname, inputs::Inputs, selector::Selector, status::Conditions};
+use crate::{
+    Settings,
+    ir::{HttpListener, ObjectRef, Proxy, TcpListener, Termination, Tls, UdpListener},
+};
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
 
-/// The kinds of routes that HTTP listeners take.
-const HTTP_KINDS: [&str; 2] = ["HTTPRoute", "GRPCRoute"];
+const ACCEPTED: &str = "Listener has been successfully translated";
+
+/// What an HTTPS listener offers clients to speak.
+const HTTP_ALPN: [&str; 2] = ["h2", "http/1.1"];
 
 /// A listener while it is translated.
 #[derive(Debug)]
 pub(super) struct Listener<'s> {
-    /// As the Gateway's spec has it.
+    /// As [`HttpListener::name`].
+    pub(super) name: String,
+    /// The Gateway or ListenerSet that has it in its spec.
+    pub(super) owner: ObjectRef,
+    /// As that spec has it.
     pub(super) spec: &'s GatewayListeners,
+    /// `None` when there is no such protocol.
+    pub(super) protocol: Option<Protocol>,
     /// What its status says.
     pub(super) conditions: Conditions,
     /// Routes that are attached to it, whether or not it works.
     pub(super) attached_routes: usize,
-    /// Where it stands in [`crate::ir::Proxy::http`], if it is valid.
-    pub(super) http: Option<usize>,
+    /// Where it stands in [`crate::ir::Proxy`], if it works.
+    pub(super) slot: Option<Slot>,
+    /// How its TLS ends, where it does.
+    pub(super) termination: Option<Termination>,
     kinds: Vec<RouteKind>,
     namespaces: Namespaces,
+    sound: bool,
+}
+
+/// A place in [`crate::ir::Proxy`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// In `http`.
+    Http(usize),
+    /// In `tcp`.
+    Tcp(usize),
+    /// In `udp`.
+    Udp(usize),
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -43,40 +74,107 @@ enum Namespaces {
 }
 
 impl<'s> Listener<'s> {
-    /// Validates all that can be said without looking at other listeners.
-    pub(super) fn new(spec: &'s GatewayListeners) -> Self {
-        let mut conditions = Conditions::default();
-        let kinds = match spec.protocol.as_str() {
-            "HTTP" => allowed_kinds(spec.allowed_routes.as_ref(), &mut conditions),
-            other => {
-                let message = match other {
-                    "HTTPS" | "TLS" | "TCP" | "UDP" => format!("Protocol {other} is not supported yet, must be HTTP."),
-                    _ => format!("Protocol {other} is unsupported, must be HTTP."),
-                };
-                conditions.set("Accepted", false, "UnsupportedProtocol", message);
-                Vec::new()
-            }
+    /// Validates all that can be said without looking at other listeners and objects.
+    /// `key` is that of the proxy.
+    pub(super) fn new(key: &str, owner: &ObjectRef, spec: &'s GatewayListeners) -> Self {
+        let name = match owner.kind {
+            "ListenerSet" => format!("{key}/{}/{}/{}", owner.namespace, owner.name, spec.name),
+            _ => format!("{key}/{}", spec.name),
         };
-        let namespaces = allowed_namespaces(spec.allowed_routes.as_ref(), &mut conditions);
-        let mut listener = Self { spec, conditions, attached_routes: 0, http: None, kinds, namespaces };
+        let mut listener = Self {
+            name,
+            owner: owner.clone(),
+            spec,
+            protocol: None,
+            conditions: Conditions::default(),
+            attached_routes: 0,
+            slot: None,
+            termination: None,
+            kinds: Vec::new(),
+            namespaces: Namespaces::None,
+            sound: true,
+        };
+        match Protocol::of(spec) {
+            Ok(protocol) => {
+                listener.protocol = Some(protocol);
+                listener.read_kinds(protocol.kinds());
+                if let Err((condition, reason, message)) = protocol.validate(spec) {
+                    listener.refuse(condition, reason, &message);
+                }
+            }
+            Err((condition, reason, message)) => listener.refuse(condition, reason, &message),
+        }
+        match allowed_namespaces(spec.allowed_routes.as_ref()) {
+            Ok(namespaces) => listener.namespaces = namespaces,
+            Err(message) => listener.refuse("Programmed", "Invalid", &message),
+        }
         listener.validate_address();
         listener
     }
 
     fn validate_address(&mut self) {
-        if self.spec.tls.is_some() && self.spec.protocol == "HTTP" {
-            let message = "Listener must not have TLS set when protocol is HTTP.";
-            self.conditions.set("Programmed", false, "Invalid", message);
-        }
         let host = self.hostname();
         if host != hostname::ANY && !hostname::is_valid(host) {
-            let message = format!("Hostname {host} is not a valid DNS name.");
-            self.conditions.set("Programmed", false, "Invalid", message);
+            self.refuse("Programmed", "Invalid", &format!("Hostname {host} is not a valid DNS name."));
         }
         if self.port().is_none() {
-            let message = format!("Port {} is out of range.", self.spec.port);
-            self.conditions.set("Accepted", false, "PortUnavailable", message);
+            self.refuse("Accepted", "PortUnavailable", &format!("Port {} is out of range.", self.spec.port));
         }
+    }
+
+    /// Reads the certificates that it shows, if it ends TLS.
+    pub(super) fn read_certificates(&mut self, inputs: &Inputs<'_>) {
+        if !self.protocol.is_some_and(Protocol::terminates_tls) {
+            return;
+        }
+        let references = self.spec.tls.as_ref().and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();
+        if references.is_empty() {
+            return;
+        }
+        let (certificates, faults) = certificate::read(inputs, &self.owner, references);
+        if let Some((reason, message)) = certificate::condition(&faults, certificates.is_empty()) {
+            self.conditions.set("ResolvedRefs", false, reason, message);
+        }
+        if certificates.is_empty() {
+            self.sound = false;
+            // It is only what it refers to that is wrong.
+            self.conditions.set("Accepted", true, "Accepted", ACCEPTED);
+        }
+        let alpn = match self.protocol {
+            Some(Protocol::Https) => HTTP_ALPN.map(ToOwned::to_owned).into(),
+            _ => Vec::new(),
+        };
+        self.termination = Some(Termination { certificates, alpn, client: None });
+    }
+
+    /// It speaks HTTP over TLS.
+    pub(super) fn is_https(&self) -> bool {
+        self.protocol == Some(Protocol::Https)
+    }
+
+    /// Nothing has been found wrong so far.
+    pub(super) fn is_sound(&self) -> bool {
+        self.sound
+    }
+
+    /// It does not work, because this condition does not hold.
+    pub(super) fn refuse(&mut self, condition: &'static str, reason: &'static str, message: &str) {
+        self.sound = false;
+        self.conditions.set(condition, false, reason, message);
+    }
+
+    /// It does not work, because another listener is in its way.
+    fn conflict(&mut self, reason: &'static str, message: &str) {
+        self.sound = false;
+        self.conditions.set("Conflicted", true, reason, message);
+        if self.is_of_set() {
+            self.conditions.set("Accepted", false, reason, message);
+            self.conditions.set("Programmed", false, reason, message);
+        }
+    }
+
+    fn is_of_set(&self) -> bool {
+        self.owner.kind == "ListenerSet"
     }
 
     /// The port, if it is one.
@@ -92,32 +190,113 @@ impl<'s> Listener<'s> {
         }
     }
 
-    /// Writes the conditions that follow from those that are there already, and says whether the listener works.
-    pub(super) fn conclude(&mut self) -> bool {
-        let valid = self.conditions.is_empty();
-        if valid {
-            self.conditions.set(
-                "Programmed",
-                true,
-                "Programmed",
-                "Sending translated listener configuration to the data plane",
-            );
-            self.conditions.set("Accepted", true, "Accepted", "Listener has been successfully translated");
-        } else if self.conditions.find("Programmed").is_none() {
-            let message = "Listener is invalid, see other Conditions for details.";
-            self.conditions.set("Programmed", false, "Invalid", message);
+    /// Its place in [`crate::ir::Proxy::http`], if it works.
+    pub(super) fn http(&self) -> Option<usize> {
+        match self.slot {
+            Some(Slot::Http(index)) => Some(index),
+            _ => None,
         }
-        if self.conditions.find("ResolvedRefs").is_none() {
-            self.conditions.set("ResolvedRefs", true, "ResolvedRefs", "Listener references have been resolved");
-        }
-        valid
     }
 
-    /// Whether routes of this kind in this namespace may attach; the Gateway is in `own`.
-    pub(super) fn allows(&self, inputs: &Inputs<'_>, kind: &str, own: &str, namespace: &str) -> bool {
+    /// Writes the conditions that follow from those that are there already.
+    pub(super) fn conclude(&mut self) {
+        let set = |conditions: &mut Conditions, condition, status, reason, message: &str| {
+            if conditions.find(condition).is_none() {
+                conditions.set(condition, status, reason, message);
+            }
+        };
+        if self.sound {
+            let message = "Sending translated listener configuration to the data plane";
+            set(&mut self.conditions, "Programmed", true, "Programmed", message);
+            set(&mut self.conditions, "Accepted", true, "Accepted", ACCEPTED);
+        } else {
+            let reason = if self.is_of_set() { "ListenersNotValid" } else { "Invalid" };
+            let message = "Listener is invalid, see other Conditions for details.";
+            set(&mut self.conditions, "Programmed", false, reason, message);
+        }
+        let message = "Listener references have been resolved";
+        set(&mut self.conditions, "ResolvedRefs", true, "ResolvedRefs", message);
+        if self.sound && self.is_of_set() {
+            set(&mut self.conditions, "Conflicted", false, "NoConflicts", "No conflicts detected");
+        }
+    }
+
+    /// The kinds of routes that it takes: those asked for that are among `possible`, or all of these.
+    fn read_kinds(&mut self, possible: &[&str]) {
+        let routes = self.spec.allowed_routes.as_ref();
+        let asked = routes.and_then(|routes| routes.kinds.as_deref()).unwrap_or_default();
+        if asked.is_empty() {
+            let kind = |kind: &&str| RouteKind { group: Some(GATEWAY_API.into()), kind: (*kind).into() };
+            self.kinds = possible.iter().map(kind).collect();
+        }
+        for asked in asked {
+            if asked.group.as_deref().is_some_and(|group| group != GATEWAY_API) {
+                let message = format!("Group is not supported, group must be {GATEWAY_API}");
+                self.refuse("ResolvedRefs", "InvalidRouteKinds", &message);
+            } else if possible.contains(&asked.kind.as_str()) {
+                self.kinds.push(RouteKind { group: asked.group.clone(), kind: asked.kind.clone() });
+            } else {
+                let kind = &asked.kind;
+                let message = format!("{kind} is not supported, kind must be one of [{}]", possible.join(" "));
+                self.refuse("ResolvedRefs", "InvalidRouteKinds", &message);
+            }
+        }
+    }
+
+    /// Gives it its place in `proxy`, if it works.
+    pub(super) fn add_to(&mut self, proxy: &mut Proxy, settings: &Settings) {
+        let (true, Some(protocol), Some(gateway_port)) = (self.sound, self.protocol, self.port()) else { return };
+        let name = self.name.clone();
+        let (parent, section, hostname) = (self.owner.clone(), self.spec.name.clone(), self.hostname().to_owned());
+        let (address, port) = (settings.bind_address(&proxy.key), settings.bind_port(gateway_port));
+        let tls = self.termination.take();
+        self.slot = Some(match protocol {
+            Protocol::Http | Protocol::Https => {
+                let routes = Vec::new();
+                proxy.http.push(HttpListener {
+                    name,
+                    parent,
+                    section,
+                    address,
+                    port,
+                    gateway_port,
+                    hostname,
+                    tls,
+                    routes,
+                });
+                Slot::Http(proxy.http.len() - 1)
+            }
+            Protocol::Tcp | Protocol::TlsPassthrough | Protocol::TlsTerminate => {
+                let tls = match protocol {
+                    Protocol::TlsPassthrough => Some(Tls::Passthrough),
+                    _ => tls.map(Tls::Terminate),
+                };
+                let routes = Vec::new();
+                proxy.tcp.push(TcpListener {
+                    name,
+                    parent,
+                    section,
+                    address,
+                    port,
+                    gateway_port,
+                    hostname,
+                    tls,
+                    routes,
+                });
+                Slot::Tcp(proxy.tcp.len() - 1)
+            }
+            Protocol::Udp => {
+                proxy.udp.push(UdpListener { name, parent, section, address, port, gateway_port, route: None });
+                Slot::Udp(proxy.udp.len() - 1)
+            }
+        });
+    }
+
+    /// Whether routes of this kind in this namespace may attach.
+    pub(super) fn allows(&self, inputs: &Inputs<'_>, kind: &str, namespace: &str) -> bool {
         let namespace_allowed = match &self.namespaces {
             Namespaces::All => true,
-            Namespaces::Same => namespace == own,
+            Namespaces::Same => namespace == self.owner.namespace,
             Namespaces::Selected(selector) => selector.matches(inputs.namespace_labels(namespace)),
             Namespaces::None => false,
         };
@@ -139,45 +318,18 @@ impl<'s> Listener<'s> {
     }
 }
 
-fn allowed_kinds(routes: Option<&GatewayListenersAllowedRoutes>, conditions: &mut Conditions) -> Vec<RouteKind> {
-    let asked = routes.and_then(|routes| routes.kinds.as_deref()).unwrap_or_default();
-    if asked.is_empty() {
-        return HTTP_KINDS.map(|kind| RouteKind { group: Some(GATEWAY_API.into()), kind: kind.into() }).into();
-    }
-    let mut kinds = Vec::new();
-    for asked in asked {
-        if asked.group.as_deref().is_some_and(|group| group != GATEWAY_API) {
-            let message = format!("Group is not supported, group must be {GATEWAY_API}");
-            conditions.set("ResolvedRefs", false, "InvalidRouteKinds", message);
-        } else if HTTP_KINDS.contains(&asked.kind.as_str()) {
-            kinds.push(RouteKind { group: asked.group.clone(), kind: asked.kind.clone() });
-        } else {
-            let message = format!("{} is not supported, kind must be one of [{}]", asked.kind, HTTP_KINDS.join(" "));
-            conditions.set("ResolvedRefs", false, "InvalidRouteKinds", message);
-        }
-    }
-    kinds
-}
-
-fn allowed_namespaces(routes: Option<&GatewayListenersAllowedRoutes>, conditions: &mut Conditions) -> Namespaces {
+fn allowed_namespaces(routes: Option<&GatewayListenersAllowedRoutes>) -> Result<Namespaces, String> {
     let namespaces = routes.and_then(|routes| routes.namespaces.as_ref());
-    let Some(namespaces) = namespaces else { return Namespaces::Same };
+    let Some(namespaces) = namespaces else { return Ok(Namespaces::Same) };
     match (&namespaces.from, &namespaces.selector) {
-        (Some(From::All), _) => Namespaces::All,
-        (Some(From::Same) | None, _) => Namespaces::Same,
-        (Some(From::Selector), None) => {
-            let message = "The allowedRoutes.namespaces.selector field must be specified when \
-                           allowedRoutes.namespaces.from is set to \"Selector\".";
-            conditions.set("Programmed", false, "Invalid", message);
-            Namespaces::None
-        }
+        (Some(From::All), _) => Ok(Namespaces::All),
+        (Some(From::Same) | None, _) => Ok(Namespaces::Same),
+        (Some(From::Selector), None) => Err("The allowedRoutes.namespaces.selector field must be specified when \
+                                             allowedRoutes.namespaces.from is set to \"Selector\"."
+            .to_owned()),
         (Some(From::Selector), Some(spec)) => match selector(spec) {
-            Ok(selector) => Namespaces::Selected(selector),
-            Err(error) => {
-                let message = format!("The allowedRoutes.namespaces.selector could not be parsed: {error}.");
-                conditions.set("Programmed", false, "Invalid", message);
-                Namespaces::None
-            }
+            Ok(selector) => Ok(Namespaces::Selected(selector)),
+            Err(error) => Err(format!("The allowedRoutes.namespaces.selector could not be parsed: {error}.")),
         },
     }
 }
@@ -188,53 +340,4 @@ fn selector(spec: &GatewayListenersAllowedRoutesNamespacesSelector) -> Result<Se
         (expression.key.as_str(), expression.operator.as_str(), values)
     });
     Selector::new(spec.match_labels.as_ref(), expressions)
-}
-
-/// Marks the listeners of one Gateway that cannot share their port.
-pub(super) fn mark_conflicts(gateway: &str, listeners: &mut [Listener<'_>]) {
-    let conflicts = conflicts(listeners);
-    for (reason, message, members) in conflicts {
-        let names = members.iter().filter_map(|index| listeners.get(*index));
-        let names: Vec<String> = names.map(|listener| format!("{gateway}/{}", listener.spec.name)).collect();
-        let message = format!("{message}, conflicting listeners: {}", names.join(", "));
-        for index in members {
-            if let Some(listener) = listeners.get_mut(index) {
-                listener.conditions.set("Conflicted", true, reason, message.clone());
-            }
-        }
-    }
-}
-
-/// Groups of listeners, by index, that are in each other's way, with reason and message.
-fn conflicts(listeners: &[Listener<'_>]) -> Vec<(&'static str, &'static str, Vec<usize>)> {
-    let transport = |listener: &Listener<'_>| match listener.spec.protocol.as_str() {
-        "HTTP" => Some("HTTP"),
-        "HTTPS" | "TLS" => Some("TLS"),
-        "TCP" => Some("TCP"),
-        _ => None,
-    };
-    let mut found = Vec::new();
-    let mut ports: Vec<i32> = listeners.iter().map(|listener| listener.spec.port).collect();
-    ports.sort_unstable();
-    ports.dedup();
-    for port in ports {
-        let here = listeners.iter().enumerate();
-        let here: Vec<_> =
-            here.filter(|(_, listener)| listener.spec.port == port && transport(listener).is_some()).collect();
-        let Some((_, first)) = here.first() else { continue };
-        if here.iter().any(|(_, listener)| transport(listener) != transport(first)) {
-            let message = "All listeners for a given port must use a compatible protocol";
-            found.push(("ProtocolConflict", message, here.iter().map(|(index, _)| *index).collect()));
-            continue;
-        }
-        for (index, listener) in &here {
-            let same = here.iter().filter(|(_, other)| other.hostname() == listener.hostname());
-            let same: Vec<usize> = same.map(|(index, _)| *index).collect();
-            if same.len() > 1 && same.first() == Some(index) {
-                let message = "All listeners for a given port must use a unique hostname";
-                found.push(("HostnameConflict", message, same));
-            }
-        }
-    }
-    found
 }

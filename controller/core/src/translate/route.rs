@@ -168,10 +168,10 @@ impl<'s> Route<'s> {
         if hosts.is_empty() {
             return false;
         }
-        if !self.attached.insert(format!("{}/{}", gateway.proxy.key, listener.spec.name)) {
+        if !self.attached.insert(listener.name.clone()) {
             return true;
         }
-        let http = listener.http;
+        let http = listener.http();
         if let Some(listener) = gateway.listeners.get_mut(index) {
             listener.attached_routes += 1;
         }

@@ -79,9 +79,9 @@ impl Conditions {
         self.0.iter().find(|condition| condition.r#type == r#type)
     }
 
-    /// Nothing has been said yet.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// The condition of this type holds.
+    pub(super) fn is_true(&self, r#type: &str) -> bool {
+        self.find(r#type).is_some_and(|condition| condition.status)
     }
 
     /// As it stands in a status; `generation` is that of the object.

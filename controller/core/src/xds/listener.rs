@@ -1,4 +1,4 @@
-//! Envoy listeners: one for each port, however many listeners of the Gateway share it.
+//! Envoy listeners: one for each port, however many listeners of the Gateway and its ListenerSets share it.
 
 use std::net::IpAddr;
 
@@ -13,20 +13,23 @@ use envoy_types::pb::envoy::{
     },
 };
 
+pub(super) mod tls;
+
 use super::{
-    access_log, cluster, filter, name,
+    access_log, cluster, filter, name, tcp,
     value::{ads_without_deadline, any, boolean, socket_address, uint32},
 };
 use crate::{
     Settings,
-    ir::{HttpListener, HttpRoute, Proxy},
+    ir::{HttpListener, HttpRoute, Proxy, Termination},
 };
 
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
 const BUFFER_LIMIT_BYTES: u32 = 32_768;
 const MAX_CONCURRENT_STREAMS: u32 = 100;
 
-/// The HTTP listeners of a Gateway that share a port, hence a socket, a filter chain and a route configuration.
+/// The HTTP listeners that share a filter chain and a route configuration: all those in clear text on a port, or one that
+/// speaks HTTPS.
 pub(crate) struct Port<'a> {
     pub(crate) proxy: &'a Proxy,
     pub(crate) settings: &'a Settings,
@@ -38,12 +41,15 @@ pub(crate) struct Port<'a> {
 }
 
 impl<'a> Port<'a> {
-    /// The ports of `proxy` in the order of its listeners.
+    /// Those of `proxy` in the order of its listeners.
     pub(crate) fn all(proxy: &'a Proxy, settings: &'a Settings) -> Vec<Self> {
         let mut ports: Vec<Self> = Vec::new();
         for listener in &proxy.http {
             let (address, number) = (listener.address, listener.port);
-            if let Some(known) = ports.iter_mut().find(|known| (known.address, known.number) == (address, number)) {
+            let shares = |known: &&mut Self| {
+                (known.address, known.number) == (address, number) && known.tls().is_none() && listener.tls.is_none()
+            };
+            if let Some(known) = ports.iter_mut().find(shares) {
                 known.listeners.push(listener);
             } else {
                 let name = &listener.name;
@@ -53,33 +59,102 @@ impl<'a> Port<'a> {
         ports
     }
 
-    /// Name of the Envoy listener and of its route configuration: the first listener's.
+    /// Name of its route configuration and filter chain: the first listener's.
     pub(crate) fn name(&self) -> &'a str {
         self.name
+    }
+
+    /// How its TLS ends, if it speaks HTTPS.
+    pub(crate) fn tls(&self) -> Option<&'a Termination> {
+        self.listeners.first().and_then(|listener| listener.tls.as_ref())
     }
 
     /// Every route on the port.
     pub(crate) fn routes(&self) -> impl Iterator<Item = &'a HttpRoute> {
         self.listeners.iter().flat_map(|listener| &listener.routes)
     }
+
+    /// The HTTPS listeners on the same socket, for each of which there is another certificate.
+    pub(crate) fn https_siblings(&self) -> impl Iterator<Item = &'a HttpListener> {
+        let (own, socket) = (self.name, (self.address, self.number));
+        let all = self.proxy.http.iter().filter(|listener| listener.tls.is_some());
+        all.filter(move |listener| (listener.address, listener.port) == socket && listener.name != own)
+    }
+
+    fn chain(&self) -> FilterChain {
+        let names: Vec<String> = match (self.tls(), self.listeners.first()) {
+            (Some(_), Some(listener)) if listener.hostname != "*" => vec![listener.hostname.clone()],
+            _ => Vec::new(),
+        };
+        FilterChain {
+            name: self.name.to_owned(),
+            filter_chain_match: tls::matching(&names),
+            filters: vec![network_filter(&connection_manager(self))],
+            transport_socket: self.tls().map(tls::termination),
+            ..Default::default()
+        }
+    }
 }
 
-/// The Envoy listener of a port.
-pub(crate) fn listener(port: &Port<'_>) -> Listener {
-    let log = port.settings.access_log.as_deref();
-    let chain = FilterChain {
-        name: port.name().to_owned(),
-        filters: vec![network_filter(&connection_manager(port))],
-        ..Default::default()
-    };
-    Listener {
-        name: port.name().to_owned(),
-        address: Some(socket_address(&port.address.to_string(), port.number)),
-        access_log: log.map(access_log::unrouted_connections).into_iter().collect(),
-        default_filter_chain: Some(chain),
-        per_connection_buffer_limit_bytes: uint32(BUFFER_LIMIT_BYTES),
-        max_connections_to_accept_per_socket_event: uint32(1),
-        ..Default::default()
+/// What Envoy binds, with all that is done with the connections that it accepts there.
+struct Socket<'a> {
+    name: &'a str,
+    address: IpAddr,
+    number: u16,
+    /// For connections that nothing else takes.
+    default: Option<FilterChain>,
+    chains: Vec<FilterChain>,
+}
+
+/// The Envoy listeners for `ports` and the TCP listeners of `proxy`: one for each address and port.
+pub(crate) fn listeners(proxy: &Proxy, ports: &[Port<'_>], settings: &Settings) -> Vec<Listener> {
+    let mut sockets: Vec<Socket<'_>> = Vec::new();
+    for port in ports {
+        let socket = socket(&mut sockets, port.name, (port.address, port.number));
+        if port.tls().is_some() {
+            socket.chains.push(port.chain());
+        } else {
+            socket.default = Some(port.chain());
+        }
+    }
+    for listener in &proxy.tcp {
+        let chains = tcp::chains(listener, settings);
+        // Envoy refuses a listener that has nothing to do.
+        if !chains.is_empty() {
+            socket(&mut sockets, &listener.name, (listener.address, listener.port)).chains.extend(chains);
+        }
+    }
+    sockets.into_iter().map(|socket| socket.listener(settings)).collect()
+}
+
+fn socket<'v, 'a>(
+    sockets: &'v mut Vec<Socket<'a>>,
+    name: &'a str,
+    (address, number): (IpAddr, u16),
+) -> &'v mut Socket<'a> {
+    let known = sockets.iter().position(|socket| (socket.address, socket.number) == (address, number));
+    let index = known.unwrap_or_else(|| {
+        sockets.push(Socket { name, address, number, default: None, chains: Vec::new() });
+        sockets.len() - 1
+    });
+    &mut sockets[index]
+}
+
+impl Socket<'_> {
+    fn listener(self, settings: &Settings) -> Listener {
+        let log = settings.access_log.as_deref();
+        let by_name = self.chains.iter().any(|chain| chain.filter_chain_match.is_some());
+        Listener {
+            name: self.name.to_owned(),
+            address: Some(socket_address(&self.address.to_string(), self.number)),
+            access_log: log.map(access_log::unrouted_connections).into_iter().collect(),
+            listener_filters: by_name.then(tls::inspector).into_iter().collect(),
+            filter_chains: self.chains,
+            default_filter_chain: self.default,
+            per_connection_buffer_limit_bytes: uint32(BUFFER_LIMIT_BYTES),
+            max_connections_to_accept_per_socket_event: uint32(1),
+            ..Default::default()
+        }
     }
 }
 
@@ -93,7 +168,7 @@ fn connection_manager(port: &Port<'_>) -> HttpConnectionManager {
     let mut http2 = cluster::http2_windows();
     http2.max_concurrent_streams = uint32(MAX_CONCURRENT_STREAMS);
     HttpConnectionManager {
-        stat_prefix: name::http_stat_prefix(port.number),
+        stat_prefix: name::http_stat_prefix(port.number, port.tls().is_some()),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: Some(ads_without_deadline()),
             route_config_name: port.name().to_owned(),

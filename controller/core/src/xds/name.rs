@@ -15,8 +15,9 @@ pub fn virtual_host(listener: &str, hostname: &str) -> String {
 }
 
 /// `stat_prefix` of the connection manager on a port.
-pub fn http_stat_prefix(port: u16) -> String {
-    format!("http-{port}")
+pub fn http_stat_prefix(port: u16, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    format!("{scheme}-{port}")
 }
 
 /// A policy in names of filters and clusters: `securitypolicy/<namespace>/<name>`.

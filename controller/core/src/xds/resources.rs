@@ -1,6 +1,6 @@
 //! The set of resources that one proxy is sent, encoded and versioned by content.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use envoy_types::pb::{
     envoy::{
@@ -84,12 +84,19 @@ named!(
 );
 
 /// One encoded resource.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Resource {
     /// The message.
     pub any: Any,
     /// 16 hex digits of a hash of the message: equal messages have equal versions, in every process.
     pub version: String,
+}
+
+/// Leaves out the message, which may be a secret.
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource").field("version", &self.version).finish_non_exhaustive()
+    }
 }
 
 /// Everything that one proxy is sent.

@@ -12,6 +12,7 @@ use crate::ir::{HeaderMutations, HttpListener, HttpRoute};
 
 mod action;
 mod matching;
+mod misdirected;
 mod retry;
 mod rewrite;
 
@@ -20,6 +21,7 @@ pub(crate) fn configuration(port: &Port<'_>) -> RouteConfiguration {
     // Translation has given each hostname to the listener that matches it best; Envoy refuses a second one.
     let mut taken = HashSet::new();
     let virtual_hosts = port.listeners.iter().flat_map(|listener| virtual_hosts(port, listener));
+    let virtual_hosts = virtual_hosts.chain(misdirected::virtual_hosts(port));
     RouteConfiguration {
         name: port.name().to_owned(),
         virtual_hosts: virtual_hosts

@@ -29,7 +29,9 @@ use envoy_types::pb::{
             filters::network::http_connection_manager::v3::{
                 HttpConnectionManager, http_connection_manager::RouteSpecifier,
             },
-            transport_sockets::tls::v3::UpstreamTlsContext,
+            transport_sockets::tls::v3::{
+                DownstreamTlsContext, UpstreamTlsContext, common_tls_context::ValidationContextType,
+            },
         },
     },
     google::protobuf::Any,
@@ -83,6 +85,11 @@ pub(crate) fn static_bootstrap(resources: &Resources) -> Bootstrap {
 
 fn with_routes(mut listener: Listener, routes: &[RouteConfiguration]) -> Listener {
     for chain in listener.filter_chains.iter_mut().chain(&mut listener.default_filter_chain) {
+        if let Some(transport_socket::ConfigType::TypedConfig(any)) =
+            chain.transport_socket.as_mut().and_then(|socket| socket.config_type.as_mut())
+        {
+            with_secrets(any);
+        }
         for filter in &mut chain.filters {
             let Some(ConfigType::TypedConfig(any)) = &mut filter.config_type else { continue };
             if any.type_url != HttpConnectionManager::type_url() {
@@ -98,6 +105,23 @@ fn with_routes(mut listener: Listener, routes: &[RouteConfiguration]) -> Listene
         }
     }
     listener
+}
+
+/// Secrets without a source are those of the bootstrap.
+fn with_secrets(any: &mut Any) {
+    let mut context = DownstreamTlsContext::decode(any.value.as_slice()).unwrap();
+    let common = context.common_tls_context.as_mut().unwrap();
+    for certificate in &mut common.tls_certificate_sds_secret_configs {
+        certificate.sds_config = None;
+    }
+    match &mut common.validation_context_type {
+        Some(ValidationContextType::ValidationContextSdsSecretConfig(sds)) => sds.sds_config = None,
+        Some(ValidationContextType::CombinedValidationContext(combined)) => {
+            combined.validation_context_sds_secret_config.as_mut().unwrap().sds_config = None;
+        }
+        _ => {}
+    }
+    any.value = context.encode_to_vec();
 }
 
 fn with_endpoints(mut cluster: Cluster, endpoints: &[ClusterLoadAssignment]) -> Cluster {
