@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use proto::extauth::FailedAttempts as Bounds;
 
 use crate::check::Check;
+use crate::metrics;
 
 /// Attempts are counted for so many seconds, then anew.
 pub const WINDOW: u64 = 60;
@@ -37,6 +38,7 @@ pub struct Attempts {
     hasher: ahash::RandomState,
     /// The last window in which anybody failed.
     last: Arc<AtomicU64>,
+    counted: metrics::Attempts,
 }
 
 #[derive(Default)]
@@ -64,7 +66,12 @@ impl Default for Attempts {
             .max_capacity(CAPACITY)
             .time_to_idle(Duration::from_secs(2 * WINDOW))
             .build_with_hasher(ahash::RandomState::default());
-        Self { counts, hasher: ahash::RandomState::default(), last: Arc::default() }
+        Self {
+            counts,
+            hasher: ahash::RandomState::default(),
+            last: Arc::default(),
+            counted: metrics::Attempts::default(),
+        }
     }
 }
 
@@ -100,7 +107,13 @@ impl Attempts {
         let (failed, tried) = (failures(attempt.address), failures(attempt.credential));
         let by_address = bounds.per_address > 0 && failed >= bounds.per_address;
         let by_credential = bounds.per_credential > 0 && tried >= bounds.per_credential && failed > 0;
-        if by_address || by_credential { Err(TooMany(window * WINDOW - check.now())) } else { Ok(attempt) }
+        if by_address || by_credential {
+            if !attempt.rehearsal {
+                self.counted.refused.increment(1);
+            }
+            return Err(TooMany(window * WINDOW - check.now()));
+        }
+        Ok(attempt)
     }
 
     fn failures(&self, place: u64, window: u64) -> u32 {
@@ -140,6 +153,7 @@ impl Attempt<'_> {
             return;
         }
         let Self { attempts, window, address, credential, .. } = self;
+        attempts.counted.failed.increment(1);
         if let Some(address) = address {
             attempts.last.store(window, Ordering::Relaxed);
             attempts.fail(address, window, Some(attempts.hash((credential, secret))));
@@ -151,7 +165,7 @@ impl Attempt<'_> {
 }
 
 /// Whose failures are counted together: an IPv6 client has a network of 64 bits at least.
-fn client(check: &Check<'_>, trusted_hops: u8) -> Option<IpAddr> {
+pub(crate) fn client(check: &Check<'_>, trusted_hops: u8) -> Option<IpAddr> {
     let address = match trusted_hops {
         0 => check.source(),
         hops => forwarded(check, hops).or_else(|| check.source()),

@@ -1,20 +1,24 @@
 //! Tokens that only somebody else can judge: what was said of one is remembered for a bounded time, and nobody asks about
 //! it twice at once.
 
+mod breaker;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use http::StatusCode;
 use prost::Message as _;
 use tokio::sync::watch;
 
+use self::breaker::Breaker;
 use crate::background::Background;
 use crate::check::Check;
 use crate::credential;
 use crate::method::{bearer_challenge, unauthorized};
+use crate::metrics::Questions;
 use crate::revocation::{Identity, Refusal, Revocations};
 use crate::verdict::{Denial, Grant};
 
@@ -81,6 +85,8 @@ pub(crate) struct Authority {
     most: usize,
     known: moka::sync::Cache<Fingerprint, Known>,
     asking: Mutex<HashMap<Fingerprint, Flight>>,
+    breaker: Breaker,
+    questions: Questions,
 }
 
 #[derive(Clone)]
@@ -96,28 +102,42 @@ impl Authorities {
     }
 
     /// The authority with a configuration, all of which the text must tell. `seconds` is how long it may be believed, and
-    /// `most` how many questions may be open.
-    pub(crate) fn with(&self, configuration: &str, seconds: u64, most: usize) -> Arc<Authority> {
+    /// `most` how many questions may be open. `name` is the method's and the provider's, for the metrics.
+    pub(crate) fn with(
+        &self,
+        name: (&'static str, &str),
+        configuration: &str,
+        seconds: u64,
+        most: usize,
+    ) -> Arc<Authority> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, authority| authority.strong_count() > 0);
         let fingerprint = fingerprint(configuration);
         if let Some(authority) = known.get(&fingerprint).and_then(Weak::upgrade) {
             return authority;
         }
-        let authority = Arc::new(Authority::new(self, seconds, most));
+        let authority = Arc::new(Authority::new(self, name, seconds, most));
         known.insert(fingerprint, Arc::downgrade(&authority));
         authority
     }
 }
 
 impl Authority {
-    fn new(authorities: &Authorities, seconds: u64, most: usize) -> Self {
+    fn new(authorities: &Authorities, (method, provider): (&'static str, &str), seconds: u64, most: usize) -> Self {
         let Authorities { background, revocations, .. } = authorities.clone();
         let cache = moka::sync::Cache::builder()
             .max_capacity(CAPACITY)
             .time_to_live(Duration::from_secs(seconds.clamp(1, 24 * 60 * 60)))
             .weigher(|_: &Fingerprint, known: &Known| known.weight());
-        Self { background, revocations, most, known: cache.build(), asking: Mutex::default() }
+        Self {
+            background,
+            revocations,
+            most,
+            known: cache.build(),
+            asking: Mutex::default(),
+            breaker: Breaker::default(),
+            questions: Questions::new(method, provider),
+        }
     }
 
     /// Who a token stands for; `judge` asks, unless that is known or being asked. An answer comes when the question has
@@ -162,7 +182,14 @@ impl Authority {
             return Ok(flight.clone());
         }
         if asking.len() >= self.most {
+            self.questions.refused.increment(1);
             return Err(Error::Undecided(format!("{} questions are open already", self.most)));
+        }
+        if !self.breaker.admits(Instant::now()) {
+            self.questions.refused.increment(1);
+            return Err(Error::Undecided(
+                "it was not answered the last times, and is not asked for a few seconds".to_owned(),
+            ));
         }
         let (done, flight) = watch::channel(None);
         asking.insert(token, flight.clone());
@@ -171,7 +198,10 @@ impl Authority {
         self.background.spawn(async move {
             // Ends the flight whatever comes, even a panic.
             let landing = Landing { authority: this, token };
-            let answer = match judging.await {
+            let asked = Instant::now();
+            let judgement = judging.await;
+            landing.authority.heard(&judgement, asked);
+            let answer = match judgement {
                 Ok(Judgement { outcome, seconds }) => {
                     let answer = outcome.map(Arc::new);
                     let known = Known { until: now.saturating_add(seconds), answer: answer.clone() };
@@ -186,6 +216,20 @@ impl Authority {
             done.send_replace(Some(answer));
         });
         Ok(flight)
+    }
+
+    /// Notes what came of a question.
+    fn heard(&self, judgement: &Result<Judgement, Error>, asked: Instant) {
+        let questions = &self.questions;
+        questions.seconds.record(asked.elapsed());
+        let counter = match judgement {
+            Ok(Judgement { outcome: Ok(_), .. }) => &questions.active,
+            Ok(_) => &questions.inactive,
+            Err(_) => &questions.failed,
+        };
+        counter.increment(1);
+        let closed = self.breaker.report(judgement.is_ok(), Instant::now());
+        questions.breaker.set(if closed { 0.0 } else { 1.0 });
     }
 
     fn asking(&self) -> MutexGuard<'_, HashMap<Fingerprint, Flight>> {

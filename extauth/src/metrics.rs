@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use metrics::{Counter, Gauge, SharedString, counter, gauge};
+use metrics::{Counter, Gauge, Histogram, SharedString, counter, gauge, histogram};
 
 use crate::verdict::Verdict;
 
@@ -20,6 +20,27 @@ pub const KEY_SET_FETCHES: &str = "extauth_jwks_fetches_total";
 pub const KEY_SET_FETCHED: &str = "extauth_jwks_last_fetched_seconds";
 /// Usable keys of a published key set, by its address; 0 until it was fetched once.
 pub const KEY_SET_KEYS: &str = "extauth_jwks_keys";
+
+/// API keys of a set in the store that this replica knows, by set.
+pub const KEYS: &str = "extauth_keys";
+/// Attempts with wrong credentials that counted, and attempts that were refused for too many of them, by result (`failed` or
+/// `refused`).
+pub const ATTEMPTS: &str = "extauth_attempts_total";
+/// Logins by event: `started`, and how they ended: `succeeded`, `over` (not known, any more), `refused`, `unavailable`, or
+/// `too_many` before they started.
+pub const LOGINS: &str = "extauth_logins_total";
+/// What became of sessions, by event: `started`, `renewed`, `not_renewed` (the provider said no), `unavailable` (it did not
+/// answer), `logged_out` or `revoked`.
+pub const SESSIONS: &str = "extauth_sessions_total";
+/// Tokens that somebody else was asked about, by method (`introspection` or `kubernetes`), provider and result: `active`,
+/// `inactive`, `failed`, or `refused` without a question.
+pub const QUESTIONS: &str = "extauth_questions_total";
+/// How long the answers took, in seconds, by method and provider.
+pub const QUESTION_SECONDS: &str = "extauth_question_seconds";
+/// 1 while nobody is asked, because too many questions failed, by method and provider.
+pub const BREAKER: &str = "extauth_question_breaker_open";
+/// Calls of the store that failed, by operation.
+pub const STORE_ERRORS: &str = "extauth_store_errors_total";
 
 /// Label value where there is no policy or method to name.
 pub const NONE: &str = "none";
@@ -99,6 +120,66 @@ impl KeySet {
     pub(crate) fn failed(&self) {
         self.failed.increment(1);
     }
+}
+
+/// Attempts with wrong credentials.
+#[derive(Clone, Debug)]
+pub(crate) struct Attempts {
+    pub(crate) failed: Counter,
+    pub(crate) refused: Counter,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        let counter = |result| counter!(ATTEMPTS, "result" => result);
+        Self { failed: counter("failed"), refused: counter("refused") }
+    }
+}
+
+/// Questions to one authority.
+pub(crate) struct Questions {
+    pub(crate) active: Counter,
+    pub(crate) inactive: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) seconds: Histogram,
+    pub(crate) breaker: Gauge,
+}
+
+impl Questions {
+    pub(crate) fn new(method: &'static str, provider: &str) -> Self {
+        let provider = SharedString::from_shared(provider.into());
+        let counter =
+            |result| counter!(QUESTIONS, "method" => method, "provider" => provider.clone(), "result" => result);
+        Self {
+            active: counter("active"),
+            inactive: counter("inactive"),
+            failed: counter("failed"),
+            refused: counter("refused"),
+            seconds: histogram!(QUESTION_SECONDS, "method" => method, "provider" => provider.clone()),
+            breaker: gauge!(BREAKER, "method" => method, "provider" => provider.clone()),
+        }
+    }
+}
+
+/// The keys of a set in the store.
+pub(crate) fn keys(set: &str) -> Gauge {
+    gauge!(KEYS, "set" => set.to_owned())
+}
+
+/// Counts an event of a login.
+pub(crate) fn login(event: &'static str) {
+    counter!(LOGINS, "event" => event).increment(1);
+}
+
+/// Counts an event of a session.
+pub(crate) fn session(event: &'static str) {
+    counter!(SESSIONS, "event" => event).increment(1);
+}
+
+/// Counts a call of the store that failed.
+pub(crate) fn store_failed(operation: &'static str) {
+    counter!(STORE_ERRORS, "operation" => operation).increment(1);
 }
 
 /// Counts an attempt to load a configuration.

@@ -87,6 +87,8 @@ pub struct Resources {
     pub sessions: Sessions,
     /// What is known about sessions that browsers keep themselves.
     pub sealed_sessions: oidc::Shared,
+    /// Logins that were started lately.
+    pub started_logins: oidc::Started,
     /// Tokens that were revoked.
     pub revocations: Revocations,
     /// What others said of tokens.
@@ -135,6 +137,7 @@ impl Resources {
             tokens: jwt::Cache::new(options.token_cache_bytes),
             issuers: oidc::Issuers::default(),
             sessions: Sessions::new(store.clone(), background.clone()),
+            started_logins: oidc::Started::default(),
             sealed_sessions: oidc::Shared::new(background.clone()),
             store,
             key_sets: Remotes::new(fetch.clone(), background.clone()),

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 
+use crate::metrics;
+
 pub use self::memory::{Bounds, Memory};
 pub use self::redis::Redis;
 
@@ -90,9 +92,15 @@ impl Listener {
 /// Passes a call on to whichever store it is.
 macro_rules! either {
     ($store:expr, $name:ident($($argument:expr),*)) => {
-        match $store {
-            Store::Memory(memory) => memory.$name($($argument),*),
-            Store::Redis(redis) => redis.$name($($argument),*).await,
+        {
+            let outcome = match $store {
+                Store::Memory(memory) => memory.$name($($argument),*),
+                Store::Redis(redis) => redis.$name($($argument),*).await,
+            };
+            if outcome.is_err() {
+                metrics::store_failed(stringify!($name));
+            }
+            outcome
         }
     };
 }

@@ -11,6 +11,7 @@ mod oidc;
 mod results;
 mod rule;
 mod secret;
+mod started_logins;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,7 @@ pub use self::oidc::{
 pub use self::results::{Denied, DeniedResponse, NamedValue, Results, RouteMatch};
 pub use self::rule::{Action, ClaimCondition, Conditions, HeaderCondition, PathMatch, Rule};
 pub use self::secret::Secret;
+pub use self::started_logins::StartedLogins;
 
 /// A set of policies; the root of one file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -43,6 +43,8 @@ const provider = new Provider(issuer, {
     backchannelLogout: { enabled: true },
     clientCredentials: { enabled: true },
     rpInitiatedLogout: { enabled: true },
+    introspection: { enabled: true },
+    revocation: { enabled: true },
     resourceIndicators: {
       enabled: true,
       defaultResource: () => undefined,
@@ -76,6 +78,7 @@ const provider = new Provider(issuer, {
 });
 provider.on('server_error', (_, error) => console.error('server_error', error));
 provider.on('backchannel.error', (_, error, client) => console.error('backchannel.error', client.clientId, error));
+provider.on('grant.error', () => (counts['grant.error'] = (counts['grant.error'] ?? 0) + 1));
 provider.on('grant.error', (ctx, error) => console.error('grant.error', error.message, error.error_detail));
 provider.on('authorization.error', (ctx, error) => console.error('authorization.error', error.message, error.error_detail));
 

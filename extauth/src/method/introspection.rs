@@ -89,7 +89,12 @@ impl Introspection {
             places: places(&config.from)?,
             remove: config.remove,
             endpoint: Arc::new(endpoint),
-            authority: resources.authorities.with(&configuration, longest, config.max_concurrent),
+            authority: resources.authorities.with(
+                ("introspection", &config.name),
+                &configuration,
+                longest,
+                config.max_concurrent,
+            ),
         })
     }
 

@@ -78,7 +78,12 @@ impl Kubernetes {
             places: places(&config.from)?,
             forward: config.forward,
             reviewer: Arc::new(reviewer),
-            authority: resources.authorities.with(&format!("{config:?}"), longest, config.max_concurrent),
+            authority: resources.authorities.with(
+                ("kubernetes", &config.name),
+                &format!("{config:?}"),
+                longest,
+                config.max_concurrent,
+            ),
         })
     }
 

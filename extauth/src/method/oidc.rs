@@ -11,6 +11,7 @@ mod navigation;
 mod page;
 mod provider;
 mod sealed;
+mod started;
 mod target;
 mod user_info;
 
@@ -18,6 +19,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
@@ -31,6 +33,7 @@ use self::navigation::Navigation;
 use self::provider::Provider;
 use self::sealed::Sealed;
 pub use self::sealed::Shared;
+pub use self::started::Started;
 use self::target::Redirect;
 use crate::check::Check;
 use crate::claims::ToHeaders;
@@ -45,6 +48,8 @@ use crate::{credential, header, session};
 
 /// How long before its end an access token is renewed, in seconds; a short-lived one after four fifths of its life.
 const AHEAD: u64 = 60;
+/// How long a request waits for tokens without which it cannot pass.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest parameter of a request to ourselves that is looked at, in bytes.
 const LONGEST_PARAMETER: usize = 4096;
 
@@ -87,6 +92,8 @@ pub struct Oidc {
     navigation: Navigation,
     cookies: Cookies,
     flow_seconds: u64,
+    started: Started,
+    started_bounds: proto::extauth::StartedLogins,
     max_session: Option<u64>,
     forward_access_token: bool,
     id_token_header: Option<HeaderName>,
@@ -168,6 +175,8 @@ impl Oidc {
             after_logout: config.post_logout_redirect_url.clone(),
             navigation: Navigation::compile(&config.deny_redirect)?,
             flow_seconds: config.csrf_token_ttl_seconds,
+            started: resources.started_logins.clone(),
+            started_bounds: config.started_logins,
             max_session: config.max_session_seconds,
             forward_access_token: config.forward_access_token,
             id_token_header,
@@ -338,7 +347,8 @@ impl Oidc {
         if due == Due::Soon {
             return Ok(session);
         }
-        let outcome = told.wait_for(Option::is_some).await.map_err(|_| Error::Provider)?.clone();
+        let outcome = tokio::time::timeout(PATIENCE, told.wait_for(Option::is_some)).await;
+        let outcome = outcome.map_err(|_| Error::Provider)?.map_err(|_| Error::Provider)?.clone();
         match outcome {
             Some(Renewal::Renewed(session)) => Ok(session),
             Some(Renewal::Ended) => Err(Error::Over),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Hash, Record, Sessions};
-use crate::random;
+use crate::{metrics, random};
 
 /// A session as others see it: without its id, and without its tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,10 @@ impl Sessions {
         let mut ended = 0;
         for member in self.members(set).await? {
             let Some(hash) = Hash::parse(member.session.as_bytes()) else { continue };
-            ended += usize::from(self.end_hash(&hash).await?);
+            if self.end_hash(&hash).await? {
+                metrics::session("revoked");
+                ended += 1;
+            }
             let member = serde_json::to_vec(&member).map_err(|_| Error::Form)?;
             self.store.discard(set, &member).await?;
         }

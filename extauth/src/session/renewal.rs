@@ -10,18 +10,21 @@ use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
 
 use super::{Error, Hash, Id, Record, Session, Sessions, seal};
-use crate::random;
+use crate::{metrics, random};
 
-/// How long a replica that died keeps others from renewing its session.
-const LEASE: Duration = Duration::from_secs(6);
+/// How long a replica that died, or one whose store was away in the middle, keeps others from using its refresh token again,
+/// which most providers answer by ending all that came of it.
+const LEASE: Duration = Duration::from_secs(30);
 /// How long the work of another replica is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked at meanwhile.
 const GLANCE: Duration = Duration::from_millis(100);
 /// How long a provider that did not answer is left alone.
 const RESPITE: Duration = Duration::from_secs(5);
-/// How often new tokens are offered to a store that does not answer.
-const OFFERS: u32 = 6;
+/// How long new tokens are offered to a store that does not answer.
+const OFFERS: Duration = Duration::from_mins(1);
+/// How long a provider's no is doubted: without a lease, while the store was away, another replica may have used the token.
+const DOUBT: Duration = Duration::from_secs(1);
 
 /// Why a provider gives no new tokens.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +46,17 @@ pub enum Renewal {
     Ended,
     /// Nobody could say; it is as it was.
     Unchanged,
+}
+
+impl Renewal {
+    /// For the metrics.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Renewed(_) => "renewed",
+            Self::Ended => "not_renewed",
+            Self::Unchanged => "unavailable",
+        }
+    }
 }
 
 /// The renewals under way in this process.
@@ -89,6 +103,7 @@ impl Sessions {
                 tracing::warn!(%error, "a session could not be renewed");
                 Renewal::Unchanged
             });
+            metrics::session(outcome.name());
             let mut running = sessions.renewals.0.lock().unwrap_or_else(PoisonError::into_inner);
             if matches!(outcome, Renewal::Unchanged) {
                 running.insert(hash, Waiting::Failed(Instant::now()));
@@ -150,16 +165,23 @@ impl Sessions {
             never = self.hold(lease) => match never {},
         };
         match refreshed {
-            Ok(record) => self.replace(id, hash, session, record).await,
+            // Nobody may use the old refresh token meanwhile: it is spent.
+            Ok(record) => tokio::select! {
+                replaced = self.replace(id, hash, session, record) => replaced,
+                never = self.hold(lease) => match never {},
+            },
             Err(Refused::Unavailable(reason)) => {
                 tracing::warn!(reason, "a provider did not renew a session");
                 Ok(Renewal::Unchanged)
             }
             Err(Refused::Final(reason)) => {
                 tracing::debug!(reason, "a provider ended a session");
-                // Without a lease, while the store was away, another replica may have used the token.
-                if let Some(changed) = self.current(id, hash, session).await? {
-                    return Ok(changed);
+                let deadline = Instant::now() + DOUBT;
+                while Instant::now() < deadline {
+                    if let Some(changed) = self.current(id, hash, session).await? {
+                        return Ok(changed);
+                    }
+                    sleep(GLANCE).await;
                 }
                 self.end_hash(hash).await?;
                 Ok(Renewal::Ended)
@@ -183,15 +205,14 @@ impl Sessions {
     async fn replace(&self, id: &Id, hash: &Hash, old: &Arc<Session>, record: Record) -> Result<Renewal, Error> {
         let stored = Bytes::from(seal(id, &record)?);
         let ttl = Duration::from_secs(record.expires.saturating_sub(record.renewed));
-        let mut offered = 0;
+        let deadline = Instant::now() + OFFERS;
         let replaced = loop {
             match self.store.swap(&hash.key(), &old.stored, &stored, ttl).await {
                 Ok(replaced) => break replaced,
                 // The old refresh token is spent: the new one must not be lost.
-                Err(error) if offered < OFFERS => {
+                Err(error) if Instant::now() < deadline => {
                     tracing::warn!(%error, "new tokens could not be stored yet");
-                    offered += 1;
-                    sleep(GLANCE * 2_u32.pow(offered)).await;
+                    sleep(GLANCE).await;
                 }
                 Err(error) => return Err(error.into()),
             }

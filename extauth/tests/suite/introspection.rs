@@ -205,6 +205,35 @@ fn a16_an_issuer_that_is_down_or_never_answers_denies_and_takes_no_known_token_a
 }
 
 #[test]
+fn a16_who_never_answers_is_left_alone_and_asked_again_by_one() {
+    let web = server();
+    let service = service(provider(&web));
+    let ask = |token: &str| service.ask(&bearer(token)).status;
+    assert_eq!((ask("good"), ask("unknown")), (200, 401));
+    web.reply(Reply::error());
+    for number in 0..5 {
+        assert_eq!(ask(&format!("token-{number}")), 503);
+    }
+    let asked = web.asked().len();
+    let started = Instant::now();
+    for number in 0..50 {
+        assert_eq!(ask(&format!("later-{number}")), 503);
+    }
+    assert_eq!(web.asked().len(), asked, "nobody is asked, nor waits: {:?}", started.elapsed());
+    assert_eq!((ask("good"), ask("unknown")), (200, 401), "what was said stays true until its end");
+
+    // Whoever comes first after the respite asks, and the others wait for what comes of it.
+    thread::sleep(Duration::from_millis(5100));
+    let probes: usize = (0..10).filter(|number| ask(&format!("probe-{number}")) == 503).count();
+    assert_eq!((probes, web.asked().len()), (10, asked + 1));
+    web.reply(Reply::ok("{\"active\":true}"));
+    thread::sleep(Duration::from_millis(5100));
+    for number in 0..10 {
+        assert_eq!(ask(&format!("back-{number}")), 200);
+    }
+}
+
+#[test]
 fn an_active_token_may_still_be_none_for_this_place() {
     let status = |answer: Value, change: &dyn Fn(Introspection) -> Introspection| {
         let web = Web::replying(Reply::ok(answer.to_string()));

@@ -23,6 +23,7 @@ mod jwt_claims;
 mod key_sets;
 mod keyring;
 mod kubernetes;
+mod metrics;
 mod oidc;
 mod policy;
 mod ports;

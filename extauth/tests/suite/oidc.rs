@@ -3,14 +3,17 @@
 mod browser;
 mod chromium;
 mod ends;
+mod failover;
 mod faults;
 mod flows;
-mod forger;
+pub(crate) mod forger;
 mod hosts;
+mod introspection;
 mod login;
 mod navigation;
 mod sealed;
 mod sessions;
+mod started;
 mod tokens;
 
 use std::sync::LazyLock;
@@ -31,7 +34,7 @@ use crate::support::resources;
 
 /// Long enough for a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(30);
-const SHOP: &str = "https://shop.example.com";
+pub(crate) const SHOP: &str = "https://shop.example.com";
 const CALLBACK: &str = "https://shop.example.com/oauth2/callback";
 
 /// Most tests can share one: they differ in users and browsers.

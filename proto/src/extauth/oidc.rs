@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimToHeader, Secret};
+use super::{ClaimToHeader, Secret, StartedLogins};
 
 /// Browsers that log in at a provider, and the sessions that they get. Everything that is no page of a browser is asked for
 /// a session with 401 and never redirected.
@@ -54,6 +54,9 @@ pub struct Oidc {
     /// How long a login may take, in seconds.
     #[serde(default = "default_csrf_token_ttl", rename = "csrfTokenTTLSeconds")]
     pub csrf_token_ttl_seconds: u64,
+    /// How many logins may be under way.
+    #[serde(default, skip_serializing_if = "StartedLogins::is_default")]
+    pub started_logins: StartedLogins,
     /// How long a session lives at most, in seconds, however often it is refreshed; without a limit by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_session_seconds: Option<u64>,
@@ -291,6 +294,7 @@ impl Default for Oidc {
             sealing_keys: None,
             sealing_keys_file: None,
             csrf_token_ttl_seconds: default_csrf_token_ttl(),
+            started_logins: StartedLogins::default(),
             max_session_seconds: None,
             forward_access_token: false,
             forward_id_token: None,

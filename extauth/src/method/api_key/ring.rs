@@ -17,6 +17,7 @@ use super::record::Record;
 use super::table::{Builder, Table};
 use crate::background::Background;
 use crate::keyring::{Counters, Keyring, SHARDS};
+use crate::metrics;
 use crate::store::{Error, Store};
 
 /// How often the store is asked for changes, besides when one is announced.
@@ -106,8 +107,9 @@ async fn follow(ring: Weak<Ring>, keyring: Keyring, pepper: Option<Pepper>) {
     let mut listener = keyring.store().listen(&keyring.topic());
     let mut known = None;
     let mut read = Instant::now();
+    let gauge = metrics::keys(keyring.name());
     loop {
-        let Some(ring) = ring.upgrade() else { return };
+        let Some(ring) = ring.upgrade() else { return gauge.set(0) };
         if read.elapsed() > ANEW {
             known = None;
         }
@@ -117,6 +119,8 @@ async fn follow(ring: Weak<Ring>, keyring: Keyring, pepper: Option<Pepper>) {
                 if known.is_none() {
                     read = now;
                 }
+                let keys: usize = ring.shards.iter().map(|shard| shard.load().len()).sum();
+                gauge.set(u32::try_from(keys).unwrap_or(u32::MAX));
                 known = Some(counters);
                 ring.refreshed(now);
                 LOOK

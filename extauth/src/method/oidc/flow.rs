@@ -12,10 +12,11 @@ use url::Url;
 use super::cookie::Binding;
 use super::provider::{Proof, Provider, now};
 use super::{Oidc, page, query, target};
+use crate::attempts::TooMany;
 use crate::check::Check;
 use crate::session::{Id, Record, Refused};
 use crate::verdict::LocalResponse;
-use crate::{random, sealed};
+use crate::{metrics, random, sealed};
 
 /// How long the host that a login comes back to has to hand it to the host that it is for.
 const TICKET: Duration = Duration::from_mins(1);
@@ -63,9 +64,22 @@ impl Oidc {
         if let Err(reason) = self.comes_back(origin) {
             return refuse(StatusCode::FORBIDDEN, "This host cannot be logged in to.", None, reason);
         }
+        // A sealed login is its browser's own burden.
+        if self.sealed.is_none()
+            && let Err(TooMany(seconds)) = self.started.note(&self.started_bounds, check, self.flow_seconds)
+        {
+            metrics::login("too_many");
+            return page::too_many(seconds);
+        }
         match self.begin(check, provider, origin, target).await {
-            Ok(response) => response,
-            Err(reason) => page::unavailable(&reason),
+            Ok(response) => {
+                metrics::login("started");
+                response
+            }
+            Err(reason) => {
+                metrics::login("unavailable");
+                page::unavailable(&reason)
+            }
         }
     }
 
@@ -114,9 +128,14 @@ impl Oidc {
         let home = target::of_parameter(&origin, "/");
         let mut response = match self.finish(check, &origin).await {
             Ok(response) => response,
-            Err(Failure::Over(reason)) => refuse(StatusCode::BAD_REQUEST, OVER, Some(&home), reason),
-            Err(Failure::Refused(reason)) => refuse(StatusCode::FORBIDDEN, REFUSED, Some(&home), &reason),
-            Err(Failure::Unavailable(reason)) => page::unavailable(&reason),
+            Err(failure) => {
+                metrics::login(failure.name());
+                match failure {
+                    Failure::Over(reason) => refuse(StatusCode::BAD_REQUEST, OVER, Some(&home), reason),
+                    Failure::Refused(reason) => refuse(StatusCode::FORBIDDEN, REFUSED, Some(&home), &reason),
+                    Failure::Unavailable(reason) => page::unavailable(&reason),
+                }
+            }
         };
         // Whatever came of it, the login is over.
         if self.sealed.is_some()
@@ -168,6 +187,8 @@ impl Oidc {
         record.latest = self.max_session.map(|seconds| record.created.saturating_add(seconds));
         record.expires = record.latest.map_or(record.expires, |latest| latest.min(record.expires));
         let mut cookies = self.begin_session(check, record).await?;
+        metrics::login("succeeded");
+        metrics::session("started");
         let binding = Binding { logged_in: Some(check.now()), ..binding };
         cookies.push(self.cookies.set_binding(&binding, self.flow_seconds));
         let respond =
@@ -295,6 +316,17 @@ enum Failure {
     Refused(String),
     /// Nobody can say.
     Unavailable(String),
+}
+
+impl Failure {
+    /// For the metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Over(_) => "over",
+            Self::Refused(_) => "refused",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
 }
 
 impl From<Refused> for Failure {

@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{Oidc, page, sealed, target};
 use crate::check::Check;
+use crate::metrics;
 use crate::session::{self, Id, Session};
 use crate::verdict::LocalResponse;
 
@@ -59,6 +60,9 @@ impl Oidc {
     ) -> Result<(bool, Option<Arc<Session>>, Vec<String>), session::Error> {
         if let Some(sealed) = &self.sealed {
             let session = sealed.session(&self.cookies, check).ok().flatten();
+            if session.is_some() {
+                metrics::session("logged_out");
+            }
             return Ok((session.is_some(), session, sealed::clear(&self.cookies, check)));
         }
         let cookies = vec![self.cookies.clear_session()];
@@ -66,6 +70,9 @@ impl Oidc {
         let Some(id) = id else { return Ok((false, None, cookies)) };
         let session = self.sessions.load(&id).await?;
         self.sessions.end(&id).await?;
+        if session.is_some() {
+            metrics::session("logged_out");
+        }
         Ok((true, session, cookies))
     }
 }

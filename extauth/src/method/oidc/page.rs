@@ -64,6 +64,15 @@ pub(super) fn unavailable(reason: &str) -> LocalResponse {
     response
 }
 
+/// Too many logins are under way; the next may start after so many seconds.
+pub(super) fn too_many(seconds: u64) -> LocalResponse {
+    let text = "Too many logins have been started. Please try again in a few minutes.";
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let mut response = message(status, "Try again later", text, None, Vec::new(), "too many logins are under way");
+    response.headers.push((RETRY_AFTER, seconds.to_string()));
+    response
+}
+
 fn page(status: StatusCode, title: &str, head: &str, body: &str, cookies: Vec<String>, reason: &str) -> LocalResponse {
     let title = escape(title);
     let body = format!(

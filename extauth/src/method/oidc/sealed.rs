@@ -20,7 +20,7 @@ use proto::extauth::SessionKind;
 use self::keys::Ring;
 pub use self::renewal::Shared;
 use super::cookie::Cookies;
-use super::{Due, Error, Oidc};
+use super::{Due, Error, Oidc, PATIENCE};
 use crate::check::Check;
 use crate::method::Invalid;
 use crate::random;
@@ -183,12 +183,13 @@ impl Oidc {
         }
         let (asked, old) = (Arc::clone(provider), session.record.clone());
         let mut told = sealed.shared.renew(&session.record, move || async move { asked.refresh(old).await });
-        let outcome = match due {
-            Due::Now => told.wait_for(Option::is_some).await.ok().and_then(|outcome| outcome.clone()),
-            _ => match tokio::time::timeout(COURTESY, told.wait_for(Option::is_some)).await {
-                Ok(Ok(outcome)) => outcome.clone(),
-                _ => None,
-            },
+        let patience = match due {
+            Due::Now => PATIENCE,
+            Due::Soon | Due::Later => COURTESY,
+        };
+        let outcome = match tokio::time::timeout(patience, told.wait_for(Option::is_some)).await {
+            Ok(Ok(outcome)) => outcome.clone(),
+            _ => None,
         };
         match (outcome, due) {
             (Some(Renewal::Renewed(renewed)), _) => Ok(renewed),

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::background::Background;
-use crate::random;
 use crate::session::{Record, Refused, Renewal, Session};
+use crate::{metrics, random};
 
 /// How long a browser may go on with the old cookies: each of its requests gets the same new ones.
 const GRACE: Duration = Duration::from_mins(5);
@@ -55,6 +55,7 @@ impl Shared {
             let asking = refresh();
             self.background.spawn(async move {
                 let outcome = outcome(asking.await);
+                metrics::session(outcome.name());
                 let again = matches!(outcome, Renewal::Unchanged);
                 tell.send_replace(Some(outcome));
                 if again {
