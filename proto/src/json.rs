@@ -5,7 +5,8 @@
 use envoy_types::pb::google::protobuf::Any;
 use prost::{Message, Name};
 use prost_reflect::{
-    DescriptorError, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage, Value as Field,
+    DescriptorError, DynamicMessage, FieldDescriptor, MessageDescriptor, ReflectMessage, SerializeOptions,
+    Value as Field,
 };
 use serde_json::Value;
 
@@ -44,6 +45,18 @@ pub enum Error {
 /// A message as JSON.
 pub fn to_json<M: Message + Name>(message: &M) -> Result<Value, Error> {
     encode(&M::full_name(), &message.encode_to_vec())
+}
+
+/// A message as JSON with the names of the fields as its `.proto` file has them, `snake_case`, which is how people write
+/// Envoy's configuration and patches of it.
+pub fn to_json_as_declared<M: Message + Name>(message: &M) -> Result<Value, Error> {
+    let name = M::full_name();
+    let message = DynamicMessage::decode(descriptor(&name)?, message.encode_to_vec().as_slice())
+        .map_err(|source| Error::Decode { name: name.clone(), source })?;
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    message
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        .map_err(|source| Error::Json { name, source })
 }
 
 /// A message from JSON; unknown fields are errors.

@@ -11,6 +11,7 @@ pub mod backend_ref;
 pub mod backend_traffic_policy;
 pub mod cluster_settings;
 mod duration;
+pub mod envoy_proxy;
 pub mod fault_injection;
 pub mod grpc_route;
 pub mod http_route_filter;

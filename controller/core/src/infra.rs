@@ -1,13 +1,26 @@
 //! What has to run so that a proxy's configuration has an Envoy to go to.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
+use controller_api::envoy_proxy::EnvoyProxySpec;
 use serde::Serialize;
 
-use crate::ir;
+use crate::{Settings, ir};
+
+mod args;
+mod autoscaling;
+mod bootstrap;
+mod object;
+mod patch;
+mod pod;
+mod sds;
+mod service;
+mod workload;
+
+pub use object::{Error, Object};
 
 /// One Envoy fleet, as it is provisioned or, standalone, started as a child process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fleet {
     /// Name of its Deployment and Service, `envoy-<gateway's namespace>-<gateway>-<hash>`.
@@ -19,6 +32,39 @@ pub struct Fleet {
     pub annotations: BTreeMap<String, String>,
     /// One for each port of the Gateway that has a valid listener.
     pub ports: Vec<Port>,
+    /// Where it runs, and what it is asked to be.
+    #[serde(skip)]
+    pub placement: Placement,
+}
+
+/// What a fleet is beside its ports: where it runs, whose it is and how it is configured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Placement {
+    /// Namespace of all its objects.
+    pub namespace: String,
+    /// The key of its xDS resources, which is Envoy's `--service-cluster`.
+    pub key: String,
+    /// Its objects go when this one goes.
+    pub owner: Option<Owner>,
+    /// The addresses that the Gateway asks for.
+    pub addresses: Vec<String>,
+    /// The EnvoyProxy in force.
+    pub config: Arc<EnvoyProxySpec>,
+    /// PEM of the authorities that signed the control plane's certificate, for fleets outside its namespace.
+    pub authorities: Option<String>,
+    /// Something that it depends on is broken: what runs is left as it is, and nothing new is made.
+    pub held: bool,
+}
+
+/// The object that owns a fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// `GatewayClass`, or `Gateway` when the fleet runs in its namespace.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Its `metadata.uid`.
+    pub uid: String,
 }
 
 /// A port of the fleet's Service.
@@ -34,6 +80,30 @@ pub struct Port {
     pub port: u16,
     /// As Envoy binds it.
     pub target_port: u16,
+}
+
+/// Labels that say whose a fleet is; its selectors hold them and no others, since selectors cannot change.
+const OWNING: [&str; 3] = [
+    "gateway.envoyproxy.io/owning-gateway-namespace",
+    "gateway.envoyproxy.io/owning-gateway-name",
+    "gateway.envoyproxy.io/owning-gatewayclass",
+];
+/// Labels of every object of every fleet.
+const APP: [(&str, &str); 3] = [
+    ("app.kubernetes.io/name", "envoy"),
+    ("app.kubernetes.io/component", "proxy"),
+    ("app.kubernetes.io/managed-by", "envoy-gateway"),
+];
+
+/// A label selector for the objects of all fleets.
+pub fn selector() -> String {
+    APP.map(|(key, value)| format!("{key}={value}")).join(",")
+}
+
+/// Whether this object carries the labels of a fleet's.
+pub fn is_of_fleet(object: &serde_json::Value) -> bool {
+    let labels = object.pointer("/metadata/labels");
+    APP.iter().all(|(key, value)| labels.and_then(|labels| labels.get(*key)?.as_str()) == Some(*value))
 }
 
 /// What carries a port's traffic.
@@ -52,31 +122,60 @@ impl Transport {
     fn is_tcp(&self) -> bool {
         *self == Self::Tcp
     }
+
+    /// As a Service's port has it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
 }
 
 /// The name of the fleet that serves the Gateway `namespace`/`name`; never longer than a DNS label.
 pub fn fleet_name(namespace: &str, name: &str) -> String {
+    hashed_name(&format!("{namespace}/{name}"))
+}
+
+/// The name of the fleet that all Gateways of the class `name` share.
+pub fn class_fleet_name(name: &str) -> String {
+    hashed_name(name)
+}
+
+fn hashed_name(full: &str) -> String {
     use sha2::{Digest, Sha256};
-    let full = format!("{namespace}/{name}");
-    let digest = Sha256::digest(&full);
+    let digest = Sha256::digest(full);
     let hash = digest.iter().take(4).fold(0_u32, |hash, byte| hash << 8 | u32::from(*byte));
     let readable: String = full.replace('/', "-").chars().take(48).collect();
     format!("envoy-{readable}-{hash:08x}")
 }
 
 /// The fleet for `proxy`, with the labels and annotations of its Gateway's `infrastructure`.
-pub fn fleet(proxy: &ir::Proxy, labels: BTreeMap<String, String>, annotations: BTreeMap<String, String>) -> Fleet {
+pub fn fleet(
+    proxy: &ir::Proxy,
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    placement: Placement,
+    settings: &Settings,
+) -> Fleet {
     let gateway = &proxy.gateway;
-    let own = [
-        ("app.kubernetes.io/name", "envoy"),
-        ("app.kubernetes.io/component", "proxy"),
-        ("app.kubernetes.io/managed-by", "envoy-gateway"),
+    let mut labels = labels;
+    if settings.gateway_namespace_mode {
+        labels.insert("gateway.networking.k8s.io/gateway-name".into(), gateway.name.clone());
+    }
+    let owning = [
         ("gateway.envoyproxy.io/owning-gateway-namespace", gateway.namespace.as_str()),
         ("gateway.envoyproxy.io/owning-gateway-name", gateway.name.as_str()),
     ];
-    let mut labels = labels;
-    labels.extend(own.map(|(key, value)| (key.to_owned(), value.to_owned())));
-    Fleet { name: fleet_name(&gateway.namespace, &gateway.name), labels, annotations, ports: ports(proxy) }
+    labels.extend(APP.into_iter().chain(owning).map(|(key, value)| (key.to_owned(), value.to_owned())));
+    let (namespace, name) = place(settings, &gateway.namespace, &gateway.name);
+    Fleet {
+        name,
+        labels,
+        annotations,
+        ports: ports(proxy),
+        placement: Placement { namespace, key: proxy.key.clone(), ..placement },
+    }
 }
 
 /// One for each number and transport, named after the first listener there.
@@ -97,4 +196,36 @@ fn ports(proxy: &ir::Proxy) -> Vec<Port> {
         }
     }
     ports
+}
+
+/// Whether a fleet can be made of `config`.
+pub fn check(config: &EnvoyProxySpec, settings: &Settings) -> Result<(), String> {
+    let placement = Placement { config: Arc::new(config.clone()), ..Placement::default() };
+    let (name, labels) = ("fleet".to_owned(), BTreeMap::new());
+    let fleet = Fleet { name, labels, annotations: BTreeMap::new(), ports: Vec::new(), placement };
+    objects(&fleet, settings).map(drop).map_err(|error| error.to_string())
+}
+
+/// Merges one EnvoyProxy's spec into another's: strategically, or as RFC 7386 has it.
+pub(crate) fn merge(target: &mut serde_json::Value, change: &serde_json::Value, strategic: bool) {
+    if strategic { patch::merge(target, change) } else { json_patch::merge(target, change) }
+}
+
+/// Namespace and default name of everything that belongs to the fleet of the Gateway `namespace`/`name`.
+pub fn place(settings: &Settings, namespace: &str, name: &str) -> (String, String) {
+    if settings.gateway_namespace_mode {
+        (namespace.to_owned(), name.to_owned())
+    } else {
+        (settings.namespace.clone(), fleet_name(namespace, name))
+    }
+}
+
+/// The Kubernetes objects that make up `fleet`. What its EnvoyProxy asks for beyond reason is an error.
+pub fn objects(fleet: &Fleet, settings: &Settings) -> Result<Vec<Object>, Error> {
+    let mut objects = vec![pod::service_account(fleet)?, sds::config_map(fleet)?];
+    objects.push(workload::workload(fleet, settings)?);
+    objects.push(service::service(fleet)?);
+    objects.extend(autoscaling::autoscaler(fleet)?);
+    objects.extend(autoscaling::disruption_budget(fleet)?);
+    Ok(objects)
 }

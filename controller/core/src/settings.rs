@@ -27,6 +27,12 @@ pub struct Settings {
     pub addresses: BTreeMap<String, IpAddr>,
     /// Where Envoy writes its access log, `None` for nowhere.
     pub access_log: Option<String>,
+    /// Fleets run in the namespaces of their Gateways instead of the controller's.
+    pub gateway_namespace_mode: bool,
+    /// Envoy's image, with its tag.
+    pub envoy_image: String,
+    /// The image of this program, which runs beside each Envoy to end it gracefully.
+    pub controller_image: String,
 }
 
 impl Default for Settings {
@@ -52,6 +58,9 @@ impl Default for Settings {
             }),
             addresses: BTreeMap::new(),
             access_log: Some("/dev/stdout".into()),
+            gateway_namespace_mode: false,
+            envoy_image: "docker.io/envoyproxy/envoy:distroless-v1.39.0".into(),
+            controller_image: concat!("docker.io/tollgate/controller:", env!("CARGO_PKG_VERSION")).into(),
         }
     }
 }
@@ -60,6 +69,11 @@ impl Settings {
     /// The port that Envoy binds for a Gateway's port: unprivileged, so ports below 1024 move up by 10,000.
     pub fn bind_port(&self, gateway_port: u16) -> u16 {
         if gateway_port < 1024 { gateway_port + 10_000 } else { gateway_port }
+    }
+
+    /// Host name of the control plane's Service, as Envoy and its certificate know it.
+    pub fn controller_host(&self) -> String {
+        format!("envoy-gateway.{}.svc.{}", self.namespace, self.dns_domain)
     }
 
     /// The address that the listeners of the proxy `key` bind.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use controller_api::{
-    backend::Backend, backend_traffic_policy::BackendTrafficPolicy, grpc_route::GrpcRoute,
+    backend::Backend, backend_traffic_policy::BackendTrafficPolicy, envoy_proxy::EnvoyProxy, grpc_route::GrpcRoute,
     http_route_filter::HttpRouteFilter, security_policy::SecurityPolicy, tcp_route::TcpRoute, tls_route::TlsRoute,
     udp_route::UdpRoute,
 };
@@ -16,7 +16,8 @@ use gateway_api::apis::{
 use k8s_openapi::{
     ByteString,
     api::{
-        core::v1::{ConfigMap, Namespace, Secret, Service},
+        apps::v1::{DaemonSet, Deployment},
+        core::v1::{ConfigMap, Namespace, Node, Secret, Service},
         discovery::v1::EndpointSlice,
     },
 };
@@ -26,7 +27,7 @@ use serde_json::Value;
 mod listener_set;
 
 pub use self::listener_set::ListenerSet;
-use crate::ir::ObjectRef;
+use crate::{infra, ir::ObjectRef};
 
 mod routes;
 
@@ -58,6 +59,12 @@ pub struct Snapshot {
     pub backend_tls_policies: Objects<BackendTlsPolicy>,
     pub backends: Objects<Backend>,
     pub http_route_filters: Objects<HttpRouteFilter>,
+    pub nodes: Objects<Node>,
+    /// Those of fleets only.
+    pub deployments: Objects<Deployment>,
+    /// Those of fleets only.
+    pub daemon_sets: Objects<DaemonSet>,
+    pub envoy_proxies: Objects<EnvoyProxy>,
     pub backend_traffic_policies: Objects<BackendTrafficPolicy>,
     pub security_policies: Objects<SecurityPolicy>,
 }
@@ -107,6 +114,8 @@ pub enum ObjectError {
 }
 
 const GATEWAY_API: &str = "gateway.networking.k8s.io";
+/// Kinds whose status is written by others than us.
+const WITH_STATUS: [&str; 4] = ["Service", "Node", "Deployment", "DaemonSet"];
 const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
 
 impl Snapshot {
@@ -145,12 +154,17 @@ impl Snapshot {
             (ENVOY_GATEWAY, "HTTPRouteFilter") => {
                 put(&mut self.http_route_filters, namespaced("HTTPRouteFilter"), object)
             }
+            (ENVOY_GATEWAY, "EnvoyProxy") => put(&mut self.envoy_proxies, namespaced("EnvoyProxy"), object),
             (ENVOY_GATEWAY, "BackendTrafficPolicy") => {
                 put(&mut self.backend_traffic_policies, namespaced("BackendTrafficPolicy"), object)
             }
             (ENVOY_GATEWAY, "SecurityPolicy") => put(&mut self.security_policies, namespaced("SecurityPolicy"), object),
             ("", "Namespace") => put(&mut self.namespaces, cluster("Namespace"), object),
             ("", "Service") => put(&mut self.services, namespaced("Service"), object),
+            ("", "Node") => put(&mut self.nodes, cluster("Node"), object),
+            ("apps", _) if !infra::is_of_fleet(&object) => Ok(Inserted::Ignored { api_version, kind }),
+            ("apps", "Deployment") => put(&mut self.deployments, namespaced("Deployment"), object),
+            ("apps", "DaemonSet") => put(&mut self.daemon_sets, namespaced("DaemonSet"), object),
             ("", "ConfigMap") => put(&mut self.config_maps, namespaced("ConfigMap"), object),
             ("", "Secret") => {
                 let secret = namespaced("Secret");
@@ -188,8 +202,11 @@ fn put<T: DeserializeOwned>(
 
 fn parse<T: DeserializeOwned>(object: &ObjectRef, mut value: Value) -> Result<T, ObjectError> {
     if let Some(fields) = value.as_object_mut() {
-        // What the last writer thought of it is no input, and need not even fit its schema.
-        fields.remove("status");
+        // What the last writer thought of it is no input, and need not even fit its schema; what others tell of addresses
+        // and replicas is.
+        if !WITH_STATUS.contains(&object.kind) {
+            fields.remove("status");
+        }
         if let Some(metadata) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("namespace".into(), object.namespace.clone().into());
         }

@@ -27,6 +27,7 @@ mod listener;
 mod listener_set;
 mod name;
 mod order;
+mod parameters;
 pub mod policy;
 mod re2;
 mod route;
@@ -39,7 +40,6 @@ mod status;
 mod tls;
 mod unsupported_route;
 
-use gateway::Gateway;
 use inputs::Inputs;
 
 pub use policy::Decision;
@@ -85,8 +85,8 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
         gateway.report(&inputs, &mut report);
     }
 
-    let fleets: Vec<_> = gateways.values().map(Gateway::fleet).collect();
-    let mut proxies: Vec<_> = gateways.into_values().map(|gateway| gateway.proxy).collect();
+    let (fleets, mut proxies): (Vec<_>, Vec<_>) =
+        gateways.into_values().map(|gateway| (gateway.fleet(&inputs), gateway.proxy)).unzip();
     let policies = policy::apply(&inputs, &mut proxies, &mut report);
     let proxies = proxies.into_iter().zip(fleets).map(|(proxy, infra)| {
         let resources = xds::build(&proxy, settings);

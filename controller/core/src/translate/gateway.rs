@@ -2,22 +2,27 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use controller_api::envoy_proxy::EnvoyProxySpec;
 use gateway_api::apis::experimental::gateways::Gateway as Object;
 use serde_json::{Value, json};
 
 use super::{
     backend, gateway_class,
+    gateway_class::GatewayClass,
     inputs::Inputs,
     listener::{Listener, conflict},
     listener_set::{self, ListenerSet},
-    status::{Conditions, Report},
+    parameters::Parameters,
+    status::{Conditions, Report, sentence},
 };
 use crate::{
-    infra, ir,
+    infra::{self, Fleet, Owner, Placement},
+    ir,
     ir::{Endpoint, ObjectRef, Origin},
     snapshot::Key,
 };
 
+mod address;
 mod tls;
 
 /// A Gateway while it is translated.
@@ -32,23 +37,48 @@ pub(super) struct Gateway<'s> {
     /// What its proxy will do.
     pub(super) proxy: ir::Proxy,
     conditions: Conditions,
+    /// How its proxy is run, or why that cannot be.
+    parameters: Result<Arc<EnvoyProxySpec>, String>,
+    /// What goes with the fleet when it is gone.
+    owner: Option<Owner>,
 }
 
 /// The Gateways of our classes, by namespace and name.
 pub(super) fn gateways<'s>(inputs: &Inputs<'s>, report: &mut Report) -> BTreeMap<Key, Gateway<'s>> {
-    let classes = gateway_class::accept(inputs, report);
+    let mut parameters = Parameters::default();
+    let classes = gateway_class::accept(inputs, &mut parameters, report);
     let sets = listener_set::by_gateway(inputs);
-    let all = inputs.snapshot.gateways.iter();
-    let ours = all.filter(|(_, object)| classes.contains(object.spec.gateway_class_name.as_str()));
-    let gateway = |(key, object): (&Key, &'s Arc<Object>)| {
+    let mut gateways = BTreeMap::new();
+    for (key, object) in &inputs.snapshot.gateways {
+        let Some(class) = classes.get(object.spec.gateway_class_name.as_str()) else { continue };
+        let wanted = parameters.of_gateway(inputs, key, object, &class.parameters);
         let sets = sets.get(key).map_or(&[][..], Vec::as_slice);
-        (key.clone(), Gateway::new(inputs, key, object, sets))
+        let owner = owner(inputs, object, class);
+        gateways.insert(key.clone(), Gateway::new(inputs, key, object, sets, wanted, owner));
+    }
+    parameters.report(report);
+    gateways
+}
+
+/// What the fleet of a Gateway goes with: an owner must be cluster-scoped or in the same namespace.
+fn owner(inputs: &Inputs<'_>, object: &Object, class: &GatewayClass<'_>) -> Option<Owner> {
+    let (kind, metadata) = if inputs.settings.gateway_namespace_mode {
+        ("Gateway", &object.metadata)
+    } else {
+        ("GatewayClass", &class.object.metadata)
     };
-    ours.map(gateway).collect()
+    Some(Owner { kind, name: metadata.name.clone()?, uid: metadata.uid.clone()? })
 }
 
 impl<'s> Gateway<'s> {
-    fn new(inputs: &Inputs<'s>, key: &Key, object: &'s Object, sets: &[(&'s Key, &'s listener_set::Object)]) -> Self {
+    fn new(
+        inputs: &Inputs<'s>,
+        key: &Key,
+        object: &'s Object,
+        sets: &[(&'s Key, &'s listener_set::Object)],
+        parameters: Result<Arc<EnvoyProxySpec>, String>,
+        owner: Option<Owner>,
+    ) -> Self {
         let (namespace, name) = key;
         let key = format!("{namespace}/{name}");
         let gateway = ObjectRef { kind: "Gateway", namespace: namespace.clone(), name: name.clone() };
@@ -80,7 +110,7 @@ impl<'s> Gateway<'s> {
             listener.add_to(&mut proxy, inputs.settings);
         }
         let sets = sets.into_iter().map(|set| (set.reference.clone(), set)).collect();
-        Self { object, listeners, sets, proxy, conditions }
+        Self { object, listeners, sets, proxy, conditions, parameters, owner }
     }
 
     /// Hostnames of the other listeners on the port of the listener at `index`.
@@ -93,10 +123,24 @@ impl<'s> Gateway<'s> {
     /// Writes the Gateway's status; its listeners have their routes by now.
     pub(super) fn report(&self, inputs: &Inputs<'_>, report: &mut Report) {
         let generation = self.object.metadata.generation;
-        let address = inputs.settings.addresses.get(&self.proxy.key);
         let mut conditions = self.conditions.clone();
+        if let Err(cause) = &self.parameters {
+            let message = format!("Invalid parametersRef: {}", sentence(cause));
+            conditions.set("Accepted", false, "InvalidParameters", message);
+            report.push(&self.proxy.gateway, json!({"conditions": conditions.to_json(generation)}));
+            return;
+        }
+        let fleet = self.fleet(inputs);
+        let fixed = inputs.settings.addresses.get(&self.proxy.key);
+        let addresses = fixed.map_or_else(|| address::assigned(inputs, &fleet), |address| vec![address.to_string()]);
         self.set_accepted(&mut conditions);
-        self.set_programmed(&mut conditions, address.is_some());
+        if self.listeners.iter().all(|listener| listener.slot.is_none()) {
+            conditions.set("Programmed", false, "Invalid", "The Gateway has no valid listener");
+        } else if fixed.is_some() {
+            conditions.set("Programmed", true, "Programmed", "Address assigned to the Gateway");
+        } else {
+            address::set_programmed(inputs, self.object, &fleet, &addresses, &mut conditions);
+        }
         let own = self.listeners.iter().filter(|listener| listener.owner == self.proxy.gateway);
         let mut status = json!({
             "conditions": conditions.to_json(generation),
@@ -110,14 +154,19 @@ impl<'s> Gateway<'s> {
             if attached > 0 {
                 fields.insert("attachedListenerSets".into(), attached.into());
             }
-            if let Some(address) = address {
-                fields.insert("addresses".into(), json!([{"type": "IPAddress", "value": address.to_string()}]));
+            if !addresses.is_empty() {
+                fields.insert("addresses".into(), address::to_json(&addresses));
             }
         }
         report.push(&self.proxy.gateway, status);
     }
 
     fn set_accepted(&self, conditions: &mut Conditions) {
+        if let Some(kind) = address::unsupported(self.object) {
+            let message = format!("Addresses of type {kind} are not supported");
+            conditions.set("Accepted", false, "UnsupportedAddress", message);
+            return;
+        }
         let works = |listener: &&Listener<'_>| listener.slot.is_some();
         let mut own = self.listeners.iter().filter(|listener| listener.owner == self.proxy.gateway);
         let valid = self.listeners.iter().filter(works).count();
@@ -132,34 +181,47 @@ impl<'s> Gateway<'s> {
         }
     }
 
-    fn set_programmed(&self, conditions: &mut Conditions, has_address: bool) {
-        if self.listeners.iter().all(|listener| listener.slot.is_none()) {
-            conditions.set("Programmed", false, "Invalid", "The Gateway has no valid listener");
-        } else if has_address {
-            conditions.set("Programmed", true, "Programmed", "Address assigned to the Gateway");
-        } else {
-            let message = "No addresses have been assigned to the Gateway";
-            conditions.set("Programmed", false, "AddressNotAssigned", message);
-        }
-    }
-
     /// The fleet that its proxy runs on.
-    pub(super) fn fleet(&self) -> infra::Fleet {
+    pub(super) fn fleet(&self, inputs: &Inputs<'_>) -> Fleet {
         let wanted = self.object.spec.infrastructure.as_ref();
         let labels = wanted.and_then(|infrastructure| infrastructure.labels.clone());
         let annotations = wanted.and_then(|infrastructure| infrastructure.annotations.clone());
-        infra::fleet(&self.proxy, labels.unwrap_or_default(), annotations.unwrap_or_default())
+        let placement = Placement {
+            owner: self.owner.clone(),
+            addresses: address::wanted(self.object),
+            config: self.parameters.clone().unwrap_or_default(),
+            authorities: authorities(inputs),
+            held: self.parameters.is_err(),
+            ..Placement::default()
+        };
+        infra::fleet(
+            &self.proxy,
+            labels.unwrap_or_default(),
+            annotations.unwrap_or_default(),
+            placement,
+            inputs.settings,
+        )
     }
+}
+
+/// The authorities that fleets in other namespaces check the control plane's certificate with.
+fn authorities(inputs: &Inputs<'_>) -> Option<String> {
+    if !inputs.settings.gateway_namespace_mode {
+        return None;
+    }
+    let key = (inputs.settings.namespace.clone(), "envoy-gateway".to_owned());
+    let authorities = inputs.snapshot.secrets.get(&key)?.data.as_ref()?.get("ca.crt")?;
+    String::from_utf8(authorities.0.clone()).ok()
 }
 
 /// The Service and replicas of the fleet that serves a Gateway, once they exist.
 fn local(inputs: &Inputs<'_>, namespace: &str, name: &str) -> Option<ir::Local> {
-    let own = &inputs.settings.namespace;
-    let object = ObjectRef { kind: "Service", namespace: own.clone(), name: infra::fleet_name(namespace, name) };
+    let (own, service) = infra::place(inputs.settings, namespace, name);
+    let object = ObjectRef { kind: "Service", namespace: own.clone(), name: service };
     let service = inputs.snapshot.services.get(&(object.namespace.clone(), object.name.clone()))?;
     let port = service.spec.as_ref()?.ports.as_ref()?.first()?;
     let mut zones: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
-    for slice in inputs.slices(own, &object.name) {
+    for slice in inputs.slices(&own, &object.name) {
         let ports = slice.ports.as_deref().unwrap_or_default().iter();
         let number = ports.filter(|slice_port| slice_port.name == port.name).find_map(|slice_port| slice_port.port);
         let Some(number) = number.and_then(|number| u16::try_from(number).ok()) else { continue };

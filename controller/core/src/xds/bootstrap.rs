@@ -37,7 +37,12 @@ use super::{
 };
 use crate::{ServiceAddress, ir::Endpoint};
 
-const XDS_CLUSTER: &str = "xds_cluster";
+mod pod;
+
+pub use pod::{Options, in_pod};
+
+/// The static cluster that the configuration comes from.
+pub const XDS_CLUSTER: &str = "xds_cluster";
 const MAX_DOWNSTREAM_CONNECTIONS: i64 = 50_000;
 /// Files of the proxies' containers that tell Envoy where its certificate and its authorities are.
 const CERTIFICATE_FILE: &str = "/sds/xds-certificate.json";
@@ -104,20 +109,22 @@ fn assignment(address: Address) -> ClusterLoadAssignment {
 }
 
 fn mutual_tls() -> envoy_types::pb::envoy::config::core::v3::TransportSocket {
-    let secret = |name: &str, path: &str| {
-        let path = PathConfigSource { path: path.into(), ..Default::default() };
-        let source = ConfigSource {
-            config_source_specifier: Some(ConfigSourceSpecifier::PathConfigSource(path)),
-            resource_api_version: ApiVersion::V3.into(),
-            ..Default::default()
-        };
-        SdsSecretConfig { name: name.into(), sds_config: Some(source) }
+    service::tls(secret("xds_certificate", CERTIFICATE_FILE), authorities())
+}
+
+fn authorities() -> ValidationContextType {
+    ValidationContextType::ValidationContextSdsSecretConfig(secret("xds_trusted_ca", TRUSTED_CA_FILE))
+}
+
+/// A secret that Envoy reads from a file, again whenever it changes.
+fn secret(name: &str, path: &str) -> SdsSecretConfig {
+    let path = PathConfigSource { path: path.into(), ..Default::default() };
+    let source = ConfigSource {
+        config_source_specifier: Some(ConfigSourceSpecifier::PathConfigSource(path)),
+        resource_api_version: ApiVersion::V3.into(),
+        ..Default::default()
     };
-    let authorities = secret("xds_trusted_ca", TRUSTED_CA_FILE);
-    service::tls(
-        secret("xds_certificate", CERTIFICATE_FILE),
-        ValidationContextType::ValidationContextSdsSecretConfig(authorities),
-    )
+    SdsSecretConfig { name: name.into(), sds_config: Some(source) }
 }
 
 /// Lets a regular expression be as large as RE2 compiles: by default Envoy refuses, with the route, the whole listener.

@@ -107,12 +107,15 @@ fn socket(context: &UpstreamTlsContext) -> TransportSocket {
     }
 }
 
-/// TLS 1.3 at most, with a certificate of our own.
-pub(super) fn tls(certificate: SdsSecretConfig, validation: ValidationContextType) -> TransportSocket {
+/// TLS 1.3 at most, with a certificate of our own if there is one.
+pub(super) fn tls(
+    certificate: impl Into<Option<SdsSecretConfig>>,
+    validation: ValidationContextType,
+) -> TransportSocket {
     let context = UpstreamTlsContext {
         common_tls_context: Some(CommonTlsContext {
             tls_params: Some(newest()),
-            tls_certificate_sds_secret_configs: vec![certificate],
+            tls_certificate_sds_secret_configs: certificate.into().into_iter().collect(),
             validation_context_type: Some(validation),
             ..Default::default()
         }),
