@@ -3,16 +3,15 @@
 mod accept;
 mod admission;
 mod connection;
-mod http;
 mod life;
 mod limits;
 mod listener;
 mod peer;
 mod per_core;
+mod protocol;
 mod requests;
 pub mod tls;
 
-use std::future::IntoFuture;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +26,7 @@ pub use peer::Peer;
 pub use per_core::per_core;
 
 use self::connection::Server;
-use self::http::Capped;
+use self::protocol::Protocol;
 use self::tls::Tls;
 use crate::drain::Signal;
 
@@ -48,9 +47,6 @@ pub enum Error {
         /// What the system says.
         source: io::Error,
     },
-    /// The HTTP server failed as a whole.
-    #[error("serving HTTP")]
-    Http(#[source] io::Error),
     /// No thread or runtime for a core.
     #[error("starting a runtime")]
     Runtime(#[source] io::Error),
@@ -102,20 +98,9 @@ impl Grpc {
 
     /// Serves until `signal`; then takes no more connections, sends GOAWAY and ends when the last request has been answered.
     pub async fn serve(self, routes: Routes, signal: Signal) -> Result<(), Error> {
-        let bound = after(signal.clone(), self.drain);
-        let Self { listener, limits, admission, tls, .. } = self;
-        let server = Arc::new(Server { routes: routes.prepare(), limits, tls, admission, signal });
-        let accepting = async {
-            match listener {
-                Listener::Tcp(tcp) => accept::serve(listener::tcp(tcp)?, server).await,
-                Listener::Unix(unix) => accept::serve(listener::unix(unix)?, server).await,
-            }
-            Ok(())
-        };
-        tokio::select! {
-            ended = accepting => ended,
-            () = bound => Ok(()),
-        }
+        let Self { listener, limits, admission, tls, drain } = self;
+        let routes = routes.prepare();
+        serve(listener, Server { routes, protocol: Protocol::Grpc, limits, tls, admission, signal }, drain).await
     }
 }
 
@@ -131,22 +116,29 @@ pub async fn http_within(
     router: Router,
     signal: Signal,
 ) -> Result<(), Error> {
-    let drained = signal.clone().wait();
-    let bound = after(signal, DRAIN);
+    let server = Server {
+        routes: Routes::from(router).prepare(),
+        protocol: Protocol::Http,
+        limits: Limits::default(),
+        tls: None,
+        admission,
+        signal,
+    };
+    serve(listener, server, DRAIN).await
+}
+
+async fn serve(listener: Listener, server: Server, drain: Duration) -> Result<(), Error> {
+    let bound = after(server.signal.clone(), drain);
+    let server = Arc::new(server);
+    let accepting = async {
+        match listener {
+            Listener::Tcp(tcp) => accept::serve(listener::tcp(tcp)?, server).await,
+            Listener::Unix(unix) => accept::serve(listener::unix(unix)?, server).await,
+        }
+        Ok(())
+    };
     tokio::select! {
-        ended = async {
-            match listener {
-                Listener::Tcp(tcp) => {
-                    let listener = Capped { listener: listener::tcp(tcp)?, admission };
-                    axum::serve(listener, router).with_graceful_shutdown(drained).into_future().await
-                }
-                Listener::Unix(unix) => {
-                    let listener = Capped { listener: listener::unix(unix)?, admission };
-                    axum::serve(listener, router).with_graceful_shutdown(drained).into_future().await
-                }
-            }
-            .map_err(Error::Http)
-        } => ended,
+        ended = accepting => ended,
         () = bound => Ok(()),
     }
 }

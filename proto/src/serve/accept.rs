@@ -53,14 +53,14 @@ impl Accept for UnixListener {
 
 /// A connection that there is room for, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Admitted<I> {
-    pub(super) io: I,
-    pub(super) address: Option<SocketAddr>,
+struct Admitted<I> {
+    io: I,
+    address: Option<SocketAddr>,
     _room: (Seat, OwnedSemaphorePermit),
 }
 
 /// Finds room for a connection, or closes it. Those that are refused count in the metric `refusals`.
-pub(super) async fn admit<I>(
+async fn admit<I>(
     accepted: io::Result<(I, Option<SocketAddr>)>,
     admission: &Admission,
     refusals: &'static str,
@@ -113,7 +113,7 @@ async fn take<I>(accepted: io::Result<(I, Option<SocketAddr>)>, server: &Arc<Ser
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let Some(admitted) = admit(accepted, &server.admission, "grpc_connections_refused_total").await else { return };
+    let Some(admitted) = admit(accepted, &server.admission, server.protocol.refused()).await else { return };
     let server = Arc::clone(server);
     connections.spawn(async move {
         let Admitted { io, address, _room } = admitted;

@@ -1,5 +1,6 @@
 //! One connection, from its first byte to its last.
 
+use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -9,6 +10,7 @@ use std::time::Instant;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep_until, timeout};
 use tonic::service::Routes;
@@ -17,14 +19,19 @@ use super::admission::Admission;
 use super::life::{Life, Reason, Step};
 use super::limits::Limits;
 use super::peer::Peer;
+use super::protocol::Protocol;
 use super::requests::{Activity, Requests};
 use super::tls::{self, Tls};
-use crate::drain::{self, Signal};
+use crate::drain::{self, Signal, Trigger};
+
+/// Bytes of the head of a request over HTTP/1.1.
+const LARGEST_HEAD: usize = 128 * 1024;
 
 /// What all connections of a server share.
 #[derive(Debug)]
 pub(super) struct Server {
     pub(super) routes: Routes,
+    pub(super) protocol: Protocol,
     pub(super) limits: Limits,
     pub(super) tls: Option<Tls>,
     pub(super) admission: Admission,
@@ -43,7 +50,7 @@ where
             drive(io, address, names, &server).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-        Err(_) => cut(Reason::Handshake),
+        Err(_) => cut(server.protocol, Reason::Handshake),
     }
 }
 
@@ -57,9 +64,29 @@ where
         routes: server.routes.clone(),
         peer: Peer::new(address, names, leaving),
         activity: activity.clone(),
+        protocol: server.protocol,
     };
     let io = TokioIo::new(Watched { io, activity: activity.clone() });
-    let mut connection = pin!(http2(server.limits).serve_connection(io, requests));
+    match server.protocol {
+        Protocol::Grpc => {
+            let connection = http2(server.limits).serve_connection(io, requests);
+            attend(connection, http2::Connection::graceful_shutdown, &activity, leave, server).await;
+        }
+        Protocol::Http => {
+            let builder = http(server.limits);
+            let connection = builder.serve_connection(io, requests);
+            attend(connection, auto::Connection::graceful_shutdown, &activity, leave, server).await;
+        }
+    }
+}
+
+/// Sees a connection through its life; `close` asks it to end in good order.
+async fn attend<C, E>(connection: C, close: fn(Pin<&mut C>), activity: &Activity, leave: Trigger, server: &Server)
+where
+    C: Future<Output = Result<(), E>>,
+    E: Display,
+{
+    let mut connection = pin!(connection);
     let mut life = Life::new(Instant::now(), server.limits, rand::random());
     let mut alarm = pin!(sleep_until(Instant::now().into()));
     let mut draining = pin!(server.signal.clone().wait());
@@ -76,17 +103,17 @@ where
             () = draining.as_mut(), if !drained => {
                 drained = true;
                 leave.drain();
-                connection.as_mut().graceful_shutdown();
+                close(connection.as_mut());
                 alarm.as_mut().reset(life.drain(Instant::now()).into());
             }
-            () = alarm.as_mut() => match life.look(Instant::now(), activity.seen()) {
+            () = alarm.as_mut() => match life.look(Instant::now(), activity.seen(server.protocol)) {
                 Step::Wait(until) => alarm.as_mut().reset(until.into()),
                 Step::Leave(until) => {
                     leave.drain();
-                    connection.as_mut().graceful_shutdown();
+                    close(connection.as_mut());
                     alarm.as_mut().reset(until.into());
                 }
-                Step::Close(reason) => return cut(reason),
+                Step::Close(reason) => return cut(server.protocol, reason),
             },
         }
     }
@@ -105,9 +132,22 @@ fn http2(limits: Limits) -> http2::Builder<TokioExecutor> {
     builder
 }
 
-fn cut(reason: Reason) {
+fn http(limits: Limits) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().max_buf_size(LARGEST_HEAD);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_pending_accept_reset_streams(limits.max_pending_accept_reset_streams)
+        .max_header_list_size(limits.max_header_list_size)
+        .keep_alive_interval(limits.keepalive);
+    builder
+}
+
+fn cut(protocol: Protocol, reason: Reason) {
     tracing::debug!(reason = reason.label(), "a connection is cut off");
-    metrics::counter!("grpc_connections_cut_total", "reason" => reason.label()).increment(1);
+    metrics::counter!(protocol.cut(), "reason" => reason.label()).increment(1);
 }
 
 /// A connection whose bytes are counted as they are read.

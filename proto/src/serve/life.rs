@@ -4,16 +4,14 @@ use std::time::{Duration, Instant};
 
 use super::limits::Limits;
 
-/// The HTTP/2 preface and the head of the client's settings, in bytes.
-const GREETING: usize = 24 + 9;
 /// A client that has not greeted when the drain starts has this much left.
 const HURRY: Duration = Duration::from_millis(500);
 
 /// What a connection has done so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seen {
-    /// Bytes read.
-    pub(super) read: usize,
+    /// Whether the client has said enough to be taken for one.
+    pub(super) greeted: bool,
     /// Requests begun.
     pub(super) begun: u64,
     /// Requests whose answer is not complete.
@@ -34,7 +32,7 @@ pub(super) enum Step {
 /// Why a connection is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
-    /// No preface and settings in time.
+    /// No preface and settings in time, or no request where there are none.
     Handshake,
     /// It was to close, had nothing to do, and did not.
     Unwilling,
@@ -87,7 +85,7 @@ impl Life {
 
     /// Looks at the connection `now`.
     pub(super) fn look(&mut self, now: Instant, seen: Seen) -> Step {
-        self.greeted |= seen.read >= GREETING;
+        self.greeted |= seen.greeted;
         if !self.greeted {
             return if now < self.greet_by { Step::Wait(self.greet_by) } else { Step::Close(Reason::Handshake) };
         }
@@ -131,7 +129,8 @@ impl Life {
 mod tests {
     use super::*;
 
-    const GREETED: Seen = Seen { read: GREETING, begun: 0, open: 0 };
+    const GREETED: Seen = Seen { greeted: true, begun: 0, open: 0 };
+    const SILENT: Seen = Seen { greeted: false, ..GREETED };
     const SECOND: Duration = Duration::from_secs(1);
 
     fn life(jitter: f64) -> (Life, Instant) {
@@ -142,11 +141,10 @@ mod tests {
     #[test]
     fn p05_a_client_that_drips_its_preface_is_cut_off_after_5_s() {
         let (mut life, start) = life(0.5);
-        let dripping = |read| Seen { read, ..GREETED };
-        assert_eq!(life.look(start, dripping(0)), Step::Wait(start + 5 * SECOND));
-        assert_eq!(life.look(start + 4 * SECOND, dripping(32)), Step::Wait(start + 5 * SECOND));
-        assert_eq!(life.look(start + 5 * SECOND, dripping(32)), Step::Close(Reason::Handshake));
-        assert_ne!(life.look(start + 5 * SECOND, dripping(33)), Step::Close(Reason::Handshake));
+        assert_eq!(life.look(start, SILENT), Step::Wait(start + 5 * SECOND));
+        assert_eq!(life.look(start + 4 * SECOND, SILENT), Step::Wait(start + 5 * SECOND));
+        assert_eq!(life.look(start + 5 * SECOND, SILENT), Step::Close(Reason::Handshake));
+        assert_ne!(life.look(start + 5 * SECOND, GREETED), Step::Close(Reason::Handshake));
     }
 
     #[test]
@@ -189,8 +187,7 @@ mod tests {
     #[test]
     fn a_drain_hurries_those_that_have_not_greeted() {
         let (mut life, start) = life(0.5);
-        let silent = Seen { read: 0, ..GREETED };
         assert_eq!(life.drain(start), start + HURRY);
-        assert_eq!(life.look(start + HURRY, silent), Step::Close(Reason::Handshake));
+        assert_eq!(life.look(start + HURRY, SILENT), Step::Close(Reason::Handshake));
     }
 }

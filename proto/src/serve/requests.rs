@@ -19,6 +19,10 @@ use tower::Service;
 
 use super::life::Seen;
 use super::peer::Peer;
+use super::protocol::Protocol;
+
+/// The HTTP/2 preface and the head of the client's settings, in bytes.
+const GREETING: usize = 24 + 9;
 
 /// What happens on a connection.
 #[derive(Debug, Default)]
@@ -33,12 +37,13 @@ impl Activity {
         self.read.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn seen(&self) -> Seen {
-        Seen {
-            read: self.read.load(Ordering::Relaxed),
-            begun: self.begun.load(Ordering::Relaxed),
-            open: self.open.load(Ordering::Relaxed),
-        }
+    pub(super) fn seen(&self, protocol: Protocol) -> Seen {
+        let begun = self.begun.load(Ordering::Relaxed);
+        let greeted = match protocol {
+            Protocol::Grpc => self.read.load(Ordering::Relaxed) >= GREETING,
+            Protocol::Http => begun > 0,
+        };
+        Seen { greeted, begun, open: self.open.load(Ordering::Relaxed) }
     }
 }
 
@@ -66,6 +71,7 @@ pub(super) struct Requests {
     pub(super) routes: Routes,
     pub(super) peer: Peer,
     pub(super) activity: Arc<Activity>,
+    pub(super) protocol: Protocol,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Requests {
@@ -76,15 +82,20 @@ impl hyper::service::Service<Request<Incoming>> for Requests {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let open = Some(Open::begin(&self.activity));
         request.extensions_mut().insert(self.peer.clone());
-        Answering { answer: self.routes.clone().call(request), open }
+        let kind = request.headers().get(http::header::CONTENT_TYPE);
+        let grpc = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+        Answering { answer: self.routes.clone().call(request), open, grpc, protocol: self.protocol }
     }
 }
 
-/// An answer in the making. A handler that panics answers INTERNAL, and harms no other request.
+/// An answer in the making. A handler that panics answers INTERNAL, or 500 to those who do not speak gRPC, and harms no other
+/// request.
 #[derive(Debug)]
 pub(super) struct Answering<F> {
     answer: F,
     open: Option<Open>,
+    grpc: bool,
+    protocol: Protocol,
 }
 
 impl<F> Future for Answering<F>
@@ -102,19 +113,27 @@ where
                 Ok(response) => response,
                 Err(never) => match never {},
             },
-            Err(panic) => internal(panic.as_ref()),
+            Err(panic) => self.internal(panic.as_ref()),
         };
         let open = self.open.take();
         Poll::Ready(Ok(response.map(|body| Answer { body, _open: open })))
     }
 }
 
-fn internal(panic: &(dyn Any + Send)) -> Response<tonic::body::Body> {
-    let reason = panic.downcast_ref::<&str>().copied();
-    let reason = reason.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown");
-    tracing::error!(reason, "a request's handler panicked; it is answered INTERNAL");
-    metrics::counter!("grpc_handler_panics_total").increment(1);
-    Status::internal("the server failed at this request").into_http()
+impl<F> Answering<F> {
+    /// Never 200 outside gRPC: whoever asks over HTTP would take that for a yes.
+    fn internal(&self, panic: &(dyn Any + Send)) -> Response<tonic::body::Body> {
+        let reason = panic.downcast_ref::<&str>().copied();
+        let reason = reason.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown");
+        tracing::error!(reason, "a request's handler panicked; it is answered INTERNAL");
+        metrics::counter!(self.protocol.panicked()).increment(1);
+        if self.grpc {
+            return Status::internal("the server failed at this request").into_http();
+        }
+        let mut response = Response::new(tonic::body::Body::empty());
+        *response.status_mut() = http::StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    }
 }
 
 /// An answer's body.

@@ -82,3 +82,64 @@ async fn p05_connections_of_one_client_are_capped() {
     };
     tokio::time::timeout(Duration::from_secs(30), again).await.expect("a seat is free again");
 }
+
+/// A server that answers `hello`, or panics below `/panic`.
+fn server() -> (std::net::SocketAddr, drain::Trigger) {
+    let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
+    let Address::Tcp(address) = listener.address().unwrap() else { panic!("not a TCP address") };
+    let (trigger, signal) = drain::new();
+    let handler = |uri: http::Uri| async move {
+        assert!(uri.path() != "/panic", "the test asked for it");
+        "hello"
+    };
+    tokio::spawn(serve::http(listener, Router::new().fallback(handler), signal));
+    (address, trigger)
+}
+
+#[tokio::test]
+async fn p05_who_never_asks_is_cut_off_and_others_are_served() {
+    let (address, _trigger) = server();
+    let mut slow = Vec::new();
+    for start in ["", "G", "GET / HTTP/1.1\r\nhost: a\r\nx-slow: ", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"].repeat(10) {
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        socket.write_all(start.as_bytes()).await.unwrap();
+        slow.push(socket);
+    }
+    let begun = std::time::Instant::now();
+    let ends = async {
+        for socket in &mut slow {
+            // A reset is an end, too.
+            let _ = socket.read_to_end(&mut Vec::new()).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ends).await.expect("they are cut off");
+    assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
+    assert!(request(TcpStream::connect(address).await.unwrap()).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn connections_are_kept_for_the_next_request_and_closed_by_a_drain() {
+    let (address, trigger) = server();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    for _ in 0..3 {
+        socket.write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"hello") {
+            assert_ne!(socket.read_buf(&mut answer).await.unwrap(), 0);
+        }
+    }
+    trigger.drain();
+    let ended = tokio::time::timeout(Duration::from_secs(10), socket.read(&mut [0])).await;
+    assert!(matches!(ended.expect("the drain closes it"), Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn p13_a_handler_that_panics_is_no_yes() {
+    let (address, _trigger) = server();
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(b"GET /panic HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+    assert!(request(TcpStream::connect(address).await.unwrap()).await.ends_with("hello"));
+}
