@@ -166,25 +166,9 @@ impl Attempt<'_> {
 
 /// Whose failures are counted together: an IPv6 client has a network of 64 bits at least.
 pub(crate) fn client(check: &Check<'_>, trusted_hops: u8) -> Option<IpAddr> {
-    let address = match trusted_hops {
-        0 => check.source(),
-        hops => forwarded(check, hops).or_else(|| check.source()),
-    };
-    Some(match address? {
+    let forwarded = if trusted_hops > 0 { check.forwarded(trusted_hops) } else { None };
+    Some(match forwarded.or_else(|| check.source())? {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
         address @ IpAddr::V4(_) => address,
     })
-}
-
-/// The address that the first of so many trusted proxies saw. Each of them adds at the end whom it was connected to; Envoy
-/// may add the last proxy.
-fn forwarded(check: &Check<'_>, hops: u8) -> Option<IpAddr> {
-    let parsed = |text: &str| text.parse::<IpAddr>().ok().map(|address| address.to_canonical());
-    let values = check.header("x-forwarded-for").flat_map(|value| value.split(','));
-    let mut addresses: Vec<_> = values.map(|text| parsed(text.trim())).collect();
-    if addresses.last().is_some_and(|last| *last == check.source()) {
-        addresses.pop();
-    }
-    let place = addresses.len().checked_sub(usize::from(hops))?;
-    *addresses.get(place)?
 }

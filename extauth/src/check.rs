@@ -121,6 +121,29 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// The client's address behind so many trusted proxies before Envoy, as far as nobody can make it up; without any proxy it
+    /// is [`Self::source`].
+    pub fn client(&self, trusted_hops: u8) -> Option<IpAddr> {
+        match self.source()? {
+            source if trusted_hops == 0 => Some(source),
+            // For a proxy on its own machine, Envoy may add an address of that machine, which nobody can tell from a client's.
+            source if source.is_loopback() => None,
+            _ => self.forwarded(trusted_hops),
+        }
+    }
+
+    /// What the first of so many proxies before Envoy saw. Each of them adds at the end of `X-Forwarded-For` whom it was
+    /// connected to; Envoy may add the last proxy.
+    pub fn forwarded(&self, hops: u8) -> Option<IpAddr> {
+        let source = self.source()?;
+        let parsed = |text: &str| text.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+        let values = self.header("x-forwarded-for").flat_map(|value| value.split(','));
+        let mut addresses: Vec<_> = values.map(|text| parsed(text.trim())).collect();
+        addresses.pop_if(|last| *last == Some(source));
+        let place = addresses.len().checked_sub(usize::from(hops))?;
+        *addresses.get(place)?
+    }
+
     /// The certificate that the peer showed to Envoy, in PEM that is encoded as in a URI.
     pub fn peer_certificate(&self) -> Option<&'a str> {
         self.source.map(|source| source.certificate.as_str()).filter(|certificate| !certificate.is_empty())

@@ -117,6 +117,11 @@ fn is_yaml(name: &str) -> bool {
 }
 
 fn document(name: &str, text: &str) -> Result<Document, Error> {
+    // A file that is about to be written is no wish to be without policies.
+    if text.trim().is_empty() {
+        let problem = "the file is empty; say `policies: []` if it is to hold none".to_owned();
+        return Err(Error::Field { place: Place::at(name, None), field: String::new(), problem });
+    }
     // A key takes about ten nodes: room for a million of them.
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! { max_nodes: 10_000_000, max_events: 20_000_000, max_total_scalar_bytes: 256 << 20 },

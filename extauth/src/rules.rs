@@ -6,6 +6,7 @@ mod condition;
 mod header;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use envoy_types::pb::google::protobuf::Value;
 use proto::extauth::Action;
@@ -22,6 +23,7 @@ pub struct Rules {
     in_order: Vec<Rule>,
     default: Action,
     needs: Needs,
+    trusted_hops: u8,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Subject<'a> {
     metadata: &'a HashMap<String, Value>,
     path: Option<String>,
     host: Option<String>,
+    /// The client's, behind the trusted proxies.
+    address: Option<IpAddr>,
 }
 
 /// What the rules say of a request.
@@ -77,6 +81,7 @@ impl Rules {
         if policy.rules.is_empty() {
             return match policy.default {
                 Some(_) => Err(Invalid::new("default", "has no effect without `rules`")),
+                None if policy.trusted_hops > 0 => Err(Invalid::new("trustedHops", "has no effect without `rules`")),
                 None => Ok(None),
             };
         }
@@ -91,7 +96,8 @@ impl Rules {
             needs = needs.and(compiled.when.needs()).and(compiled.unless.needs());
             rules.push(compiled);
         }
-        Ok(Some(Self { in_order: rules, default: policy.default.unwrap_or(Action::Deny), needs }))
+        let (default, trusted_hops) = (policy.default.unwrap_or(Action::Deny), policy.trusted_hops);
+        Ok(Some(Self { in_order: rules, default, needs, trusted_hops }))
     }
 
     /// What these rules look at, if it can be told from what others may take it for.
@@ -102,8 +108,9 @@ impl Rules {
         metadata: &'a HashMap<String, Value>,
     ) -> Result<Subject<'a>, Error> {
         let path = if self.needs.path { Some(path::canonical(check.target())?) } else { None };
-        let host = if self.needs.host { host::normal(check.host()) } else { None };
-        Ok(Subject { check, method, metadata, path, host })
+        let host = if self.needs.host { Some(host::normal(check.host()).ok_or(Error::Host)?) } else { None };
+        let address = if self.needs.address { check.client(self.trusted_hops) } else { None };
+        Ok(Subject { check, method, metadata, path, host, address })
     }
 
     /// The first rule that fits decides, else the default. Who cannot say whether a rule fits denies.

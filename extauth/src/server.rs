@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 use proto::drain::{self, Signal, Trigger};
 use proto::readiness::Readiness;
 use proto::serve::tls::{self, Tls};
-use proto::serve::{self, Grpc, Listener};
+use proto::serve::{self, Admission, Grpc, Listener};
 use proto::{health, reflection};
 use tonic::service::{Routes, RoutesBuilder};
 
@@ -55,16 +56,20 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let readiness = Readiness::new();
     let authorizer = Authorizer::new(Resources::new(&settings.resources())?);
     let dir = Dir::new(&settings.config_dir, authorizer.clone(), Some(readiness.block("policies")));
-    let router = router(readiness.clone());
+    let (leave, leaving) = drain::new();
+    let router = router(readiness.clone(), leaving.clone());
     let tls = settings.tls.files().map(Tls::load).transpose()?;
     let debug = settings.debug_addr.as_ref().map(Listener::bind).transpose()?;
     let debug = debug.map(|listener| (listener, explain::router(authorizer.clone())));
     let http_service = HttpService::bind(settings, cores, &authorizer)?;
+    let admission = settings.connections.admission();
     let (trigger, signal) = drain::new();
+    let end = End { leave, delay: settings.connections.drain_delay(), trigger: &trigger, signal: signal.clone() };
     thread::scope(|scope| {
-        let rest = scope.spawn(|| rest(dir, tls.clone(), [Some((http, router)), debug], &trigger, signal.clone()));
+        let rest = scope.spawn(|| rest(dir, tls.clone(), [Some((http, router)), debug], end));
         let served = serve::per_core(grpc, &trigger, async |core, listener| {
-            let grpc = serve_core(listener, tls.clone(), &authorizer, &readiness, &signal);
+            let server = Grpc::new(listener).tls(tls.clone()).admission(admission.clone());
+            let grpc = serve_core(server, &authorizer, &readiness, &leaving, signal.clone());
             let (grpc, http) = tokio::join!(grpc, http_service.serve_core(core, tls.clone(), signal.clone()));
             grpc.and(http)
         });
@@ -74,23 +79,24 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
 }
 
 async fn serve_core(
-    listener: Listener,
-    tls: Option<Tls>,
+    server: Grpc,
     authorizer: &Authorizer,
     readiness: &Readiness,
-    signal: &Signal,
+    leaving: &Signal,
+    signal: Signal,
 ) -> Result<(), Error> {
     let mut routes = RoutesBuilder::default();
     routes.add_service(authorizer.service());
-    routes.add_service(health::service(&[SERVICE], readiness, signal).await);
+    routes.add_service(health::service(&[SERVICE], readiness, leaving).await);
     reflection::add(&mut routes, &[SERVICE]).map_err(Box::new)?;
-    Ok(Grpc::new(listener).tls(tls).serve(routes.routes(), signal.clone()).await?)
+    Ok(server.serve(routes.routes(), signal).await?)
 }
 
 /// The port for Envoy's `http_service`, a listener a core; none without an address.
 struct HttpService {
     listeners: Vec<Mutex<Option<Listener>>>,
     router: Router,
+    admission: Admission,
 }
 
 impl HttpService {
@@ -98,38 +104,41 @@ impl HttpService {
         let address = settings.http_service.http_service_addr.as_ref();
         let listeners = address.map(|address| Listener::bind_per_core(address, cores)).transpose()?.unwrap_or_default();
         let router = http_service::router(authorizer.clone(), settings.http_service.options());
-        Ok(Self { listeners: listeners.into_iter().map(|listener| Mutex::new(Some(listener))).collect(), router })
+        let listeners = listeners.into_iter().map(|listener| Mutex::new(Some(listener))).collect();
+        Ok(Self { listeners, router, admission: settings.connections.admission() })
     }
 
     /// Over TLS it is HTTP/2 only, as the gRPC port is.
     async fn serve_core(&self, core: usize, tls: Option<Tls>, signal: Signal) -> Result<(), Error> {
         let listener = self.listeners.get(core).and_then(|listener| listener.lock().take());
-        match (listener, tls) {
-            (None, _) => Ok(()),
-            (Some(listener), None) => Ok(serve::http(listener, self.router.clone(), signal).await?),
-            (Some(listener), tls) => {
-                Ok(Grpc::new(listener).tls(tls).serve(Routes::from(self.router.clone()), signal).await?)
-            }
+        let Some(listener) = listener else { return Ok(()) };
+        let admission = self.admission.clone();
+        if tls.is_none() {
+            return Ok(serve::http_within(admission, listener, self.router.clone(), signal).await?);
         }
+        let server = Grpc::new(listener).tls(tls).admission(admission);
+        Ok(server.serve(Routes::from(self.router.clone()), signal).await?)
     }
 }
 
-/// What is no request of Envoy's: following the policies, health and metrics, the signals.
-fn rest(
-    dir: Dir,
-    tls: Option<Tls>,
-    [http, debug]: [Option<(Listener, Router)>; 2],
-    trigger: &Trigger,
+/// The way to the end: health fails at SIGTERM, connections are drained after the delay.
+struct End<'a> {
+    leave: Trigger,
+    delay: Duration,
+    trigger: &'a Trigger,
     signal: Signal,
-) -> Result<(), Error> {
+}
+
+/// What is no request of Envoy's: following the policies, health and metrics, the signals.
+fn rest(dir: Dir, tls: Option<Tls>, [http, debug]: [Option<(Listener, Router)>; 2], end: End<'_>) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Setup)?;
     runtime.block_on(async {
         tokio::spawn(dir.follow());
         if let Some(tls) = tls {
             tokio::spawn(tls.follow());
         }
-        let (served, debugged) = (port(http, signal.clone()), port(debug, signal.clone()));
-        let (served, debugged, stopped) = tokio::join!(served, debugged, stop(trigger, signal));
+        let (served, debugged) = (port(http, end.signal.clone()), port(debug, end.signal.clone()));
+        let (served, debugged, stopped) = tokio::join!(served, debugged, end.come());
         served.and(debugged).map_err(Error::from).and(stopped)
     })
 }
@@ -141,22 +150,31 @@ async fn port(port: Option<(Listener, Router)>, signal: Signal) -> Result<(), se
     }
 }
 
-/// Starts the drain at SIGTERM, unless something else started it before.
-async fn stop(trigger: &Trigger, signal: Signal) -> Result<(), Error> {
-    let (terminated, _) = drain::new();
-    let outcome = tokio::select! {
-        outcome = drain::on_sigterm(terminated) => outcome.map_err(Error::Setup),
-        () = signal.wait() => Ok(()),
-    };
-    trigger.drain();
-    outcome
+impl End<'_> {
+    /// Waits for SIGTERM, unless something else has started the drain.
+    async fn come(self) -> Result<(), Error> {
+        let terminated = async {
+            drain::on_sigterm(self.leave).await.map_err(Error::Setup)?;
+            tokio::time::sleep(self.delay).await;
+            Ok(())
+        };
+        let outcome = tokio::select! {
+            outcome = terminated => outcome,
+            () = self.signal.wait() => Ok(()),
+        };
+        self.trigger.drain();
+        outcome
+    }
 }
 
-fn router(readiness: Readiness) -> Router {
-    let readiness = Arc::new(readiness);
+fn router(readiness: Readiness, leaving: Signal) -> Router {
+    let state = Arc::new((readiness, leaving));
     let healthcheck = move || {
+        let (readiness, leaving) = &*state;
         let pending = readiness.pending();
-        let answer = if pending.is_empty() {
+        let answer = if leaving.is_draining() {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining".to_owned())
+        } else if pending.is_empty() {
             (StatusCode::OK, "OK".to_owned())
         } else {
             (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}", pending.join(", ")))

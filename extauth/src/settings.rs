@@ -12,6 +12,7 @@ use crate::method::kubernetes;
 use crate::resources::Options;
 use crate::session;
 
+mod connections;
 mod decisions;
 mod http_service;
 mod keys;
@@ -19,6 +20,7 @@ mod store;
 mod tls;
 mod tokens;
 
+pub use self::connections::Connections;
 pub use self::decisions::Decisions;
 pub use self::http_service::HttpService;
 pub use self::keys::{Action, Keys, Output};
@@ -75,6 +77,9 @@ pub struct Settings {
     #[command(flatten, next_help_heading = "TLS")]
     #[expect(missing_docs, reason = "a comment would become a text of --help")]
     pub tls: Tls,
+    #[command(flatten, next_help_heading = "Connections")]
+    #[expect(missing_docs, reason = "a comment would become a text of --help")]
+    pub connections: Connections,
     #[command(flatten, next_help_heading = "Decisions")]
     #[expect(missing_docs, reason = "a comment would become a text of --help")]
     pub decisions: Decisions,

@@ -57,6 +57,10 @@ pub struct Policy {
     /// What becomes of requests that no rule fits: they are denied unless this says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<Action>,
+    /// Proxies before Envoy that append to `X-Forwarded-For` and are to be believed: the client's address in the rules is what
+    /// the first of them says. None by default: it is then the address that is connected to Envoy.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub trusted_hops: u8,
     /// What goes out with a request that may pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results: Option<Results>,
@@ -113,4 +117,9 @@ pub enum Source {
         /// Cookie name, compared as it stands.
         name: String,
     },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }

@@ -69,7 +69,7 @@ impl Cel {
     }
 
     pub(super) fn needs(&self) -> Needs {
-        Needs { path: self.uses.path, host: self.uses.request }
+        Needs { path: self.uses.path, host: self.uses.request, address: self.uses.source }
     }
 
     pub(super) fn holds(&self, subject: &Subject<'_>) -> Result<bool, Error> {

@@ -22,10 +22,13 @@ pub enum Error {
     /// Servers read the path differently.
     #[error("{0}")]
     Path(#[from] Ambiguous),
+    /// Two hosts, or something that is neither a name nor an address.
+    #[error("the host is neither a name nor an address")]
+    Host,
     /// The header has several values, or spellings, that do not agree.
     #[error("the values of the header `{0}` do not agree")]
     Header(HeaderName),
-    /// Envoy did not say where the request comes from.
+    /// Neither Envoy nor the trusted proxies say where the request comes from.
     #[error("the client's address is not known")]
     Address,
     /// The expression says neither yes nor no.
@@ -42,6 +45,7 @@ pub(super) struct Conditions(Vec<Condition>);
 pub(super) struct Needs {
     pub(super) path: bool,
     pub(super) host: bool,
+    pub(super) address: bool,
 }
 
 #[derive(Debug)]
@@ -72,7 +76,7 @@ enum Path {
 
 impl Needs {
     pub(super) fn and(self, other: Self) -> Self {
-        Self { path: self.path || other.path, host: self.host || other.host }
+        Self { path: self.path || other.path, host: self.host || other.host, address: self.address || other.address }
     }
 }
 
@@ -156,8 +160,9 @@ impl Condition {
 
     fn needs(&self) -> Needs {
         match self {
-            Self::Paths(_) => Needs { path: true, host: false },
-            Self::Hosts(_) => Needs { path: false, host: true },
+            Self::Paths(_) => Needs { path: true, ..Needs::default() },
+            Self::Hosts(_) => Needs { host: true, ..Needs::default() },
+            Self::ClientIps(_) => Needs { address: true, ..Needs::default() },
             Self::Cel(cel) => cel.needs(),
             _ => Needs::default(),
         }
@@ -186,7 +191,7 @@ impl Condition {
             Self::Header(header) => header.holds(subject.check)?,
             Self::Cel(cel) => cel.holds(subject)?,
             Self::ClientIps(networks) => {
-                let address = subject.check.source().ok_or(Error::Address)?;
+                let address = subject.address.ok_or(Error::Address)?;
                 networks.iter().any(|network| network.contains(&address))
             }
         })

@@ -1,6 +1,5 @@
 //! API keys.
 
-use std::process::Command;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use extauth::check::Check;
@@ -11,8 +10,9 @@ use extauth::verdict::Verdict;
 use proto::extauth::{ApiKey, Key, Method, Policy, Source};
 use serde_json::json;
 
-use crate::attempts::resident;
-use crate::support::{NOW, Service, api_keys, ask_at, hash, header, key, request, request_to, resources, wait};
+use crate::support::{
+    NOW, Service, alone, api_keys, ask_at, hash, header, key, request, request_to, resident, resources, wait,
+};
 
 const KEY: &str = "s3cret-key-of-acme";
 
@@ -124,12 +124,7 @@ fn k1_a_hundred_thousand_keys_cost_no_more_than_a_thousand() {
 
 #[test]
 fn k1_a_key_takes_200_bytes_at_most() {
-    // Other tests take memory as well, so this one runs again, alone.
-    let myself = std::env::current_exe().unwrap();
-    let name = "api_key::memory_of_a_hundred_thousand_keys";
-    let output = Command::new(myself).args(["--exact", name, "--ignored", "--nocapture"]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("bytes a key"), "{text}");
+    alone("api_key::memory_of_a_hundred_thousand_keys");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use extauth::check::Check;
 use extauth::verdict::Verdict;
 use proto::extauth::{ApiKey, FailedAttempts, Key, Method};
 
-use crate::support::{Service, api_keys, key, request, wait};
+use crate::support::{Service, alone, api_keys, key, request, resident, wait};
 
 const KEY: &str = "tg_00aa11bb22cc_s3cret";
 const NO_BOUND: FailedAttempts = FailedAttempts { per_address: 0, per_credential: 0, trusted_hops: 0 };
@@ -116,6 +116,12 @@ fn cve_forwarded_addresses_are_believed_only_from_trusted_proxies() {
 
 #[test]
 fn k6_memory_is_bounded_and_nobody_unnamed_is_shut_out() {
+    alone("attempts::memory_of_many_who_fail");
+}
+
+#[test]
+#[ignore = "another test runs it, alone in its process"]
+fn memory_of_many_who_fail() {
     let service = service(FailedAttempts { per_address: 1, per_credential: 1, trusted_hops: 0 });
     for number in 0..10 {
         let unnamed = request(&[("x-api-key", &format!("guess-{number}"))]);
@@ -132,10 +138,4 @@ fn k6_memory_is_bounded_and_nobody_unnamed_is_shut_out() {
     });
     let grown = resident().saturating_sub(before);
     assert!(grown < 100 << 20, "{grown} bytes");
-}
-
-/// Bytes of memory that this process uses.
-pub(crate) fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }

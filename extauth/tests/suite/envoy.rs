@@ -1,27 +1,24 @@
 //! A real Envoy in front of the real program: what the upstream gets to see, and what the client.
 
-use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use proto::extauth::{Jwt, Method, Policies, Policy, Source};
-use serde_json::json;
+use proto::extauth::{Jwt, Method, Policy, Source};
+use serde_json::{Value, json};
 
-use crate::support::{Issuer, Process, Response, api_keys, get, hash, header, key, program, to_header};
+use crate::running::{Running, until};
+use crate::support::{Issuer, Process, Response, api_keys, get, hash, header, key, to_header};
+use crate::tools;
 
-/// Long enough for a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(20);
 const KEY: &str = "the-key-of-acme";
 
 /// `extauth`, Envoy and an upstream that answers with the head of the request, all on sockets of one folder.
 pub(crate) struct House {
-    pub(crate) dir: tempfile::TempDir,
-    extauth: Process,
+    pub(crate) extauth: Running,
     _envoy: Process,
 }
 
@@ -31,52 +28,62 @@ impl House {
     }
 
     /// With other policies, and with Envoy's configuration changed.
-    pub(crate) fn with(policies: Vec<Policy>, change: impl Fn(&Path, &mut serde_json::Value)) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let path = |name: &str| dir.path().join(name);
-        let policies = Policies { policies };
-        fs::create_dir(path("policies")).unwrap();
-        fs::write(path("policies/guard.yaml"), serde_json::to_string(&policies).unwrap()).unwrap();
-        echo(UnixListener::bind(path("upstream.sock")).unwrap());
-        let extauth =
-            program(dir.path()).stderr(fs::File::create(path("extauth.log")).unwrap()).spawn().map(Process).unwrap();
-        let mut config = bootstrap(dir.path());
-        change(dir.path(), &mut config);
-        fs::write(path("envoy.json"), config.to_string()).unwrap();
-        let envoy = Command::new(tool("ENVOY", "envoy"))
-            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"])
-            .arg(path("envoy.json"))
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(path("envoy.log")).unwrap())
-            .spawn()
-            .map(Process)
-            .unwrap();
-        let house = Self { dir, extauth, _envoy: envoy };
-        house.wait_until_ready();
+    pub(crate) fn with(policies: Vec<Policy>, change: impl Fn(&Path, &mut Value)) -> Self {
+        Self::around(Running::begin(policies, |_, _| {}), change)
+    }
+
+    /// Around a program, as soon as both work together.
+    pub(crate) fn around(extauth: Running, change: impl Fn(&Path, &mut Value)) -> Self {
+        let house = Self::begin(extauth, change);
+        house.extauth.ready();
+        // 403 says that Envoy does not reach extauth yet, or that no policy is in force.
+        let works = || house.try_get("/", &[]).is_some_and(|response| response.status != 403);
+        until("an answer", works, || house.logs());
         house
     }
 
-    fn wait_until_ready(&self) {
-        let deadline = Instant::now() + Duration::from_mins(1);
-        // 403 says that Envoy does not reach extauth yet, or that no policy is in force.
-        while self.try_get("/", &[]).is_none_or(|response| response.status == 403) {
-            let log = |name: &str| fs::read_to_string(self.dir.path().join(name)).unwrap_or_default();
-            assert!(Instant::now() < deadline, "not ready; {}{}", log("envoy.log"), log("extauth.log"));
-            thread::sleep(Duration::from_millis(50));
-        }
+    /// Around a program, at once.
+    pub(crate) fn begin(extauth: Running, change: impl Fn(&Path, &mut Value)) -> Self {
+        echo(UnixListener::bind(extauth.path("upstream.sock")).unwrap());
+        let mut config = bootstrap(extauth.dir.path());
+        change(extauth.dir.path(), &mut config);
+        fs::write(extauth.path("envoy.json"), config.to_string()).unwrap();
+        let envoy = Command::new(tools::envoy())
+            .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning", "-c"])
+            .arg(extauth.path("envoy.json"))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(extauth.path("envoy.log")).unwrap())
+            .spawn()
+            .map(Process)
+            .unwrap();
+        Self { extauth, _envoy: envoy }
     }
 
-    /// The log as soon as it has this. A thread of its own writes it.
-    pub(crate) fn log_with(&self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let log = fs::read_to_string(self.dir.path().join("extauth.log")).unwrap();
-            if log.contains(text) {
-                return log;
-            }
-            assert!(Instant::now() < deadline, "{text} is not in {log}");
-            thread::sleep(Duration::from_millis(20));
-        }
+    /// What Envoy and extauth have to say.
+    pub(crate) fn logs(&self) -> String {
+        fs::read_to_string(self.extauth.path("envoy.log")).unwrap_or_default() + &self.extauth.log()
+    }
+
+    /// The port that the system gave a listener, as soon as it has one.
+    pub(crate) fn port(&self, listener: &str) -> u16 {
+        let mut port = None;
+        let find = || {
+            let answer = get(&self.extauth.path("admin.sock"), "/listeners?format=json", &[])?;
+            // The body comes in chunks, each with its length before it.
+            let (start, end) = (answer.body.find('{')?, answer.body.rfind('}')?);
+            let all: Value = serde_json::from_str(&answer.body[start..=end].replace("\r\n", "")).ok()?;
+            let ours = all["listener_statuses"].as_array()?.iter().find(|status| status["name"] == listener)?;
+            ours["local_address"]["socket_address"]["port_value"].as_u64()?.try_into().ok()
+        };
+        until(
+            "a port",
+            || {
+                port = find();
+                port.is_some()
+            },
+            || self.logs(),
+        );
+        port.unwrap()
     }
 
     pub(crate) fn get(&self, path: &str, headers: &[&str]) -> Response {
@@ -85,11 +92,21 @@ impl House {
 
     /// Header lines go out as they stand.
     fn try_get(&self, path: &str, headers: &[&str]) -> Option<Response> {
-        get(&self.dir.path().join("front.sock"), path, headers)
+        get(&self.extauth.path("front.sock"), path, headers)
     }
 }
 
-/// Answers every request with its own head.
+/// Envoy's HTTP connection manager.
+pub(crate) fn manager(config: &mut Value) -> &mut Value {
+    &mut config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+}
+
+/// A port that the system chooses.
+pub(crate) fn any_port() -> Value {
+    json!({"socket_address": {"address": "127.0.0.1", "port_value": 0}})
+}
+
+/// Answers every request with its own head, as a body or after an upgrade.
 pub(crate) fn echo(listener: UnixListener) {
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -98,25 +115,20 @@ pub(crate) fn echo(listener: UnixListener) {
             let head: Vec<String> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
             let head = head.join("\n");
             let length = head.len();
+            let answer = if head.to_lowercase().contains("\nupgrade: websocket") {
+                "101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket".to_owned()
+            } else {
+                format!("200 OK\r\nconnection: close\r\ncontent-length: {length}")
+            };
             // Envoy may be gone already at the end of a test.
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{head}");
+            let _ = write!(stream, "HTTP/1.1 {answer}\r\n\r\n{head}");
         }
     });
 }
 
-pub(crate) fn tool(variable: &str, name: &str) -> PathBuf {
-    let named = env::var_os(variable).map(PathBuf::from);
-    let on_path = || env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(|path| path.is_file());
-    let fetched =
-        || Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.tools").join(name)).filter(|path| path.exists());
-    named.or_else(on_path).or_else(fetched).unwrap_or_else(|| {
-        panic!("{name} is missing: set {variable}, put it on PATH, or run `make test`, which fetches it")
-    })
-}
-
-pub(crate) fn bootstrap(dir: &Path) -> serde_json::Value {
+pub(crate) fn bootstrap(dir: &Path) -> Value {
     let address = |name: &str| json!({"pipe": {"path": dir.join(name)}});
-    let cluster = |name: &str, options: serde_json::Value| {
+    let cluster = |name: &str, options: Value| {
         let endpoint = json!({"endpoint": {"address": address(&format!("{name}.sock"))}});
         json!({
             "name": name, "type": "STATIC", "connect_timeout": "5s", "typed_extension_protocol_options": options,
@@ -156,10 +168,13 @@ pub(crate) fn bootstrap(dir: &Path) -> serde_json::Value {
     let chain = json!({"filters": [{
         "name": "envoy.filters.network.http_connection_manager", "typed_config": connection_manager,
     }]});
-    json!({"static_resources": {
-        "listeners": [{"name": "front", "address": address("front.sock"), "filter_chains": [chain]}],
-        "clusters": [cluster("upstream", json!({})), cluster("extauth", http2)],
-    }})
+    json!({
+        "admin": {"address": address("admin.sock")},
+        "static_resources": {
+            "listeners": [{"name": "front", "address": address("front.sock"), "filter_chains": [chain]}],
+            "clusters": [cluster("upstream", json!({})), cluster("extauth", http2)],
+        },
+    })
 }
 
 /// Values of a header that the upstream saw.
@@ -199,10 +214,10 @@ fn keys_are_stripped_and_identity_is_ours() {
 
     let twice = house.get("/", &[&by_header, &by_header]);
     assert_eq!(twice.status, 401, "{}", twice.body);
-    let metrics = get(&house.dir.path().join("http.sock"), "/metrics", &[]).unwrap().body;
+    let metrics = house.extauth.metrics();
     let counted = "extauth_checks_total{policy=\"guard\",method=\"api_key\",verdict=\"allow\"} 3\n";
     assert!(metrics.contains(counted), "{metrics}");
-    let log = house.log_with("more than one credential was sent");
+    let log = house.extauth.log_with("more than one credential was sent");
     assert!(!log.contains(KEY) && !log.contains(&hash(KEY)), "{log}");
 }
 
@@ -223,8 +238,8 @@ fn tokens_become_headers_and_without_the_service_nothing_passes() {
     assert!(seen(&allowed, "x_sub").is_empty() && seen(&allowed, "authorization").is_empty(), "{}", allowed.body);
     assert_eq!(house.get("/", &[&authorization, "authorization: Bearer x"]).status, 401);
 
-    house.extauth.0.kill().unwrap();
-    house.extauth.0.wait().unwrap();
+    house.extauth.process.0.kill().unwrap();
+    house.extauth.process.0.wait().unwrap();
     let answer = house.get("/", &[&authorization]);
     assert_eq!((answer.status, answer.body.as_str()), (403, ""), "E1: whoever cannot ask does not let in");
 }

@@ -1,7 +1,8 @@
 //! Rules and results behind a real Envoy, which says what the upstream and the client really get.
 
 use std::collections::BTreeSet;
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -9,7 +10,7 @@ use extauth::path::below;
 use proto::extauth::{Key, Method, Policy};
 use serde_json::{Value, json};
 
-use crate::envoy::{House, seen};
+use crate::envoy::{House, any_port, manager, seen};
 use crate::support::{Response, api_keys, key, talk};
 
 fn policy(name: &str, more: &Value) -> Policy {
@@ -19,15 +20,10 @@ fn policy(name: &str, more: &Value) -> Policy {
     Policy { methods: vec![Method::ApiKey(api_keys(vec![acme]))], ..serde_json::from_value(policy).unwrap() }
 }
 
-/// Envoy's HTTP connection manager.
-fn manager(config: &mut Value) -> &mut Value {
-    &mut config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-}
-
 fn send(house: &House, method: &str, target: &str, headers: &[&str]) -> Option<Response> {
     let lines: String = headers.iter().flat_map(|line| [*line, "\r\n"]).collect();
     let head = format!("{method} {target} HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n{lines}\r\n");
-    talk(UnixStream::connect(house.dir.path().join("front.sock")).unwrap(), &head)
+    talk(UnixStream::connect(house.extauth.path("front.sock")).unwrap(), &head)
 }
 
 /// Every path that some server may make of one.
@@ -263,11 +259,11 @@ fn results_reach_the_upstream_and_the_client() {
     let injected = house
         .get("/closed/x?debug=1", &["x-api-key: a-key", "x-request-id: a\" verdict=\"allow", "user-agent: a-secret"]);
     assert_eq!(injected.status, 403);
-    let log = house.log_with("rule=\"not-here\"");
+    let log = house.extauth.log_with("rule=\"not-here\"");
     assert!(log.contains("verdict=\"allow\"") && log.contains("client=\"acme\""), "{log}");
     assert!(!log.contains("a-key") && !log.contains("a-secret") && !log.contains("debug=1"), "C23, C37: {log}");
     let id = injected.headers.lines().find_map(|line| line.strip_prefix("x-decision-id: ")).unwrap().to_owned();
-    assert!(house.log_with(&id).contains("extauth::decision"), "{log}");
+    assert!(house.extauth.log_with(&id).contains("extauth::decision"), "{log}");
 }
 
 #[test]
@@ -276,14 +272,14 @@ fn c12_addresses_are_those_that_envoy_trusts() {
         {"name": "ready", "action": "allow", "when": {"paths": [{"exact": "/"}]}},
         {"name": "office", "action": "allow", "when": {"clientIps": ["127.0.0.1", "10.0.0.0/8"]}},
     ]});
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let house = House::with(vec![policy("guard", &office)], |_, config| {
         // A second door, for TCP; the first is for the test that all is ready.
         let mut second = config["static_resources"]["listeners"][0].clone();
         second["name"] = "tcp".into();
-        second["address"] = json!({"socket_address": {"address": "127.0.0.1", "port_value": port}});
+        second["address"] = any_port();
         config["static_resources"]["listeners"].as_array_mut().unwrap().push(second);
     });
+    let port = house.port("tcp");
     let ask = |headers: &str| {
         let head = format!("GET /x HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n{headers}\r\n");
         talk(TcpStream::connect(("127.0.0.1", port)).unwrap(), &head).unwrap().status
@@ -295,6 +291,156 @@ fn c12_addresses_are_those_that_envoy_trusts() {
         401,
         "a pipe has no address"
     );
+}
+
+#[test]
+fn h9_c12_behind_a_trusted_proxy_the_client_is_the_one_that_it_saw() {
+    let office = json!({"trustedHops": 1, "rules": [
+        {"name": "ready", "action": "allow", "when": {"paths": [{"exact": "/"}]}},
+        {"name": "office", "action": "allow", "when": {"clientIps": ["192.0.2.0/24"]}},
+    ]});
+    let house = House::with(vec![policy("guard", &office)], |_, config| {
+        for (name, appends) in [("appends", true), ("believes", false)] {
+            let mut door = config["static_resources"]["listeners"][0].clone();
+            door["name"] = name.into();
+            door["address"] = any_port();
+            door["filter_chains"][0]["filters"][0]["typed_config"]["use_remote_address"] = appends.into();
+            // The proxy's address is what a first line says, as everything here is on one machine.
+            let proxy = "type.googleapis.com/envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol";
+            door["listener_filters"] = json!([{"name": "proxy", "typed_config": {"@type": proxy, "allow_requests_without_proxy_protocol": true}}]);
+            config["static_resources"]["listeners"].as_array_mut().unwrap().push(door);
+        }
+    });
+    for listener in ["appends", "believes"] {
+        let port = house.port(listener);
+        let ask = |first: &str, headers: &str| {
+            let head =
+                format!("{first}GET /x HTTP/1.1\r\nhost: shop.example.com\r\nconnection: close\r\n{headers}\r\n");
+            talk(TcpStream::connect(("127.0.0.1", port)).unwrap(), &head).unwrap().status
+        };
+        for (headers, expected) in [
+            ("x-forwarded-for: 192.0.2.7\r\n", 200),
+            ("x-forwarded-for: 203.0.113.9, 192.0.2.7\r\n", 200),
+            ("x-forwarded-for: 203.0.113.9\r\nX-Forwarded-For: 192.0.2.7\r\n", 200),
+            ("x-forwarded-for: 192.0.2.7, 203.0.113.9\r\n", 401),
+            ("x-forwarded-for: 192.0.2.7\r\nx-forwarded-for: 203.0.113.9\r\n", 401),
+            ("x-forwarded-for: 192.0.2.7,\r\n", 401),
+            ("x-forwarded-for: unknown\r\n", 401),
+            ("x_forwarded_for: 192.0.2.7\r\n", 401),
+            ("x-real-ip: 192.0.2.7\r\nforwarded: for=192.0.2.7\r\nx-envoy-external-address: 192.0.2.7\r\n", 401),
+            ("", 401),
+        ] {
+            for proxy in ["203.0.113.80", "10.0.0.80"] {
+                let first = format!("PROXY TCP4 {proxy} 10.0.0.1 4000 80\r\n");
+                assert_eq!(ask(&first, headers), expected, "{listener} {proxy}: {headers}");
+            }
+            assert_eq!(ask("", headers), 401, "nobody knows what Envoy adds for a proxy on its own machine: {headers}");
+        }
+    }
+}
+
+#[test]
+fn a11_c32_c50_upgrades_tunnels_and_preflights_meet_the_same_policy() {
+    let guard = policy("guard", &json!({"optional": false}));
+    let house = House::with(vec![guard], |dir, config| {
+        // A door where the routes answer preflights themselves.
+        let mut cors = config["static_resources"]["listeners"][0].clone();
+        cors["name"] = "cors".into();
+        cors["address"] = json!({"pipe": {"path": dir.join("cors.sock")}});
+        let manager = &mut cors["filter_chains"][0]["filters"][0]["typed_config"];
+        let filter = json!({"name": "cors", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}});
+        manager["http_filters"].as_array_mut().unwrap().insert(0, filter);
+        manager["route_config"]["virtual_hosts"][0]["typed_per_filter_config"] = json!({"cors": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy",
+            "allow_origin_string_match": [{"exact": "https://app.example.com"}],
+            "allow_methods": "GET, PUT",
+        }});
+        let tunnel = self::manager(config);
+        tunnel["upgrade_configs"] = json!([{"upgrade_type": "websocket"}, {"upgrade_type": "CONNECT"}]);
+        let routes = tunnel["route_config"]["virtual_hosts"][0]["routes"].as_array_mut().unwrap();
+        let mut connect = routes[0].clone();
+        connect["match"] = json!({"connect_matcher": {}});
+        routes.insert(0, connect);
+        config["static_resources"]["listeners"].as_array_mut().unwrap().push(cors);
+    });
+    let websocket = ["upgrade: websocket", "sec-websocket-version: 13", "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="];
+    let ask = |socket: &str, method: &str, target: &str, headers: &[&str], early: &str| {
+        let lines: String = headers.iter().flat_map(|line| [*line, "\r\n"]).collect();
+        let head = format!("{method} {target} HTTP/1.1\r\nhost: shop.example.com\r\n{lines}\r\n{early}");
+        talk(UnixStream::connect(house.extauth.path(socket)).unwrap(), &head)
+    };
+    // Whatever comes right behind the question must not reach the upstream before there is an answer.
+    let early = "GET /stolen HTTP/1.1\r\nhost: a\r\n\r\n";
+    for wrong in ["x-none: 1", "x-api-key: wrong"] {
+        let upgrade = [&["connection: upgrade", wrong], &websocket[..]].concat();
+        let answer = ask("front.sock", "GET", "/chat", &upgrade, early).unwrap();
+        assert!(answer.status == 401 && !answer.body.contains("stolen"), "{} {}", answer.status, answer.body);
+        let answer =
+            ask("front.sock", "CONNECT", "shop.example.com:443", &["connection: close", wrong], early).unwrap();
+        assert!(answer.status == 401 && !answer.body.contains("stolen"), "{} {}", answer.status, answer.body);
+    }
+    let known = [&["connection: upgrade", "x-api-key: a-key", "x-client: root"], &websocket[..]].concat();
+    let answer = ask("front.sock", "GET", "/chat", &known, "").unwrap();
+    let shown = (answer.status, seen(&answer, "x-client"), seen(&answer, "x-api-key"));
+    assert_eq!(shown, (101, vec!["acme"], vec![]), "{} {}", answer.headers, answer.body);
+
+    let preflight = ["connection: close", "access-control-request-method: PUT"];
+    let ours = [&preflight[..], &["origin: https://app.example.com"]].concat();
+    let stranger = [&preflight[..], &["origin: https://evil.example.com"]].concat();
+    assert_eq!(ask("front.sock", "OPTIONS", "/orders", &ours, "").unwrap().status, 401, "without a policy for CORS");
+    let answered = ask("cors.sock", "OPTIONS", "/orders", &ours, "").unwrap();
+    assert!(
+        answered.status == 200 && answered.headers.contains("access-control-allow-methods: get, put"),
+        "{}",
+        answered.headers
+    );
+    assert!(answered.body.is_empty(), "Envoy's own answer: {}", answered.body);
+    assert_eq!(ask("cors.sock", "OPTIONS", "/orders", &stranger, "").unwrap().status, 401);
+    assert_eq!(ask("cors.sock", "PUT", "/orders", &ours, "").unwrap().status, 401, "what follows is guarded");
+}
+
+#[test]
+fn c27_h4_h5_odd_bytes_and_options_of_the_connection_change_nothing() {
+    let admin = json!([{"name": "no-admin", "action": "deny", "when": {"hosts": ["admin.example.com"]}}]);
+    let guard = policy("guard", &json!({"optional": false, "rules": admin, "default": "allow"}));
+    for raw in [false, true] {
+        let house = House::with(vec![guard.clone()], |_, config| {
+            manager(config)["http_filters"][0]["typed_config"]["encode_raw_headers"] = raw.into();
+        });
+        let ask = |lines: &[u8]| {
+            let head = [b"GET /x HTTP/1.1\r\nhost: shop.example.com\r\n", lines, b"\r\n"].concat();
+            let mut stream = UnixStream::connect(house.extauth.path("front.sock")).unwrap();
+            stream.write_all(&head).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        let close = b"connection: close\r\n";
+        for bytes in [&b"\xff\xfe"[..], b"a-key\xff", b"\xc0\xaf", b"a-key\xc2", b"\xe2\x28\xa1"] {
+            let answer = ask(&[close, &b"x-api-key: "[..], bytes, b"\r\n"].concat());
+            assert!(answer.starts_with("HTTP/1.1 401") || answer.starts_with("HTTP/1.1 403"), "{bytes:?}: {answer}");
+            let beside = ask(&[close, &b"x-api-key: a-key\r\nx-other: "[..], bytes, b"\r\n"].concat());
+            let allowed = beside.starts_with("HTTP/1.1 200");
+            assert_eq!(allowed, !raw, "raw bytes that are no text deny: {beside}");
+        }
+        let hops = ask(b"connection: close, x-client\r\nx-api-key: a-key\r\nx-client: root\r\n");
+        let heard = hops.split_once("\r\n\r\n").unwrap().1;
+        assert!(
+            heard.contains("x-client: acme") && !heard.contains("root") && !heard.contains("connection:"),
+            "{hops}"
+        );
+        // Envoy joins two hosts by a comma, and refuses two lengths itself.
+        for (twice, status) in
+            [("host: admin.example.com\r\n", "403"), ("content-length: 0\r\ncontent-length: 1\r\n", "400")]
+        {
+            let answer = ask(&[close, &b"x-api-key: a-key\r\n"[..], twice.as_bytes()].concat());
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{twice}: {answer}");
+        }
+        for other in ["x-http-method-override: PUT", "x-method-override: PUT", "x-http-method: PUT"] {
+            let answer = ask(&[close, other.as_bytes(), b"\r\n"].concat());
+            assert!(answer.starts_with("HTTP/1.1 401"), "{other}: {answer}");
+        }
+    }
 }
 
 /// Envoy asks over HTTP.

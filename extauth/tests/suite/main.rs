@@ -8,11 +8,16 @@ mod attempts;
 mod background;
 mod basic;
 mod cel;
+#[path = "../../../proto/tests/shared/certificates.rs"]
+mod certificates;
 mod client_certificate;
 mod config;
+mod decisions;
 mod envoy;
 mod explain;
 mod fetch;
+mod floods;
+mod front;
 mod gate;
 mod http_service;
 mod identity;
@@ -23,19 +28,28 @@ mod jwt_claims;
 mod key_sets;
 mod keyring;
 mod kubernetes;
+#[path = "../../../proto/tests/shared/load.rs"]
+mod load;
 mod metrics;
 mod oidc;
 mod policy;
 mod ports;
 mod program;
 mod properties;
+mod readme;
 mod redis;
+#[path = "../../../proto/tests/shared/redis_nodes.rs"]
+mod redis_nodes;
 mod reload;
 mod results;
 mod revocation;
+mod rollout;
 mod routes;
 mod rules;
+mod running;
 mod service;
 mod store;
 mod support;
+#[path = "../../../proto/tests/shared/tools.rs"]
+mod tools;
 mod web;

@@ -2,94 +2,163 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use proto::extauth::{Method, Policy};
+use tonic::codegen::Service as _;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Identity};
 
-use crate::support::{Answer, Process, api_keys, get, key, program, request, wait};
+use crate::certificates::{Authority, Pair};
+use crate::running::{PATIENCE, Running, ask, until};
+use crate::support::{Answer, api_keys, get, key, request, talk};
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::new(vec![]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+fn guard() -> Vec<Policy> {
+    let methods = vec![Method::ApiKey(api_keys(vec![key("a-key", "acme")]))];
+    vec![Policy { name: "guard".into(), methods, ..Policy::default() }]
 }
 
-/// Certificate and key for a name, as PEM.
-fn issue(authority: &CertifiedIssuer<'static, KeyPair>, name: &str) -> (String, String) {
-    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    params.distinguished_name.push(rcgen::DnType::CommonName, "a server or client");
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let key = KeyPair::generate().unwrap();
-    (params.signed_by(&key, authority).unwrap().pem(), key.serialize_pem())
+/// A program that serves over TLS to clients of an authority called `envoy.test`.
+struct Guarded {
+    running: Running,
+    port: u16,
+    http: u16,
 }
 
-fn policies(dir: &Path) {
-    let methods = vec![proto::extauth::Method::ApiKey(api_keys(vec![key("a-key", "acme")]))];
-    let guard = proto::extauth::Policy { name: "guard".into(), methods, ..proto::extauth::Policy::default() };
-    let file = proto::extauth::Policies { policies: vec![guard] };
-    fs::create_dir(dir.join("policies")).unwrap();
-    fs::write(dir.join("policies/guard.yaml"), serde_json::to_string(&file).unwrap()).unwrap();
-}
+impl Guarded {
+    fn start(authority: &Authority) -> Self {
+        // The ports may be taken by another test before the program binds them.
+        for _ in 0..5 {
+            let held = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+            let [port, http] = held.each_ref().map(|socket| socket.local_addr().unwrap().port());
+            drop(held);
+            let mut running = Running::begin(guard(), |dir, command| {
+                swap(dir, 1, &authority.issue("extauth.test"), &authority.pem());
+                let file = |name: &str| dir.join("tls").join(name);
+                command
+                    .env("EXTAUTH_GRPC_ADDR", format!("127.0.0.1:{port}"))
+                    .env("EXTAUTH_HTTP_SERVICE_ADDR", format!("127.0.0.1:{http}"))
+                    .env("EXTAUTH_GRPC_SERVER_USE_TLS", "true")
+                    .env("EXTAUTH_GRPC_SERVER_TLS_CERT", file("tls.crt"))
+                    .env("EXTAUTH_GRPC_SERVER_TLS_KEY", file("tls.key"))
+                    .env("EXTAUTH_GRPC_CLIENT_TLS_CACERT", file("ca.crt"))
+                    .env("EXTAUTH_GRPC_CLIENT_TLS_SAN", "envoy.test");
+            });
+            let mut ended = false;
+            let settled = || {
+                ended = running.process.0.try_wait().unwrap().is_some();
+                ended || running.is_healthy()
+            };
+            until("health or the end", settled, String::new);
+            if !ended {
+                return Self { running, port, http };
+            }
+        }
+        panic!("the program does not start");
+    }
 
-/// Waits until the policies are in force.
-fn ready(dir: &Path) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while get(&dir.join("http.sock"), "/healthcheck", &[]).is_none_or(|answer| answer.status != 200) {
-        assert!(Instant::now() < deadline, "not ready");
-        std::thread::sleep(Duration::from_millis(20));
+    /// A new connection, if there can be one.
+    async fn connect(&self, port: u16, authority: &Authority, identity: Option<&Pair>) -> Option<Channel> {
+        let mut config =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.pem())).domain_name("extauth.test");
+        if let Some(Pair { cert, key }) = identity {
+            config = config.identity(Identity::from_pem(cert, key));
+        }
+        let endpoint = Channel::from_shared(format!("https://127.0.0.1:{port}")).unwrap();
+        endpoint.tls_config(config).unwrap().connect().await.ok()
+    }
+
+    /// The answer to a good key, over gRPC.
+    async fn asked(&self, authority: &Authority, identity: Option<&Pair>) -> Option<u16> {
+        let channel = self.connect(self.port, authority, identity).await?;
+        let answered = AuthorizationClient::new(channel).check(request(&[("x-api-key", "a-key")])).await.ok()?;
+        Some(Answer::of(answered.into_inner()).status)
+    }
+
+    /// And over HTTP.
+    async fn asked_over_http(&self, authority: &Authority, identity: Option<&Pair>) -> Option<u16> {
+        let mut channel = self.connect(self.http, authority, identity).await?;
+        let asked = http::Request::get("https://shop.example.com/auth/orders").header("x-policy", "guard");
+        let asked = asked.header("x-api-key", "a-key").body(tonic::body::Body::empty()).unwrap();
+        let ready = std::future::poll_fn(|context| channel.poll_ready(context)).await;
+        Some(if ready.is_ok() { channel.call(asked).await.ok()? } else { return None }.status().as_u16())
     }
 }
 
-#[test]
-fn s7_only_the_named_client_of_the_authority_is_answered() {
-    let dir = tempfile::tempdir().unwrap();
-    policies(dir.path());
-    let (ours, other) = (authority(), authority());
-    let (cert, private) = issue(&ours, "extauth.test");
-    let file = |name: &str, text: &str| {
-        fs::write(dir.path().join(name), text).unwrap();
-        dir.path().join(name)
-    };
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let _extauth = program(dir.path())
-        .env("EXTAUTH_GRPC_ADDR", format!("127.0.0.1:{port}"))
-        .env("EXTAUTH_GRPC_SERVER_USE_TLS", "true")
-        .env("EXTAUTH_GRPC_SERVER_TLS_CERT", file("tls.crt", &cert))
-        .env("EXTAUTH_GRPC_SERVER_TLS_KEY", file("tls.key", &private))
-        .env("EXTAUTH_GRPC_CLIENT_TLS_CACERT", file("ca.crt", &ours.pem()))
-        .env("EXTAUTH_GRPC_CLIENT_TLS_SAN", "envoy.test")
-        .spawn()
-        .map(Process)
-        .unwrap();
-    ready(dir.path());
-    let ask = |identity: Option<(String, String)>, tls: bool| {
-        let mut config =
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ours.pem())).domain_name("extauth.test");
-        if let Some((cert, key)) = identity {
-            config = config.identity(Identity::from_pem(cert, key));
-        }
-        let scheme = if tls { "https" } else { "http" };
-        let endpoint = Channel::from_shared(format!("{scheme}://127.0.0.1:{port}")).unwrap();
-        let endpoint = if tls { endpoint.tls_config(config).unwrap() } else { endpoint };
-        wait(async {
-            let mut client = AuthorizationClient::new(endpoint.connect().await.ok()?);
-            let answered = client.check(request(&[("x-api-key", "a-key")])).await.ok()?;
-            Some(Answer::of(answered.into_inner()).status)
+/// Puts a generation of a Secret in place at once, as the kubelet does.
+fn swap(dir: &Path, generation: u32, Pair { cert, key }: &Pair, ca: &str) {
+    let data = dir.join(format!("tls-{generation}"));
+    fs::create_dir(&data).unwrap();
+    for (name, pem) in [("tls.crt", cert.as_str()), ("tls.key", key), ("ca.crt", ca)] {
+        fs::write(data.join(name), pem).unwrap();
+    }
+    symlink(&data, dir.join("tls-next")).unwrap();
+    fs::rename(dir.join("tls-next"), dir.join("tls")).unwrap();
+}
+
+#[tokio::test]
+async fn s7_only_the_named_client_of_the_authority_is_answered() {
+    let (ours, other) = (Authority::new(), Authority::new());
+    let guarded = Guarded::start(&ours);
+    let envoy = ours.issue("envoy.test");
+    assert_eq!(guarded.asked(&ours, Some(&envoy)).await, Some(200));
+    assert_eq!(guarded.asked_over_http(&ours, Some(&envoy)).await, Some(200), "HTTP/2 over TLS");
+    for identity in [None, Some(ours.issue("other.test")), Some(other.issue("envoy.test"))] {
+        assert_eq!(guarded.asked(&ours, identity.as_ref()).await, None);
+        assert_eq!(guarded.asked_over_http(&ours, identity.as_ref()).await, None);
+    }
+    assert_eq!(guarded.asked(&other, Some(&envoy)).await, None, "the client verifies, too");
+    for port in [guarded.port, guarded.http] {
+        let plain = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        plain.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let head = "GET /auth/orders HTTP/1.1\r\nhost: a\r\nx-policy: guard\r\nx-api-key: a-key\r\n\r\n";
+        assert!(talk(plain, head).is_none(), "nobody is answered without TLS");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s7_certificates_change_under_load_and_no_question_fails() {
+    let (first, second) = (Authority::new(), Authority::new());
+    let guarded = Guarded::start(&first);
+    let envoy = first.issue("envoy.test");
+    let channel = guarded.connect(guarded.port, &first, Some(&envoy)).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let load: Vec<_> = (0..4)
+        .map(|_| {
+            let (mut client, stopped) = (AuthorizationClient::new(channel.clone()), stopped.clone());
+            tokio::spawn(async move {
+                let mut asked = 0;
+                while !*stopped.borrow() {
+                    assert_eq!(ask(&mut client, request(&[("x-api-key", "a-key")])).await.status, 200);
+                    asked += 1;
+                }
+                asked
+            })
         })
-    };
-    assert_eq!(ask(Some(issue(&ours, "envoy.test")), true), Some(200));
-    for (identity, tls) in [
-        (None, true),
-        (Some(issue(&ours, "other.test")), true),
-        (Some(issue(&other, "envoy.test")), true),
-        (None, false),
-    ] {
-        assert_eq!(ask(identity, tls), None);
+        .collect();
+
+    // A key that is another certificate's changes nothing.
+    let dir = guarded.running.dir.path();
+    let broken = Pair { key: second.issue("extauth.test").key, ..second.issue("extauth.test") };
+    swap(dir, 2, &broken, &second.pem());
+    guarded.running.log_with("certificates not loaded");
+    assert_eq!(guarded.asked(&first, Some(&envoy)).await, Some(200), "the last good pair stays");
+
+    swap(dir, 3, &second.issue("extauth.test"), &second.pem());
+    let next = second.issue("envoy.test");
+    let deadline = Instant::now() + PATIENCE;
+    while guarded.asked(&second, Some(&next)).await != Some(200) {
+        assert!(Instant::now() < deadline, "the new certificates are not taken up: {}", guarded.running.log());
+    }
+    assert_eq!(guarded.asked_over_http(&second, Some(&next)).await, Some(200));
+    assert_eq!(guarded.asked(&first, Some(&envoy)).await, None, "the old authority is trusted no longer");
+    stop.send(true).unwrap();
+    for load in load {
+        assert!(load.await.unwrap() > 0, "the old connections go on");
     }
 }
 
@@ -134,11 +203,8 @@ fn answered(socket: &Path, path: &str) -> bool {
 
 #[test]
 fn cve_2026_33186_only_the_canonical_path_of_the_service_is_answered() {
-    let dir = tempfile::tempdir().unwrap();
-    policies(dir.path());
-    let _extauth = program(dir.path()).spawn().map(Process).unwrap();
-    ready(dir.path());
-    let socket = dir.path().join("extauth.sock");
+    let running = Running::start(guard());
+    let socket = running.path("extauth.sock");
     assert!(answered(&socket, "/envoy.service.auth.v3.Authorization/Check"));
     for path in [
         "envoy.service.auth.v3.Authorization/Check",
@@ -157,26 +223,17 @@ fn cve_2026_33186_only_the_canonical_path_of_the_service_is_answered() {
 }
 
 #[test]
-fn the_debug_port_explains_and_a_shadow_is_counted() {
-    let dir = tempfile::tempdir().unwrap();
-    policies(dir.path());
-    let _extauth = program(dir.path()).spawn().map(Process).unwrap();
-    ready(dir.path());
+fn s9_the_debug_port_explains_and_nothing_comes_of_it() {
+    let running = Running::start(guard());
     let body = r#"{"policy": "guard", "headers": ["x-api-key: a-key"]}"#;
     let head = format!(
         "POST /explain HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = crate::support::talk(UnixStream::connect(dir.path().join("debug.sock")).unwrap(), &head).unwrap();
+    let answer = talk(UnixStream::connect(running.path("debug.sock")).unwrap(), &head).unwrap();
     assert!(answer.status == 200 && answer.body.contains("lets it in as `acme`"), "{}", answer.body);
-    assert_eq!(get(&dir.path().join("http.sock"), "/explain", &[]).unwrap().status, 404, "only on its own port");
-    let metrics = get(&dir.path().join("http.sock"), "/metrics", &[]).unwrap().body;
-    assert!(
-        metrics.contains("extauth_checks_total{policy=\"guard\",method=\"api_key\",verdict=\"shadow_deny\"} 0"),
-        "{metrics}"
-    );
-    assert!(
-        metrics.contains("extauth_checks_total{policy=\"guard\",method=\"api_key\",verdict=\"allow\"} 0"),
-        "nothing counts: {metrics}"
-    );
+    assert_eq!(get(&running.path("http.sock"), "/explain", &[]).unwrap().status, 404, "only on its own port");
+    let metrics = running.metrics();
+    let counted = "extauth_checks_total{policy=\"guard\",method=\"api_key\",verdict=\"allow\"} 0";
+    assert!(metrics.contains(counted), "nothing counts: {metrics}");
 }

@@ -242,6 +242,60 @@ fn addresses_are_envoys_and_no_headers() {
 }
 
 #[test]
+fn h4_a_host_with_two_readings_is_neither_allowed_nor_spared() {
+    let admin = json!({"hosts": ["admin.example.com"]});
+    let (inside, outside) = (only(&admin), all_but(&admin));
+    for (host, may, may_not) in [
+        ("admin.example.com", 200, 403),
+        ("ADMIN.example.com.:8080", 200, 403),
+        ("shop.example.com", 403, 200),
+        ("admin.example.com,shop.example.com", 403, 403),
+        ("shop.example.com,admin.example.com", 403, 403),
+        ("shop.example.com@admin.example.com", 403, 403),
+        ("admin.example.com/", 403, 403),
+        ("", 403, 403),
+    ] {
+        let mut asked = acme("/");
+        let http = asked.attributes.as_mut().unwrap().request.as_mut().unwrap().http.as_mut().unwrap();
+        http.host = host.into();
+        assert_eq!((inside.ask(&asked).status, outside.ask(&asked).status), (may, may_not), "{host}");
+    }
+}
+
+#[test]
+fn h9_a_forwarded_address_is_the_one_that_the_trusted_proxies_saw() {
+    let rules = json!([{"name": "office", "action": "allow", "when": {"clientIps": ["192.0.2.0/24"], "cel": "source.address.startsWith('192.0.2.')"}}]);
+    let behind = |hops| Service::with(Policy { trusted_hops: hops, ..policy(&rules, None) });
+    let ask = |hops: u8, forwarded: &[&str]| {
+        let headers: Vec<_> = forwarded.iter().map(|value| ("x-forwarded-for", *value)).collect();
+        behind(hops).ask(&from("10.0.0.1", &headers)).status
+    };
+    for (hops, forwarded, expected) in [
+        (1, &["192.0.2.7"][..], 200),
+        (1, &["192.0.2.7, 10.0.0.1"], 200),
+        (1, &["203.0.113.9, ::ffff:192.0.2.7"], 200),
+        (2, &["192.0.2.7, 10.0.0.2"], 200),
+        (2, &["192.0.2.7,10.0.0.2,10.0.0.1"], 200),
+        (1, &["192.0.2.7, 203.0.113.9"], 403),
+        (1, &["192.0.2.7, 203.0.113.9, 10.0.0.1"], 403),
+        (0, &["192.0.2.7"], 403),
+        // Who did not come through all of the proxies is nobody whose address is known.
+        (1, &[], 403),
+        (1, &["10.0.0.1"], 403),
+        (2, &["192.0.2.7"], 403),
+        (1, &["192.0.2.7, "], 403),
+        (1, &["192.0.2.7, unknown"], 403),
+        (1, &["192.0.2.7:80"], 403),
+    ] {
+        assert_eq!(ask(hops, forwarded), expected, "{hops} {forwarded:?}");
+    }
+    let near = from("127.0.0.1", &[("x-forwarded-for", "192.0.2.7, 192.0.2.2")]);
+    assert_eq!(behind(1).ask(&near).status, 403, "Envoy may have added an address of its own machine");
+    let unnamed = behind(1).ask(&request(&[("x-api-key", "a-key"), ("x-forwarded-for", "192.0.2.7")]));
+    assert_eq!(unnamed.status, 403, "without Envoy's word nothing says how many of the addresses are proxies");
+}
+
+#[test]
 fn what_could_never_have_an_effect_is_refused() {
     for (rules, default, problem) in [
         (json!([]), Some("allow"), "default: has no effect without `rules`"),
@@ -309,6 +363,8 @@ fn what_could_never_have_an_effect_is_refused() {
     ] {
         assert_eq!(error(policy(&rules, default)), format!("policy `guard`: {problem}"));
     }
+    let hops = Policy { trusted_hops: 1, ..policy(&json!([]), None) };
+    assert_eq!(error(hops), "policy `guard`: trustedHops: has no effect without `rules`");
     let unknown = json!([{"name": "a", "action": "deny", "when": {"path": "/admin"}}]);
     assert!(serde_json::from_value::<Policy>(json!({"name": "a", "methods": [], "rules": unknown})).is_err());
 }

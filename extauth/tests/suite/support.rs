@@ -361,6 +361,21 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// Bytes of memory that this process uses.
+pub(crate) fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+    pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+/// Runs an ignored test alone in a process, as other tests take memory, too.
+#[track_caller]
+pub(crate) fn alone(name: &str) {
+    let myself = std::env::current_exe().unwrap();
+    let output = Command::new(myself).args(["--exact", name, "--ignored", "--nocapture"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
 /// A child that does not outlive the test.
 pub(crate) struct Process(pub(crate) Child);
 

@@ -70,7 +70,7 @@ pub struct Conditions {
     /// Request headers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HeaderCondition>,
-    /// Addresses and networks (CIDR) that the client may have.
+    /// Addresses and networks (CIDR) that the client may have; see the policy's `trustedHops`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub client_ips: Vec<String>,
     /// An expression in CEL (Common Expression Language) that must be true; one that fails denies the request, in a denying

@@ -49,7 +49,7 @@ pub(super) fn fill(context: &mut Context<'_, '_>, subject: &Subject<'_>, uses: &
         context.add_variable_from_value("auth", auth);
     }
     if uses.source {
-        let address = subject.check.source().map(|address| ("address".to_owned(), Value::from(address.to_string())));
+        let address = subject.address.map(|address| ("address".to_owned(), Value::from(address.to_string())));
         context.add_variable_from_value("source", address.into_iter().collect::<HashMap<_, _>>());
     }
     if uses.body {

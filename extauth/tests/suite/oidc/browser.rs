@@ -60,8 +60,13 @@ impl Page {
 
 impl Browser {
     pub(crate) async fn new(gate: &Gate, user: &str) -> Self {
+        Self::at(AuthorizationClient::connect(gate.address.clone()).await.unwrap(), user)
+    }
+
+    /// In front of a server that a test has started.
+    pub(crate) fn at(gate: AuthorizationClient<Channel>, user: &str) -> Self {
         Self {
-            gate: AuthorizationClient::connect(gate.address.clone()).await.unwrap(),
+            gate,
             host: None,
             outside: resources(),
             user: user.to_owned(),
