@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+#[path = "../../../proto/tests/shared/certificates.rs"]
 mod certificates;
 mod config;
 mod connection;
@@ -20,12 +21,16 @@ mod insight;
 mod lease;
 mod lease_model;
 mod limiter;
+#[path = "../../../proto/tests/shared/load.rs"]
+mod load;
 mod loss;
 mod near;
 mod overrides;
 mod program;
 mod redis;
 mod redis_faults;
+#[path = "../../../proto/tests/shared/redis_nodes.rs"]
+mod redis_nodes;
 mod redis_plain;
 mod redis_server;
 mod redis_topology;
@@ -36,6 +41,7 @@ mod security;
 mod statsd;
 mod stores;
 mod tls;
+#[path = "../../../proto/tests/shared/tools.rs"]
 mod tools;
 mod trace;
 mod xds;

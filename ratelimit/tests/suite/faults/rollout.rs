@@ -2,11 +2,6 @@
 
 use std::{
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -15,6 +10,7 @@ use tokio::net::TcpSocket;
 
 use crate::{
     envoy::{Client, Envoy},
+    load::Load,
     program::Program,
 };
 
@@ -41,47 +37,14 @@ impl Port {
 }
 
 /// Clients that ask one request after another, each for another user.
-struct Load {
-    stop: Arc<AtomicBool>,
-    answered: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<Vec<u16>>>,
-}
-
-impl Load {
-    fn begin(front: &Path) -> Self {
-        let (stop, answered) = (Arc::<AtomicBool>::default(), Arc::<AtomicUsize>::default());
-        let clients = (0..CLIENTS).map(|client| {
-            let (stop, answered, mut connection) = (stop.clone(), answered.clone(), Client::connect(front));
-            thread::spawn(move || {
-                let mut failed = Vec::new();
-                for index in 0.. {
-                    if stop.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let status = connection.get(&format!("{client}-{index}"));
-                    answered.fetch_add(1, Ordering::Relaxed);
-                    failed.extend((status != 200).then_some(status));
-                }
-                failed
-            })
-        });
-        Self { clients: clients.collect(), stop, answered }
-    }
-
-    /// Waits until so many more requests are answered.
-    fn go_on(&self, requests: usize) {
-        let until = self.answered.load(Ordering::Relaxed) + requests;
-        while self.answered.load(Ordering::Relaxed) < until && !self.clients.iter().any(JoinHandle::is_finished) {
-            thread::sleep(Duration::from_millis(5));
+fn clients(front: &Path) -> Load {
+    Load::begin((0..CLIENTS).map(|client| {
+        let (mut connection, mut index) = (Client::connect(front), 0);
+        move || {
+            index += 1;
+            connection.get(&format!("{client}-{index}"))
         }
-    }
-
-    /// How many were answered, and the statuses other than 200.
-    fn end(self) -> (usize, Vec<u16>) {
-        self.stop.store(true, Ordering::Relaxed);
-        let failed = self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-        (self.answered.load(Ordering::Relaxed), failed)
-    }
+    }))
 }
 
 fn pid(program: &Program) -> Pid {
@@ -94,7 +57,7 @@ fn roll_out(times: usize) {
     let mut replicas: Vec<_> = ports.iter().map(Port::serve).collect();
     let envoy = Envoy::start(&ports.each_ref().map(|port| port.number));
     envoy.await_healthy(3);
-    let load = Load::begin(&envoy.front());
+    let load = clients(&envoy.front());
     load.go_on(200);
     for round in 0..times {
         for (port, replica) in ports.iter().zip(&mut replicas) {
@@ -131,7 +94,7 @@ fn p01_a_killed_replica_fails_no_more_than_is_in_flight() {
     let mut replicas = ports.each_ref().map(Port::serve);
     let envoy = Envoy::start(&ports.each_ref().map(|port| port.number));
     envoy.await_healthy(2);
-    let load = Load::begin(&envoy.front());
+    let load = clients(&envoy.front());
     load.go_on(500);
     kill_process(pid(&replicas[0]), Signal::KILL).unwrap();
     replicas[0].process.wait().unwrap();
