@@ -1,6 +1,8 @@
 //! The real controller with a real Envoy (and a real Redis), driven with real HTTP.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "e2e/authorization.rs"]
+mod authorization;
 #[path = "e2e/bad_input.rs"]
 mod bad_input;
 #[path = "e2e/examples.rs"]

@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Scheme;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use proto::extauth::Backends;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -25,6 +27,10 @@ use crate::background::Background;
 pub const LARGEST_ANSWER: usize = 1024 * 1024;
 /// How long a request may take, from the connection to the last byte of the answer.
 pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long a connection is kept for the next request. Servers close theirs after 5 s or more: a request that meets the end of its
+/// connection would fail, and a code for tokens is good only once.
+const LONGEST_IDLE: Duration = Duration::from_secs(2);
 
 /// Why there is no answer. The address is left to the caller, who knows which of its parts are secret.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -64,6 +70,8 @@ pub enum SetupError {
 pub struct Fetch {
     client: Client<HttpsConnector<Dial>, Full<Bytes>>,
     tls: ClientConfig,
+    /// No TLS, whatever a URL says.
+    plaintext: bool,
     background: Background,
 }
 
@@ -74,20 +82,24 @@ impl Fetch {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots(authorities)?)
             .with_no_client_auth();
-        Ok(Self { client: client(tls.clone(), None), tls, background })
+        Ok(Self { client: client(tls.clone(), Dial::anywhere()), tls, plaintext: false, background })
     }
 
-    /// The same, but connected to `HOST:PORT` whatever a URL says; certificates are still those of the URL's host. `None`
-    /// when that is no address.
-    pub fn at(&self, address: &str) -> Option<Self> {
-        let (host, port) = address.rsplit_once(':')?;
-        let plain = !host.is_empty() && !host.contains(['/', '@', '?', '#']) && port.parse::<u16>().is_ok();
-        let address = format!("http://{address}/").parse::<Uri>().ok().filter(|_| plain)?;
-        Some(Self { client: client(self.tls.clone(), Some(address)), ..self.clone() })
+    /// The same, but connected to one of these whatever a URL says; certificates are still those of the URL's host. `None` when
+    /// an address is none.
+    pub fn at(&self, backends: &Backends) -> Option<Self> {
+        let addresses = backends.addresses.iter().map(|address| read_address(address)).collect::<Option<Vec<_>>>()?;
+        let client = client(self.tls.clone(), Dial::to(addresses));
+        Some(Self { client, plaintext: backends.plaintext, ..self.clone() })
     }
 
     /// Sends a request and reads the whole answer, whatever its status. Given up by its caller, it goes on to its end.
-    pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+    pub async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Bytes>, Error> {
+        if self.plaintext {
+            let mut parts = std::mem::take(request.uri_mut()).into_parts();
+            parts.scheme = Some(Scheme::HTTP);
+            *request.uri_mut() = Uri::from_parts(parts).map_err(|e| Error::Connect(e.to_string()))?;
+        }
         let client = self.client.clone();
         let sending = async move {
             let answer = client.request(request.map(Full::new)).await.map_err(|e| Error::Connect(chain(&e)))?;
@@ -106,10 +118,17 @@ impl fmt::Debug for Fetch {
     }
 }
 
-fn client(tls: ClientConfig, address: Option<Uri>) -> Client<HttpsConnector<Dial>, Full<Bytes>> {
+/// An address as a URL, of which only the authority counts.
+fn read_address(address: &str) -> Option<Uri> {
+    let (host, port) = address.rsplit_once(':')?;
+    let plain = !host.is_empty() && !host.contains(['/', '@', '?', '#']) && port.parse::<u16>().is_ok();
+    format!("http://{address}/").parse().ok().filter(|_| plain)
+}
+
+fn client(tls: ClientConfig, dial: Dial) -> Client<HttpsConnector<Dial>, Full<Bytes>> {
     let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().enable_http2();
-    let connector = https.wrap_connector(Dial::new(address));
-    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build(connector)
+    let connector = https.wrap_connector(dial);
+    Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(LONGEST_IDLE).build(connector)
 }
 
 /// The system's authorities that can be used, and all in the file.

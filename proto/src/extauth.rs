@@ -1,6 +1,7 @@
 //! The policies that `extauth` serves: one schema for its YAML files and for what the controller hands it.
 
 mod api_key;
+mod backends;
 mod basic;
 mod client_certificate;
 mod failed_attempts;
@@ -16,6 +17,7 @@ mod started_logins;
 use serde::{Deserialize, Serialize};
 
 pub use self::api_key::{ApiKey, Key};
+pub use self::backends::Backends;
 pub use self::basic::Basic;
 pub use self::client_certificate::{CertificateSource, ClientCertificate, Spiffe};
 pub use self::failed_attempts::FailedAttempts;

@@ -357,6 +357,8 @@ pub struct Security {
     pub ext_auth: Option<ExtAuth>,
     /// Names of the policies that `extauth` serves for this route; a request has to satisfy all of them.
     pub auth_policies: Vec<String>,
+    /// Path to which an OpenID provider posts that a session has ended; `extauth` needs the bodies of these requests.
+    pub back_channel_logout: Option<String>,
 }
 
 /// The keys of a provider of tokens.

@@ -2,6 +2,7 @@
 //!
 //! Nothing here reads a clock, a file or a socket: [`translate`] is a function of a [`Snapshot`] and [`Settings`].
 
+mod cel;
 pub mod infra;
 pub mod ir;
 mod settings;

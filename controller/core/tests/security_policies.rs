@@ -69,7 +69,17 @@ fn a_broken_policy_closes_its_routes_and_no_others() {
             "authorization: {rules: [{action: Allow, principal: {clientCIDRs: [10.0.0.0/99]}}]}",
             "\"10.0.0.0/99\" is no CIDR",
         ),
-        ("authorization: {rules: [{action: Deny, cel: 'true'}]}", "rules[0].cel is not supported yet"),
+        ("authorization: {rules: [{action: Deny, cel: 'request.path =='}]}", "rules[0].cel is no CEL: "),
+        ("authorization: {rules: [{action: Deny, cel: 'user == 1'}]}", "rules[0].cel knows no user, only connection, "),
+        ("authorization: {rules: [{action: Deny}]}", "rules[0].principal or cel must be set"),
+        (
+            "authorization: {rules: [{action: Allow, principal: {clientIPGeoLocations: [{country: FR}]}}]}",
+            "principal.clientIPGeoLocations is not supported: it needs a database",
+        ),
+        (
+            "oidc: {provider: {issuer: 'https://a.example', backendRefs: [{name: none, port: 80}]}, clientID: app, clientSecret: {name: keys}}",
+            "OIDC: service default/none not found.",
+        ),
         (
             "extAuth: {http: {backendRefs: [{name: svc, port: 80}], path: /a, pathOverride: /b}}",
             "ExtAuth: only one of path or pathOverride can be specified.",
@@ -121,6 +131,8 @@ fn c34_references_to_other_namespaces_need_a_grant() {
     let elsewhere = [
         json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "other"},
             "stringData": {"alice": "secret", ".htpasswd": "a:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=", "client-secret": "s"}}),
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "idp", "namespace": "default"},
+            "stringData": {"client-secret": "s"}}),
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "svc", "namespace": "other"},
             "spec": {"ports": [{"name": "http", "port": 80}]}}),
     ];
@@ -133,6 +145,11 @@ fn c34_references_to_other_namespaces_need_a_grant() {
         ("Secret", "basicAuth: {users: {name: keys, namespace: other}}"),
         ("Service", "extAuth: {grpc: {backendRefs: [{name: svc, namespace: other, port: 80}]}}"),
         ("Service", "extAuth: {http: {backendRefs: [{name: svc, namespace: other, port: 80}]}}"),
+        (
+            "Service",
+            "oidc: {provider: {issuer: 'https://a.example', backendRefs: [{name: svc, namespace: other, port: 80}]},
+              clientID: app, clientSecret: {name: idp}}",
+        ),
         (
             "Service",
             "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example', backendRefs: [{name: svc, namespace: other, port: 80}]}}]}",
@@ -190,6 +207,48 @@ fn logins_are_left_to_extauth_and_their_secret_to_nobody_else() {
         let mut all = Type::ALL.into_iter().flat_map(|kind| proxy.resources.of(kind));
         assert!(!all.any(|(_, resource)| holds(&resource.any.value)), "Envoy knows the secret");
     }
+}
+
+#[test]
+fn a_provider_behind_backends_is_asked_there() {
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "idp", "namespace": "default"},
+        "stringData": {"client-secret": "s"}});
+    let spec = "oidc: {provider: {issuer: 'https://idp.example.com', backendRefs: [{name: svc, port: 80}],
+          backendSettings: {retry: {numRetries: 3}}}, clientID: app, clientSecret: {name: idp},
+        redirectURL: 'https://app.example.com/app/oauth2/callback', passThroughAuthHeader: true},
+      jwt: {providers: [{name: p, issuer: 'https://idp.example.com', audiences: [app],
+        remoteJWKS: {uri: 'https://idp.example.com/keys', backendRefs: [{name: svc, port: 80}]}}]}";
+    let translation = translated([secret, security("sp", &format!("{}, {spec}", target("HTTPRoute", "app", "")))]);
+    let json = serde_json::to_value(&translation.auth_policies[0]).unwrap();
+    let backends = json!({"addresses": ["10.0.0.1:8080"], "plaintext": true});
+    assert_eq!(json["methods"][0]["jwt"]["backends"], backends);
+    let login = &json["methods"][1]["oidc"];
+    assert_eq!(login["providers"][0]["backends"], backends);
+    assert_eq!(login["backChannelLogoutPath"], "/app/oauth2/backchannel-logout");
+    let conditions = conditions(&translation, "sp");
+    assert!(conditions[0].contains("Accepted=True"), "{conditions:?}");
+    assert!(
+        conditions[1].contains("Warning=True/UnsupportedField: spec.oidc.provider.backendSettings"),
+        "{conditions:?}"
+    );
+}
+
+#[test]
+fn settings_that_let_nobody_pass_are_left_out_and_said() {
+    let settings = "backendSettings: {dns: {lookupFamily: IPv4}, retry: {numRetries: 3}}";
+    let spec = format!(
+        "extAuth: {{grpc: {{backendRefs: [{{name: svc, port: 80}}], {settings}}}}},
+         jwt: {{providers: [{{name: p, remoteJWKS: {{uri: 'https://idp.example.com/keys', {settings}}}}}]}}"
+    );
+    let translation = translated([security("sp", &format!("{}, {spec}", target("HTTPRoute", "app", "")))]);
+    assert!(route(&translation, "default/gw/a", "httproute/default/app/rule/0").security.is_some());
+    let conditions = conditions(&translation, "sp");
+    assert!(conditions[0].contains("Accepted=True"), "{conditions:?}");
+    assert_eq!(
+        conditions[1],
+        "gw|Warning=True/UnsupportedField: spec.extAuth.grpc.backendSettings.dns is not supported yet and has no effect; \
+         spec.jwt.providers[0].remoteJWKS.backendSettings.dns is not supported yet and has no effect"
+    );
 }
 
 #[test]

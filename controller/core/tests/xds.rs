@@ -229,6 +229,7 @@ fn security(spec: serde_json::Value) -> Security {
         jwks: Vec::new(),
         ext_auth: None,
         auth_policies: Vec::new(),
+        back_channel_logout: None,
     }
 }
 
@@ -342,6 +343,7 @@ fn every_setting_of_a_security_policy_is_valid() {
         }),
         jwks: vec![Some(Jwks::Local(JWKS.into())), None, Some(remote("idp_example_com_443", Some("idp.example.com")))],
         auth_policies: vec!["securitypolicy/default/security".into(), "securitypolicy/default/security/oidc".into()],
+        back_channel_logout: Some("/oauth2/backchannel-logout".into()),
         ..security(spec)
     }));
     let mut asked = route("asked", "asked.example.com", forward("asked", vec![backend("asked/backend/0", ip(2))]));
@@ -387,6 +389,22 @@ fn every_setting_of_a_security_policy_is_valid() {
             "securitypolicy/default/security/extauth/0",
         ]
     );
+}
+
+#[test]
+fn envoy_takes_what_rules_in_cel_can_say() {
+    let mut ruled = route("ruled", "*", forward("a", vec![backend("a/backend/0", ip(1))]));
+    ruled.security = Some(Arc::new(security(json!({
+        "authorization": {"rules": [
+            json!({"action": "Deny", "cel": "request.path.startsWith('/d') && !('x-e' in request.headers)"}),
+            json!({"action": "Allow", "cel": "request.headers['x-f'].matches('^[a-z]+$') || (has(request.headers.host) &&
+                request.method in ['GET', 'PUT'] && size(request.headers) < 20 && source.port > 1024 &&
+                {'a': 1u, 'b': 2u}['a'] == 1u && double(request.size) < 1.5 && !connection.mtls &&
+                request.time.getHours('UTC') >= 0 && (request.size == 0 ? true : -request.size % 2 == 0)) &&
+                type(request.path) != type(1) && request.time > timestamp('2020-01-01T00:00:00Z') && duration('1h') != duration('2h') && b'a' != b'b' && request.headers != null"}),
+        ]},
+    }))));
+    build(&proxy(vec![listener("http", 10080, vec![ruled])]));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
+use proto::extauth::Backends;
 use rand::Rng as _;
 use tokio::sync::{Notify, watch};
 
@@ -57,8 +58,8 @@ pub struct Remotes {
     known: Arc<Mutex<Known>>,
 }
 
-/// By address and by how old it may become.
-type Known = HashMap<(Address, Duration), Weak<Remote>>;
+/// By address, by who answers there, and by how old it may become.
+type Known = HashMap<(Address, Option<Backends>, Duration), Weak<Remote>>;
 
 /// One published key set.
 #[derive(Debug)]
@@ -81,18 +82,28 @@ impl Remotes {
         Self { fetch, background, known: Arc::default() }
     }
 
-    /// The key set at an address, fetched from now on until nobody holds it any more.
-    pub fn follow(&self, address: Address, cache_duration: Duration) -> Arc<Remote> {
+    /// The key set at an address, fetched from now on until nobody holds it any more: from the hosts in URLs, or from
+    /// `backends`. `None` when one of those is no `HOST:PORT`.
+    pub fn follow(
+        &self,
+        address: Address,
+        backends: Option<Backends>,
+        cache_duration: Duration,
+    ) -> Option<Arc<Remote>> {
+        let fetch = match &backends {
+            Some(backends) => self.fetch.at(backends)?,
+            None => self.fetch.clone(),
+        };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|_, remote| remote.strong_count() > 0);
-        let key = (address, cache_duration);
+        let key = (address, backends, cache_duration);
         if let Some(remote) = known.get(&key).and_then(Weak::upgrade) {
-            return remote;
+            return Some(remote);
         }
         let remote = Arc::new(Remote::new(key.0.clone(), cache_duration));
         known.insert(key, Arc::downgrade(&remote));
-        self.background.spawn(follow(Arc::downgrade(&remote), self.fetch.clone()));
-        remote
+        self.background.spawn(follow(Arc::downgrade(&remote), fetch));
+        Some(remote)
     }
 }
 

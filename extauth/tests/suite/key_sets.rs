@@ -4,10 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use extauth::resources::Resources;
-use proto::extauth::{Jwt, Method};
+use proto::extauth::{Backends, Jwt, Method};
 use serde_json::json;
 
-use crate::support::{ISSUER, Issuer, NOW, Service, bearer, claims, encode, resources, to_header};
+use crate::support::{ISSUER, Issuer, NOW, Service, bearer, claims, encode, refused, resources, to_header};
 use crate::web::{Reply, Web};
 
 const NO_KEY: &str = "Jwks doesn't have key to match kid or alg from Jwt";
@@ -45,6 +45,29 @@ fn the_first_request_waits_for_the_keys() {
     let service = service(&resources(), remote(&issuer, &web));
     assert_eq!(service.ask(&bearer(&issuer.token(json!({})))).status, 200);
     assert_eq!(web.asked().len(), 1);
+}
+
+#[test]
+fn keys_are_fetched_from_backends() {
+    let issuer = Issuer::new("EdDSA");
+    let web = Web::replying(Reply::ok(issuer.jwks()));
+    let there = web.address.to_string();
+    let provider = |addresses: &[&str]| Jwt {
+        jwks: None,
+        jwks_uri: Some("https://issuer.example.com/keys".into()),
+        backends: Some(Backends {
+            addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
+            plaintext: true,
+        }),
+        ..issuer.provider()
+    };
+    let resources = resources();
+    let token = issuer.token(json!({}));
+    becomes(&service(&resources, provider(&["127.0.0.1:1", &there])), &token, 200);
+    assert_eq!(web.asked()[0].path, "/keys");
+    // Nobody answers: the same key set elsewhere is another one.
+    assert_eq!(service(&resources, provider(&[])).ask(&bearer(&token)).status, 503);
+    assert!(refused(Method::Jwt(provider(&["issuer.example.com"]))).contains("addresses"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Source;
+use super::{Backends, Source};
 
 /// Tokens of one issuer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,9 @@ pub struct Jwt {
     /// Where the issuer publishes its key set: an `https` or `http` URI without user or password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_uri: Option<String>,
+    /// Who answers when the key set is fetched, instead of the hosts in URLs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backends: Option<Backends>,
     /// How old a fetched key set may become, in seconds; it is fetched again ahead of that.
     #[serde(default = "default_cache_duration")]
     pub cache_duration_seconds: u64,
@@ -105,6 +108,7 @@ impl Default for Jwt {
             jwks: None,
             jwks_file: None,
             jwks_uri: None,
+            backends: None,
             cache_duration_seconds: default_cache_duration(),
             algorithms: Vec::new(),
             types: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClaimToHeader, Secret, StartedLogins};
+use super::{Backends, ClaimToHeader, Secret, StartedLogins};
 
 /// Browsers that log in at a provider, and the sessions that they get. Everything that is no page of a browser is asked for
 /// a session with 401 and never redirected.
@@ -97,10 +97,9 @@ pub struct OidcProvider {
     /// Instead of what discovery says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_session_endpoint: Option<String>,
-    /// `HOST:PORT` to connect to for all of our requests to the provider, instead of the hosts in its URLs. Browsers are sent
-    /// to the URLs, and certificates are those of the URLs' hosts.
+    /// Who answers all of our requests to the provider, instead of the hosts in its URLs. Browsers are sent to the URLs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
+    pub backends: Option<Backends>,
     /// Let the provider be reached without TLS; whoever can change what it says can then log in as anybody.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_http: bool,
@@ -314,7 +313,7 @@ impl Default for OidcProvider {
             authorization_endpoint: None,
             token_endpoint: None,
             end_session_endpoint: None,
-            address: None,
+            backends: None,
             allow_http: false,
             client_id: String::new(),
             client_secret: None,

@@ -44,7 +44,7 @@ pub struct AuthorizationRule {
     /// Who sends it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<Principal>,
-    /// A CEL expression. Not translated yet: a policy that sets it is refused.
+    /// A CEL expression over Envoy's attributes. One that has no result for a request does not match it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cel: Option<String>,
 }
@@ -76,7 +76,7 @@ pub struct Principal {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub headers: Vec<AuthorizationHeaderMatch>,
-    /// Where in the world the client is. Not translated yet: a policy that sets it is refused.
+    /// Where in the world the client is. Not translated: a policy that sets it is refused.
     #[serde(rename = "clientIPGeoLocations", default, skip_serializing_if = "Vec::is_empty")]
     pub client_ip_geo_locations: Vec<Value>,
 }

@@ -89,10 +89,10 @@ pub struct OidcProvider {
     /// Where browsers are sent to log out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_session_endpoint: Option<String>,
-    /// Where the provider is reached instead of at its URL's host. Not translated yet: a policy that sets it is refused.
+    /// Where the provider is reached instead of at the hosts of its URLs: without TLS, whatever those say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backend_refs: Vec<BackendRef>,
-    /// How the provider's hosts are dealt with. Not translated yet: a policy that sets it is refused.
+    /// How the provider's hosts are dealt with. Not translated yet and without effect, which the status says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_settings: Option<ClusterSettings>,
 }

@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::{
 };
 
 use super::{filter, listener::Port, metadata, name};
-use crate::ir::{HeaderMutations, HttpListener, HttpRoute};
+use crate::ir::{HeaderMutations, HttpListener, HttpRoute, Match, PathMatch};
 
 mod action;
 mod matching;
@@ -40,6 +40,7 @@ fn virtual_hosts(port: &Port<'_>, listener: &HttpListener) -> Vec<VirtualHost> {
             order.push(&route.hostname);
             Vec::new()
         });
+        routes.extend(logout(route).map(|logout| envoy_route(port, listener, &logout)));
         routes.push(envoy_route(port, listener, route));
     }
     let host = |hostname: &str| VirtualHost {
@@ -65,6 +66,22 @@ fn envoy_route(port: &Port<'_>, listener: &HttpListener, route: &HttpRoute) -> R
         action: Some(action::action(route)),
         ..Default::default()
     }
+}
+
+/// The part of a route to which an OpenID provider posts that a session has ended. It is a route of its own, for `extauth`
+/// needs the bodies there, and those of all other requests flow through without being gathered.
+fn logout(route: &HttpRoute) -> Option<HttpRoute> {
+    let path = route.security.as_ref()?.back_channel_logout.as_ref()?;
+    let covered = match &route.matches.path {
+        None => true,
+        Some(PathMatch::Prefix(prefix)) => {
+            let below = path.strip_prefix(prefix.trim_end_matches('/'));
+            below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+        }
+        Some(_) => false,
+    };
+    let matches = Match { path: Some(PathMatch::Exact(path.clone())), ..route.matches.clone() };
+    covered.then(|| HttpRoute { name: format!("{}/backchannel-logout", route.name), matches, ..route.clone() })
 }
 
 fn headers_to_add(headers: &HeaderMutations) -> Vec<HeaderValueOption> {

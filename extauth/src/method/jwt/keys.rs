@@ -45,7 +45,10 @@ impl Keys {
         if config.cache_duration_seconds == 0 {
             return Err(Invalid::new("cacheDurationSeconds", "must be at least 1"));
         }
-        let remote = remotes.follow(address, Duration::from_secs(config.cache_duration_seconds));
+        let cache_duration = Duration::from_secs(config.cache_duration_seconds);
+        let remote = remotes
+            .follow(address, config.backends.clone(), cache_duration)
+            .ok_or_else(|| Invalid::new("backends.addresses", "has one that is no `HOST:PORT`"))?;
         Ok(Self { algorithms, origin: Origin::Remote(remote) })
     }
 

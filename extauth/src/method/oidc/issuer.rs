@@ -12,7 +12,7 @@ use openidconnect::core::{
     CoreSubjectIdentifierType,
 };
 use openidconnect::{AdditionalProviderMetadata, IssuerUrl, ProviderMetadata};
-use proto::extauth::OidcProvider;
+use proto::extauth::{Backends, OidcProvider};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use url::Url;
@@ -92,7 +92,7 @@ struct Attempt {
 pub struct Issuers(Arc<Mutex<HashMap<Key, Weak<Issuer>>>>);
 
 /// URL, whether it may be `http`, and where it is reached.
-type Key = (String, bool, Option<String>);
+type Key = (String, bool, Option<Backends>);
 
 impl fmt::Debug for Issuers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,7 +117,7 @@ impl Issuers {
     ) -> Arc<Issuer> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, issuer| issuer.strong_count() > 0);
-        let key = (url.as_str().to_owned(), config.allow_http, config.address.clone());
+        let key = (url.as_str().to_owned(), config.allow_http, config.backends.clone());
         if let Some(issuer) = all.get(&key).and_then(Weak::upgrade) {
             return issuer;
         }

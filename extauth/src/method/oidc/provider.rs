@@ -90,8 +90,9 @@ impl Provider {
                 return Err(Invalid::new(format!("authorizationParams.{name}"), "is set by us"));
             }
         }
-        let fetch = match &config.address {
-            Some(address) => resources.fetch.at(address).ok_or_else(|| Invalid::new("address", "is no `HOST:PORT`"))?,
+        let bad_address = || Invalid::new("backends.addresses", "has one that is no `HOST:PORT`");
+        let fetch = match &config.backends {
+            Some(backends) => resources.fetch.at(backends).ok_or_else(bad_address)?,
             None => resources.fetch.clone(),
         };
         Ok(Self {

@@ -11,7 +11,7 @@ use super::forger::{Forger, Started};
 use super::{Browser, Gate, PATIENCE, SHARED, SHOP, client, known_as, oidc, policy, refusal};
 use crate::support::{api_keys, key};
 use logins::Provider;
-use proto::extauth::{Allow, ClientAuth, ForwardIdToken, Oidc, OidcProvider, Secret, SessionCookie};
+use proto::extauth::{Allow, Backends, ClientAuth, ForwardIdToken, Oidc, OidcProvider, Secret, SessionCookie};
 
 #[tokio::test]
 async fn i6_a_provider_that_is_down_denies_its_own_logins_only() {
@@ -81,7 +81,7 @@ async fn i2_many_who_come_first_ask_a_provider_once() {
 
 #[tokio::test]
 async fn a_provider_is_reached_where_its_address_says() {
-    let public = "http://login.example.com";
+    let public = "https://login.example.com";
     let mut forger = Forger::with(json!({
         "issuer": public,
         "authorization_endpoint": format!("{public}/authorize"),
@@ -91,15 +91,19 @@ async fn a_provider_is_reached_where_its_address_says() {
     .await;
     let address = forger.issuer.strip_prefix("http://").unwrap().to_owned();
     forger.issuer = public.to_owned();
-    let known = OidcProvider { address: Some(address), allow_http: true, ..known_as(public) };
+    // One who is gone makes no difference, whose turn it is.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let backends = Some(Backends { addresses: vec![gone, address], plaintext: true });
+    let known = OidcProvider { backends, ..known_as(public) };
     let gate = Gate::open(policy(Oidc { providers: vec![known], ..oidc(public) }));
     let mut browser = Browser::new(&gate, "ada").await;
     let page = browser.go(SHOP).await;
-    assert!(page.location().as_str().starts_with("http://login.example.com/authorize?"), "{page:?}");
+    assert!(page.location().as_str().starts_with("https://login.example.com/authorize?"), "{page:?}");
     let page = forger.login(&mut browser, |nonce| Forger::tokens(&forger.sign(&forger.claims(nonce)))).await;
     assert_eq!(page.status, 302, "{page:?}");
-    let nowhere = OidcProvider { address: Some("login.example.com".into()), ..known_as("https://login.example.com") };
-    assert!(refusal(Oidc { providers: vec![nowhere], ..oidc(public) }).contains("providers[0].address"));
+    let backends = Some(Backends { addresses: vec!["login.example.com".into()], plaintext: true });
+    let nowhere = OidcProvider { backends, ..known_as(public) };
+    assert!(refusal(Oidc { providers: vec![nowhere], ..oidc(public) }).contains("providers[0].backends.addresses"));
 }
 
 #[tokio::test]

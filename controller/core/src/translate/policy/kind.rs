@@ -34,7 +34,7 @@ pub(super) trait Kind {
     /// Deprecated fields that are used, each with what to use instead, beside `targetRef`.
     fn deprecated(spec: &Self::Spec) -> Vec<(&'static str, &'static str)>;
     /// Fields that are used and have no effect.
-    fn ignored(spec: &Self::Spec) -> Vec<&str>;
+    fn ignored(spec: &Self::Spec) -> Vec<String>;
     /// Checks the policy and follows its references.
     fn resolve(
         &mut self,

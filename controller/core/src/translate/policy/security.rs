@@ -8,6 +8,7 @@ mod csrf;
 mod destination;
 mod ext_auth;
 mod header;
+mod ignored;
 mod jwt;
 mod layers;
 mod oidc;
@@ -70,8 +71,8 @@ impl kind::Kind for Kind<'_, '_> {
         fields
     }
 
-    fn ignored(_: &SecurityPolicySpec) -> Vec<&str> {
-        Vec::new()
+    fn ignored(spec: &SecurityPolicySpec) -> Vec<String> {
+        ignored::fields(spec)
     }
 
     fn resolve(
@@ -112,8 +113,8 @@ impl kind::Kind for Kind<'_, '_> {
         if let Some(settings) = &spec.ext_auth {
             match ext_auth::resolve(settings, self.inputs, layers) {
                 Ok(resolved) => ext_auth = Some(resolved),
-                Err(error) if error.unsupported || settings.fail_open != Some(true) => errors.push(error.message),
-                Err(error) => tolerated.push(error.message),
+                Err(error) if settings.fail_open == Some(true) => tolerated.push(error),
+                Err(error) => errors.push(error),
             }
         }
         if ext_auth.is_none() {
@@ -122,7 +123,9 @@ impl kind::Kind for Kind<'_, '_> {
         if errors.is_empty() {
             self.auth_policies.extend(served.into_iter().map(|policy| (policy.name.clone(), policy)));
         }
-        let effective = Security { policy: policy.object.clone(), spec, jwks, ext_auth, auth_policies };
+        let back_channel_logout = spec.oidc.as_ref().map(oidc::back_channel_logout);
+        let effective =
+            Security { policy: policy.object.clone(), spec, jwks, ext_auth, auth_policies, back_channel_logout };
         let mut resolution = Resolution::strict(effective, errors);
         resolution.errors.extend(tolerated);
         resolution

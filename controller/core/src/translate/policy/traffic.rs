@@ -52,8 +52,8 @@ impl kind::Kind for Kind<'_> {
         Vec::new()
     }
 
-    fn ignored(spec: &BackendTrafficPolicySpec) -> Vec<&str> {
-        spec.unsupported.keys().map(String::as_str).collect()
+    fn ignored(spec: &BackendTrafficPolicySpec) -> Vec<String> {
+        spec.unsupported.keys().cloned().collect()
     }
 
     fn resolve(

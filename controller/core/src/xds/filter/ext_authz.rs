@@ -34,7 +34,7 @@ use envoy_types::pb::{
 
 use super::{Filter, disabled, retry::retry_policy};
 use crate::{
-    ir::{ExtAuth, HttpListener, HttpRoute, ObjectRef},
+    ir::{ExtAuth, HttpListener, HttpRoute, ObjectRef, PathMatch},
     xds::{
         Resources, cluster,
         listener::Port,
@@ -50,6 +50,8 @@ const POLICY: &str = "policy";
 const TIMEOUT_MS: u64 = 10_000;
 /// `extauth` may have to ask an identity provider before it can answer.
 const EXTAUTH_TIMEOUT_MS: u64 = 5_000;
+/// A logout token is a JWT with few claims; a larger body is answered with 413.
+const LARGEST_LOGOUT_BYTES: u32 = 64 << 10;
 
 pub(super) struct ExtAuthz;
 
@@ -61,12 +63,16 @@ impl Filter for ExtAuthz {
     }
 
     fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+        let with_request_body = posts_logouts(route)
+            .then(|| BufferSettings { max_request_bytes: LARGEST_LOGOUT_BYTES, ..Default::default() });
         let served = auth_policies(route).iter().enumerate().map(|(index, policy)| {
-            (extauth_instance(index), check(HashMap::from([(POLICY.to_owned(), policy.clone())])))
+            let context_extensions = HashMap::from([(POLICY.to_owned(), policy.clone())]);
+            let settings = CheckSettings { context_extensions, with_request_body, ..Default::default() };
+            (extauth_instance(index), check(settings))
         });
         let own = services(route).map(|own| {
-            let extensions = own.backend.context_extensions.clone().into_iter().collect();
-            (instance(own.backend), check(extensions))
+            let context_extensions = own.backend.context_extensions.clone().into_iter().collect();
+            (instance(own.backend), check(CheckSettings { context_extensions, ..Default::default() }))
         });
         served.chain(own).collect()
     }
@@ -128,8 +134,13 @@ fn instance(ext_auth: &ExtAuth) -> String {
     format!("{NAME}/{owner}")
 }
 
-fn check(context_extensions: HashMap<String, String>) -> Any {
-    let settings = CheckSettings { context_extensions, ..Default::default() };
+/// Whether it is where a provider posts logout tokens, see [`crate::xds::route`].
+fn posts_logouts(route: &HttpRoute) -> bool {
+    let path = route.security.as_ref().and_then(|security| security.back_channel_logout.as_ref());
+    path.is_some_and(|path| matches!(&route.matches.path, Some(PathMatch::Exact(exact)) if exact == path))
+}
+
+fn check(settings: CheckSettings) -> Any {
     any(&ExtAuthzPerRoute { r#override: Some(Override::CheckSettings(settings)) })
 }
 

@@ -43,9 +43,11 @@ use envoy_types::pb::{
             regex_matcher::{EngineType, GoogleRe2},
             string_matcher::MatchPattern,
         },
+        r#type::v3::CelExpression,
     },
 };
 use prost::Name;
+use proto::messages::{CelMatcher, HttpAttributesCelMatchInput};
 
 use super::{Filter, enabled, jwt_authn};
 use crate::{
@@ -108,7 +110,16 @@ fn on_match(name: &str, action: AuthorizationAction) -> OnMatch {
 fn predicate(rule: &AuthorizationRule) -> Predicate {
     let operation = rule.operation.iter().flat_map(operation);
     let principal = rule.principal.iter().flat_map(principal);
-    all(operation.chain(principal).collect()).unwrap_or_else(anything)
+    let expression = rule.cel.as_deref().map(cel);
+    all(operation.chain(principal).chain(expression).collect()).unwrap_or_else(anything)
+}
+
+/// What cannot be parsed has been refused with its policy before.
+fn cel(expression: &str) -> Predicate {
+    let Ok(parsed) = crate::cel::parse(expression) else { return nothing() };
+    let expression = CelExpression { cel_expr_parsed: Some(parsed), ..Default::default() };
+    let matcher = CelMatcher { expr_match: Some(expression), ..Default::default() };
+    single(extension("cel", &HttpAttributesCelMatchInput {}), custom("cel_matcher", &matcher))
 }
 
 fn operation(operation: &Operation) -> Vec<Predicate> {

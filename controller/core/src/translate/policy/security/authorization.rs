@@ -9,7 +9,7 @@ use controller_api::{
 };
 use ipnet::IpNet;
 
-use crate::translate::re2;
+use crate::{cel, translate::re2};
 
 /// Adds what is wrong to `errors`.
 pub(super) fn check(authorization: &Authorization, jwt: Option<&Jwt>, errors: &mut Vec<String>) {
@@ -22,12 +22,14 @@ pub(super) fn check(authorization: &Authorization, jwt: Option<&Jwt>, errors: &m
 }
 
 fn check_rule(rule: &AuthorizationRule, jwt: Option<&Jwt>, errors: &mut Vec<String>) {
-    if rule.cel.is_some() {
-        errors.push("cel is not supported yet".into());
+    if let Some(expression) = &rule.cel
+        && let Err(error) = cel::parse(expression)
+    {
+        errors.push(format!("cel {error}"));
     }
     match &rule.principal {
         Some(principal) => check_principal(principal, jwt, errors),
-        None if rule.cel.is_none() => errors.push("principal must be set".into()),
+        None if rule.cel.is_none() => errors.push("principal or cel must be set".into()),
         None => {}
     }
     let Some(operation) = &rule.operation else { return };
@@ -44,7 +46,8 @@ fn check_rule(rule: &AuthorizationRule, jwt: Option<&Jwt>, errors: &mut Vec<Stri
 
 fn check_principal(principal: &Principal, jwt: Option<&Jwt>, errors: &mut Vec<String>) {
     if !principal.client_ip_geo_locations.is_empty() {
-        errors.push("principal.clientIPGeoLocations is not supported yet".into());
+        errors
+            .push("principal.clientIPGeoLocations is not supported: it needs a database of addresses in Envoy".into());
     } else if *principal == Principal::default() {
         errors.push("principal must have at least one of clientCIDRs, jwt and headers".into());
     }

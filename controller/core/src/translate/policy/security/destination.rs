@@ -1,6 +1,9 @@
 //! Backends of a policy itself: whom Envoy asks about requests, or for keys.
 
-use controller_api::{backend_ref::BackendRef, cluster_settings::ClusterSettings};
+use std::net::SocketAddr;
+
+use controller_api::backend_ref::BackendRef;
+use proto::extauth;
 
 use crate::{
     ir::{Backend, Destination, Endpoint, Endpoints, HeaderMutations, ObjectRef},
@@ -52,9 +55,27 @@ pub(super) fn resolve(
     Ok(authority.map(|authority| (Destination { name: name.to_owned(), backends }, authority)))
 }
 
-/// The first of the settings that is not translated.
-pub(super) fn unsupported(settings: Option<&ClusterSettings>) -> Option<&str> {
-    settings.and_then(|settings| settings.unsupported.keys().next()).map(String::as_str)
+/// All replicas, for requests that `extauth` sends: like Envoy without TLS, whatever a URL says. The error is a part of a
+/// sentence.
+pub(super) fn backends(destination: &Destination) -> Result<extauth::Backends, String> {
+    let used = destination.backends.iter().filter(|backend| backend.weight > 0);
+    let mut addresses = Vec::new();
+    for endpoints in used.filter_map(|backend| backend.endpoints.as_ref()) {
+        match endpoints {
+            Endpoints::Dns(hosts) => addresses.extend(hosts.iter().map(|(host, port)| format!("{host}:{port}"))),
+            Endpoints::Static(endpoints) => {
+                for endpoint in endpoints {
+                    match endpoint {
+                        Endpoint::Ip(ip, port) => addresses.push(SocketAddr::new(*ip, *port).to_string()),
+                        Endpoint::Unix(_) => return Err("unix domain sockets are not supported there".into()),
+                    }
+                }
+            }
+        }
+    }
+    addresses.sort();
+    addresses.dedup();
+    Ok(extauth::Backends { addresses, plaintext: true })
 }
 
 /// Names and addresses cannot share a cluster.

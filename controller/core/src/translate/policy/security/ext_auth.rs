@@ -4,52 +4,37 @@ use std::collections::BTreeMap;
 
 use controller_api::{
     backend_ref::{BackendRef, LocalObjectKeyRef},
-    cluster_settings::ClusterSettings,
     security_policy::ext_auth::{ContextExtension, ContextExtensionType, ExtAuth},
 };
 
 use super::{Layers, destination};
 use crate::{ir, translate::inputs::Inputs};
 
-/// Why external authorization cannot be set up.
-pub(super) struct Error {
-    /// A sentence without its full stop.
-    pub(super) message: String,
-    /// It is not the user's fault, hence nothing that `failOpen` was meant for.
-    pub(super) unsupported: bool,
+/// Follows the references of `spec.extAuth`. The error is a sentence without its full stop.
+pub(super) fn resolve(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<ir::ExtAuth, String> {
+    build(auth, inputs, layers).map_err(|error| format!("ExtAuth: {error}"))
 }
 
-impl From<String> for Error {
-    fn from(error: String) -> Self {
-        Self { message: format!("ExtAuth: {error}"), unsupported: false }
-    }
-}
-
-/// Follows the references of `spec.extAuth`.
-pub(super) fn resolve(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<ir::ExtAuth, Error> {
+fn build(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<ir::ExtAuth, String> {
     let Some(service) = Service::of(auth) else {
-        return Err("spec.extAuth must have exactly one of grpc and http".to_owned().into());
+        return Err("spec.extAuth must have exactly one of grpc and http".into());
     };
     let field = service.field;
-    if let Some(setting) = destination::unsupported(service.settings) {
-        let message = format!("ExtAuth: spec.extAuth.{field}.backendSettings.{setting} is not supported yet");
-        return Err(Error { message, unsupported: true });
-    }
     if auth.http.as_ref().is_some_and(|http| is_set(http.path.as_ref()) && is_set(http.path_override.as_ref())) {
-        return Err("only one of path or pathOverride can be specified".to_owned().into());
+        return Err("only one of path or pathOverride can be specified".into());
     }
     if auth.body_to_ext_auth.as_ref().is_some_and(|body| body.max_request_bytes == 0) {
-        return Err("spec.extAuth.bodyToExtAuth.maxRequestBytes must be at least 1".to_owned().into());
+        return Err("spec.extAuth.bodyToExtAuth.maxRequestBytes must be at least 1".into());
     }
     if auth.status_on_error.is_some_and(|status| !(400..600).contains(&status)) {
-        return Err("spec.extAuth.statusOnError must be 400 to 511".to_owned().into());
+        return Err("spec.extAuth.statusOnError must be 400 to 511".into());
     }
     let owner = layers.owner(|spec| {
         spec.ext_auth.as_ref().and_then(Service::of).is_some_and(|service| !service.references.is_empty())
     });
     let name = format!("{}/extauth/0", layers.name(|spec| spec.ext_auth.is_some()));
     let Some((mut destination, authority)) = destination::resolve(&name, service.references, owner, inputs)? else {
-        return Err(format!("spec.extAuth.{field}.backendRefs must not be empty").into());
+        return Err(format!("spec.extAuth.{field}.backendRefs must not be empty"));
     };
     if auth.grpc.is_some() {
         // gRPC is HTTP/2, whatever the Service's port says.
@@ -62,34 +47,24 @@ pub(super) fn resolve(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -
 struct Service<'a> {
     field: &'static str,
     references: &'a [BackendRef],
-    settings: Option<&'a ClusterSettings>,
 }
 
 impl<'a> Service<'a> {
     /// None unless there is exactly one.
     fn of(auth: &'a ExtAuth) -> Option<Self> {
         match (&auth.grpc, &auth.http) {
-            (Some(grpc), None) => {
-                Some(Self::new("grpc", grpc.backend_ref.as_ref(), &grpc.backend_refs, grpc.backend_settings.as_ref()))
-            }
-            (None, Some(http)) => {
-                Some(Self::new("http", http.backend_ref.as_ref(), &http.backend_refs, http.backend_settings.as_ref()))
-            }
+            (Some(grpc), None) => Some(Self::new("grpc", grpc.backend_ref.as_ref(), &grpc.backend_refs)),
+            (None, Some(http)) => Some(Self::new("http", http.backend_ref.as_ref(), &http.backend_refs)),
             _ => None,
         }
     }
 
-    fn new(
-        field: &'static str,
-        reference: Option<&'a BackendRef>,
-        references: &'a [BackendRef],
-        settings: Option<&'a ClusterSettings>,
-    ) -> Self {
+    fn new(field: &'static str, reference: Option<&'a BackendRef>, references: &'a [BackendRef]) -> Self {
         let references = match (reference, references) {
             (Some(reference), []) => std::slice::from_ref(reference),
             (_, references) => references,
         };
-        Self { field, references, settings }
+        Self { field, references }
     }
 }
 

@@ -75,9 +75,6 @@ fn remote_jwks(
     inputs: &Inputs<'_>,
 ) -> Result<ir::RemoteJwks, String> {
     let settings = remote.backend_settings.as_ref();
-    if let Some(field) = destination::unsupported(settings) {
-        return Err(format!("remoteJWKS.backendSettings.{field} is not supported yet"));
-    }
     let retry = settings.and_then(|settings| settings.retry.as_ref());
     if retry.is_some_and(|retry| retry.per_retry.as_ref().is_some_and(|per_retry| per_retry.timeout.is_some())) {
         return Err("remoteJWKS: Retry timeout is not supported".into());

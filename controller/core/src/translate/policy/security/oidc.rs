@@ -10,7 +10,7 @@ use controller_api::{
 };
 use proto::extauth::{self, Method, Policy, Secret};
 
-use super::{Layers, header, secret};
+use super::{Layers, destination, header, secret};
 use crate::{
     ir::{Jwks, ObjectRef},
     translate::{inputs::Inputs, re2},
@@ -59,6 +59,7 @@ fn build(
         providers: vec![provider(oidc, inputs, layers)?],
         redirect_url: Some(redirect_url.to_owned()),
         logout_path: logout_path.to_owned(),
+        back_channel_logout_path: back_channel_logout(oidc),
         deny_redirect: extauth::DenyRedirect { headers: denied(oidc)? },
         cookie: extauth::SessionCookie {
             domain: oidc.cookie_domain.clone(),
@@ -78,6 +79,14 @@ fn build(
     Ok(Policy { name: format!("{}/oidc", layers.name(|spec| spec.oidc.is_some())), methods, ..Policy::default() })
 }
 
+/// Where a provider says that a session has ended: beside the path where browsers come back.
+pub(super) fn back_channel_logout(oidc: &Oidc) -> String {
+    let url = oidc.redirect_url.as_deref().unwrap_or(CALLBACK);
+    let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
+    let folder = path.rsplit_once('/').map(|(folder, _)| format!("/{folder}")).unwrap_or_default();
+    format!("{folder}/backchannel-logout")
+}
+
 /// The callback has a path of its own, or it would take requests away from the backend or from the logout.
 fn check_paths(redirect_url: &str, logout_path: &str) -> Result<(), String> {
     let url = redirect_url.split_once("://").and_then(|(scheme, rest)| {
@@ -95,9 +104,6 @@ fn check_paths(redirect_url: &str, logout_path: &str) -> Result<(), String> {
 
 fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<extauth::OidcProvider, String> {
     let OidcProvider { issuer, authorization_endpoint, token_endpoint, end_session_endpoint, .. } = &oidc.provider;
-    if !oidc.provider.backend_refs.is_empty() || oidc.provider.backend_settings.is_some() {
-        return Err("spec.oidc.provider.backendRefs and backendSettings are not supported yet".into());
-    }
     for (field, url) in [
         ("issuer", Some(issuer)),
         ("authorizationEndpoint", authorization_endpoint.as_ref()),
@@ -117,6 +123,14 @@ fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<exta
         }
         _ => return Err("only one of clientID or clientIDRef must be set".into()),
     };
+    let destination = destination::resolve(
+        &format!("{}/oidc/0", layers.name(|spec| spec.oidc.is_some())),
+        &oidc.provider.backend_refs,
+        owner(|oidc| !oidc.provider.backend_refs.is_empty()),
+        inputs,
+    )?;
+    let backends = destination.map(|(destination, _)| destination::backends(&destination)).transpose();
+    let backends = backends.map_err(|error| format!("spec.oidc.provider.backendRefs: {error}"))?;
     let owner: &ObjectRef = owner(|_| true);
     let client_secret = secret::text(&oidc.client_secret, "client-secret", "client secret", owner, inputs)?;
     Ok(extauth::OidcProvider {
@@ -125,6 +139,7 @@ fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<exta
         authorization_endpoint: authorization_endpoint.clone(),
         token_endpoint: token_endpoint.clone(),
         end_session_endpoint: end_session_endpoint.clone(),
+        backends,
         // Whoever writes a URL without TLS has chosen it.
         allow_http: true,
         client_id,
@@ -148,26 +163,31 @@ fn bearers(tokens: Option<(&Jwt, &[Option<Jwks>])>) -> Result<Vec<Method>, Strin
             return Err(refused("must have audiences"));
         }
         match (keys, &provider.remote_jwks) {
-            (Some(Jwks::Local(jwks)), _) => Ok(bearer(provider, issuer, Some(jwks), None)),
-            (Some(Jwks::Remote(_)), Some(remote)) if remote.backend_refs.is_empty() => {
-                Ok(bearer(provider, issuer, None, Some(&remote.uri)))
+            (Some(Jwks::Local(jwks)), _) => {
+                Ok(bearer(provider, issuer, extauth::Jwt { jwks: Some(jwks.clone()), ..extauth::Jwt::default() }))
             }
-            (Some(Jwks::Remote(_)), _) => Err(refused("must have no backendRefs, which are not supported there yet")),
-            (None, _) => Err(refused("is in error")),
+            (Some(Jwks::Remote(keys)), Some(remote)) => {
+                let from_backends = (!remote.backend_refs.is_empty()).then(|| destination::backends(&keys.destination));
+                let keys = extauth::Jwt {
+                    jwks_uri: Some(remote.uri.clone()),
+                    backends: from_backends.transpose().map_err(|error| refused(&format!("has backends: {error}")))?,
+                    ..extauth::Jwt::default()
+                };
+                Ok(bearer(provider, issuer, keys))
+            }
+            _ => Err(refused("is in error")),
         }
     });
     methods.collect()
 }
 
-fn bearer(provider: &JwtProvider, issuer: &str, jwks: Option<&String>, jwks_uri: Option<&String>) -> Method {
+fn bearer(provider: &JwtProvider, issuer: &str, keys: extauth::Jwt) -> Method {
     Method::Jwt(extauth::Jwt {
         name: provider.name.clone(),
         issuer: issuer.to_owned(),
         audiences: provider.audiences.clone(),
-        jwks: jwks.cloned(),
-        jwks_uri: jwks_uri.cloned(),
         leeway_seconds: 60,
-        ..extauth::Jwt::default()
+        ..keys
     })
 }
 
