@@ -1,7 +1,8 @@
-//! What a signed token takes: the library's own verification of signature and claims as the floor, a check of a token that
-//! was never seen, and one of a token that was.
+//! What a check takes from the question's bytes to the answer's: of a token that was never seen, beside the library's own
+//! verification of signature and claims as the floor; of one that was; of an API key; and of a session.
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,17 +11,21 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Bencher, Criterion, criterion_group, criterion_main};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Request};
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
 use extauth::check::Check;
+use extauth::method::api_key::Hash;
 use extauth::policy::Policies;
 use extauth::resources::{Options, Resources};
+use extauth::session::Record;
 use extauth::verdict::Verdict;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use proto::extauth::{ClaimToHeader, Jwt, Method, Policy};
+use prost::Message as _;
+use proto::extauth::{ApiKey, ClaimToHeader, Jwt, Key, Method, Policy, Source};
 use serde_json::{Value, json};
+use tokio::runtime::{Builder, Runtime};
 
 const NOW: u64 = 1_900_000_000;
 
@@ -73,28 +78,43 @@ fn policies(jwk: &Value, resources: &Resources) -> Policies {
     Policies::compile(&[policy], resources).unwrap()
 }
 
-fn request(token: &str) -> CheckRequest {
-    let http = HttpRequest {
-        host: "shop.example.com".into(),
-        path: "/orders".into(),
-        headers: [("authorization".to_owned(), format!("Bearer {token}"))].into(),
-        ..HttpRequest::default()
-    };
+fn question(header: &str, value: &str) -> Vec<u8> {
+    let mut headers: HashMap<_, _> =
+        (0..14).map(|number| (format!("x-header-{number}"), format!("what a browser says, {number}"))).collect();
+    headers.insert(header.to_owned(), value.to_owned());
+    let http =
+        HttpRequest { host: "shop.example.com".into(), path: "/orders".into(), headers, ..HttpRequest::default() };
     let attributes = AttributeContext {
         request: Some(Request { http: Some(http), ..Request::default() }),
         context_extensions: [("policy".to_owned(), "guard".to_owned())].into(),
         ..AttributeContext::default()
     };
-    CheckRequest { attributes: Some(attributes) }
+    CheckRequest { attributes: Some(attributes) }.encode_to_vec()
+}
+
+/// Asks until the clock has seen enough.
+fn ask(bencher: &mut Bencher<'_>, runtime: &Runtime, policies: &Policies, question: &[u8]) {
+    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    bencher.iter(|| {
+        let check = Check::decode(black_box(question), now).unwrap();
+        let verdict = runtime.block_on(policies.check(&check));
+        assert!(matches!(verdict, Verdict::Allow(_)));
+        let mut answer = Vec::with_capacity(4096);
+        verdict.encode(&mut answer).unwrap();
+        answer
+    });
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn token(criterion: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let now = UNIX_EPOCH + Duration::from_secs(NOW);
+    let runtime = runtime();
     let resources = |bytes| Resources::new(&Options { token_cache_bytes: bytes, ..Options::default() }).unwrap();
     for algorithm in [Algorithm::RS256, Algorithm::ES256] {
         let (token, jwk) = signed(algorithm);
-        let request = request(&token);
+        let question = question("authorization", &format!("Bearer {token}"));
         let mut group = criterion.benchmark_group(format!("{algorithm:?}"));
 
         let key = DecodingKey::from_jwk(&serde_json::from_value::<Jwk>(jwk.clone()).unwrap()).unwrap();
@@ -108,17 +128,55 @@ fn token(criterion: &mut Criterion) {
         for (name, bytes) in [("never seen", 0), ("seen", 1 << 20)] {
             let resources = resources(bytes);
             let policies = policies(&jwk, &resources);
-            group.bench_function(name, |bencher| {
-                bencher.iter(|| {
-                    let check = Check::new(black_box(&request), now).unwrap();
-                    let verdict = runtime.block_on(policies.check(&check));
-                    assert!(matches!(verdict, Verdict::Allow(_)));
-                });
-            });
+            group.bench_function(name, |bencher| ask(bencher, &runtime, &policies, &question));
         }
         group.finish();
     }
 }
 
-criterion_group!(benches, token);
+fn api_key(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let mut group = criterion.benchmark_group("API key");
+    for count in [1_000, 100_000] {
+        let keys = (0..count).map(|number| Key {
+            hash: Hash::of(&format!("key-{number}"), None).unwrap().to_string(),
+            client: format!("client-{number:06}"),
+            tier: Some("gold".into()),
+            ..Key::default()
+        });
+        let from = vec![Source::Header { name: "x-api-key".into(), prefix: String::new() }];
+        let client_header = Some("x-client".into());
+        let method = Method::ApiKey(ApiKey { from, keys: keys.collect(), client_header, ..ApiKey::default() });
+        let policy = Policy { name: "guard".into(), methods: vec![method], ..Policy::default() };
+        let policies = Policies::compile(&[policy], &Resources::new(&Options::default()).unwrap()).unwrap();
+        let question = question("x-api-key", "key-700");
+        group.bench_function(format!("of {count}"), |bencher| ask(bencher, &runtime, &policies, &question));
+    }
+    group.finish();
+}
+
+/// In use, so that the store is asked once a second.
+fn session(criterion: &mut Criterion) {
+    let runtime = runtime();
+    let resources = Resources::new(&Options::default()).unwrap();
+    let oidc = json!({
+        "providers": [{"name": "main", "issuer": "http://127.0.0.1:9", "clientID": "shop", "clientAuth": "none"}],
+        "cookie": {"name": "session"}, "claimsToHeaders": [{"claim": "sub", "header": "x-sub"}],
+    });
+    let method = Method::Oidc(serde_json::from_value(oidc).unwrap());
+    let policy = Policy { name: "guard".into(), methods: vec![method], ..Policy::default() };
+    let policies = Policies::compile(&[policy], &resources).unwrap();
+    let (token, _) = signed(Algorithm::ES256);
+    let record = json!({
+        "provider": "main", "issuer": "http://127.0.0.1:9", "client_id": "shop", "subject": "ada", "sid": null, "id_token": token,
+        "user_info": {}, "access_token": token, "access_expires": NOW + 3600, "refresh_token": null, "created": NOW,
+        "renewed": NOW, "expires": NOW + 3600, "latest": null,
+    });
+    let record: Record = serde_json::from_value(record).unwrap();
+    let id = runtime.block_on(resources.sessions.begin(record, NOW)).unwrap();
+    let question = question("cookie", &format!("theme=dark; session={}", id.expose()));
+    criterion.bench_function("session", |bencher| ask(bencher, &runtime, &policies, &question));
+}
+
+criterion_group!(benches, token, api_key, session);
 criterion_main!(benches);

@@ -5,8 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
-use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
-use envoy_types::pb::envoy::service::auth::v3::attribute_context::Peer;
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer};
+
+use self::wire::Question;
+
+mod wire;
 
 /// The context extension in which Envoy names the policy of a route.
 pub const POLICY: &str = "policy";
@@ -20,6 +23,9 @@ pub enum Error {
     /// A raw header value is no text.
     #[error("a header of the request is not UTF-8")]
     HeaderEncoding,
+    /// No protobuf, or not of this message.
+    #[error("the check is no CheckRequest")]
+    Malformed,
 }
 
 /// One question: may this request pass?
@@ -27,10 +33,31 @@ pub enum Error {
 pub struct Check<'a> {
     policy: Option<&'a str>,
     now: u64,
-    source: Option<&'a Peer>,
-    http: &'a HttpRequest,
+    source: Source<'a>,
+    http: Http<'a>,
     rehearsal: bool,
     headers: Vec<(&'a str, &'a str)>,
+}
+
+/// Who is connected to Envoy; what is not known is empty.
+#[derive(Debug, Default)]
+struct Source<'a> {
+    address: Option<&'a str>,
+    principal: &'a str,
+    certificate: &'a str,
+}
+
+/// The request without its headers.
+#[derive(Debug, Default)]
+struct Http<'a> {
+    id: &'a str,
+    method: &'a str,
+    path: &'a str,
+    host: &'a str,
+    scheme: &'a str,
+    size: i64,
+    body: &'a str,
+    raw_body: &'a [u8],
 }
 
 impl<'a> Check<'a> {
@@ -40,13 +67,22 @@ impl<'a> Check<'a> {
         let http = attributes.request.as_ref().and_then(|request| request.http.as_ref()).ok_or(Error::NoRequest)?;
         Ok(Self {
             policy: attributes.context_extensions.get(POLICY).map(String::as_str),
-            // A clock before 1970 expires nothing and validates nothing: `nbf` lies ahead of it.
-            now: now.duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs()),
-            source: attributes.source.as_ref(),
-            http,
+            now: seconds(now),
+            source: attributes.source.as_ref().map(Source::of).unwrap_or_default(),
             headers: headers(http)?,
+            http: Http::of(http),
             rehearsal: false,
         })
+    }
+
+    /// Reads what Envoy sent, in its encoded form.
+    pub fn decode(message: &'a [u8], now: SystemTime) -> Result<Self, Error> {
+        let Question { policy, source, asked, http, headers, raw_headers } = Question::read(message)?;
+        if !asked {
+            return Err(Error::NoRequest);
+        }
+        let headers = if raw_headers.is_empty() { headers } else { raw_headers };
+        Ok(Self { policy, now: seconds(now), source, http, headers, rehearsal: false })
     }
 
     /// The same question, asked only to see what would become of it: nothing that outlives it may come of it, such as a login
@@ -73,27 +109,27 @@ impl<'a> Check<'a> {
 
     /// The request's method.
     pub fn method(&self) -> &'a str {
-        &self.http.method
+        self.http.method
     }
 
     /// The request's host as it was sent.
     pub fn host(&self) -> &'a str {
-        &self.http.host
+        self.http.host
     }
 
     /// Envoy's id of the request, which is a client's own where Envoy keeps it.
     pub fn request_id(&self) -> &'a str {
-        self.header("x-request-id").next().unwrap_or(&self.http.id)
+        self.header("x-request-id").next().unwrap_or(self.http.id)
     }
 
     /// `http` or `https`, as the client sees it.
     pub fn scheme(&self) -> &'a str {
-        &self.http.scheme
+        self.http.scheme
     }
 
     /// The request's target as the upstream will see it: path and query.
     pub fn target(&self) -> &'a str {
-        &self.http.path
+        self.http.path
     }
 
     /// The request's body, if Envoy sent all of it and it is text.
@@ -102,23 +138,15 @@ impl<'a> Check<'a> {
         let mut partial = self.header("x-envoy-auth-partial-body").peekable();
         let none = self.http.size == 0;
         let complete = (none || partial.peek().is_some()) && partial.all(|partial| partial == "false");
-        let body = if self.http.body.is_empty() {
-            std::str::from_utf8(&self.http.raw_body).ok()?
-        } else {
-            self.http.body.as_str()
-        };
+        let body =
+            if self.http.body.is_empty() { std::str::from_utf8(self.http.raw_body).ok()? } else { self.http.body };
         let mut lengths = self.header("content-length");
         (complete && lengths.all(|length| length.parse() == Ok(body.len()))).then_some(body)
     }
 
     /// Who is connected to Envoy, or whom Envoy takes for the client; never what a header says.
     pub fn source(&self) -> Option<IpAddr> {
-        match self.source?.address.as_ref()?.address.as_ref()? {
-            Address::SocketAddress(socket) => {
-                socket.address.parse::<IpAddr>().ok().map(|address| address.to_canonical())
-            }
-            _ => None,
-        }
+        self.source.address?.parse::<IpAddr>().ok().map(|address| address.to_canonical())
     }
 
     /// The client's address behind so many trusted proxies before Envoy, as far as nobody can make it up; without any proxy it
@@ -146,12 +174,12 @@ impl<'a> Check<'a> {
 
     /// The certificate that the peer showed to Envoy, in PEM that is encoded as in a URI.
     pub fn peer_certificate(&self) -> Option<&'a str> {
-        self.source.map(|source| source.certificate.as_str()).filter(|certificate| !certificate.is_empty())
+        Some(self.source.certificate).filter(|certificate| !certificate.is_empty())
     }
 
     /// Who the peer is by its certificate: the first URI, else the first DNS name, else the subject.
     pub fn peer_principal(&self) -> Option<&'a str> {
-        self.source.map(|source| source.principal.as_str()).filter(|principal| !principal.is_empty())
+        Some(self.source.principal).filter(|principal| !principal.is_empty())
     }
 
     /// Every header of the request as `(name, value)`. Without Envoy's `encode_raw_headers` a repeated header comes once,
@@ -192,16 +220,48 @@ impl<'a> Check<'a> {
     }
 }
 
+impl<'a> Source<'a> {
+    fn of(peer: &'a Peer) -> Self {
+        let address = match peer.address.as_ref().and_then(|address| address.address.as_ref()) {
+            Some(Address::SocketAddress(socket)) => Some(socket.address.as_str()),
+            _ => None,
+        };
+        Self { address, principal: &peer.principal, certificate: &peer.certificate }
+    }
+}
+
+impl<'a> Http<'a> {
+    fn of(http: &'a HttpRequest) -> Self {
+        Self {
+            id: &http.id,
+            method: &http.method,
+            path: &http.path,
+            host: &http.host,
+            scheme: &http.scheme,
+            size: http.size,
+            body: &http.body,
+            raw_body: &http.raw_body,
+        }
+    }
+}
+
+/// Seconds since 1970. A clock before that expires nothing and validates nothing: `nbf` lies ahead of it.
+fn seconds(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
 fn headers(http: &HttpRequest) -> Result<Vec<(&str, &str)>, Error> {
     match &http.header_map {
         Some(raw) if !raw.headers.is_empty() => raw
             .headers
             .iter()
-            .map(|header| {
-                let raw = std::str::from_utf8(&header.raw_value).map_err(|_| Error::HeaderEncoding)?;
-                Ok((header.key.as_str(), if raw.is_empty() { header.value.as_str() } else { raw }))
-            })
+            .map(|header| Ok((header.key.as_str(), header_value(&header.value, &header.raw_value)?)))
             .collect(),
         _ => Ok(http.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()),
     }
+}
+
+/// Of the two forms of a header's value, the raw one counts unless it is empty.
+fn header_value<'a>(text: &'a str, raw: &'a [u8]) -> Result<&'a str, Error> {
+    if raw.is_empty() { Ok(text) } else { std::str::from_utf8(raw).map_err(|_| Error::HeaderEncoding) }
 }

@@ -1,5 +1,7 @@
 //! JSON read strictly: no member twice, no deep nesting; and written as protobuf's `Value`.
 
+mod encode;
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -8,6 +10,8 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{ListValue, NullValue, Struct, Value as ProtoValue};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
+
+pub(crate) use self::encode::{Object, Text, Texts};
 
 /// Objects and arrays within each other. Protobuf's parsers stop at 100 messages, of which a level takes three.
 const DEEPEST: u8 = 16;

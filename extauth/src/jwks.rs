@@ -168,6 +168,10 @@ impl KeySet {
 }
 
 impl Fingerprint {
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     fn of(keys: &[Key]) -> Self {
         let print = |Key { kid, public }: &Key| {
             // Quoted, so that no id can look like another and a key.

@@ -9,6 +9,10 @@ use extauth::settings::{Command, Settings};
 use extauth::{server, source};
 use miette::{IntoDiagnostic as _, WrapErr as _, miette};
 
+/// A check takes and frees a few dozen pieces of memory, which costs half as much as with the C library's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> miette::Result<()> {
     let settings = Settings::parse();
     match &settings.command {

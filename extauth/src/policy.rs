@@ -19,7 +19,7 @@ use crate::resources::Resources;
 use crate::results::Results;
 use crate::routes::Routes;
 use crate::rules::{Names, Rules};
-use crate::verdict::{Denial, Grant, Verdict, text};
+use crate::verdict::{Denial, Grant, Verdict};
 
 /// A policy that cannot be enforced as it is written.
 #[derive(Debug, thiserror::Error)]
@@ -260,7 +260,7 @@ impl Guard {
         for method in &self.methods {
             method.strip(check, &mut grant.removal);
         }
-        grant.metadata.insert("method".to_owned(), text(method));
+        grant.method = Some(method);
         // A token that a method has verified is no less than one that another method would have put there.
         grant.guard(check, self.identity.iter().filter(|name| !(vouched && **name == AUTHORIZATION)));
         grant.settle(check);

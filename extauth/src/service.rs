@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
 
 pub use self::server::Server;
-use crate::check::Check;
+use crate::check::{self, Check};
 use crate::explain::{Explanation, Question};
 use crate::metrics;
 use crate::policy::{Error, Policies, forbidden};
@@ -50,23 +50,12 @@ impl Authorizer {
 
     /// The gRPC service, with its bound on the size of a question.
     pub fn service(&self) -> Server {
-        Server(self.clone())
+        Server(Arc::clone(&self.policies))
     }
 
     /// Answers a question, whichever way it came.
     pub async fn answer(&self, request: &CheckRequest, now: SystemTime) -> CheckResponse {
-        self.verdict(request, now).await.into()
-    }
-
-    /// Judges a request. What cannot be understood is denied.
-    pub(crate) async fn verdict(&self, request: &CheckRequest, now: SystemTime) -> Verdict {
-        match Check::new(request, now) {
-            Ok(check) => self.policies.load_full().check(&check).await,
-            Err(error) => {
-                tracing::debug!(%error, "denied");
-                Verdict::Deny(forbidden(&error.to_string()))
-            }
-        }
+        judge(&self.policies, Check::new(request, now)).await.into()
     }
 
     /// Says what would become of a request and why; nothing comes of it. The error says what is wrong with the question.
@@ -77,5 +66,16 @@ impl Authorizer {
     fn put(&self, policies: Policies) {
         metrics::in_force(policies.len());
         self.policies.store(Arc::new(policies));
+    }
+}
+
+/// Judges a request by the policies in force. What cannot be understood is denied.
+async fn judge(policies: &ArcSwap<Policies>, check: Result<Check<'_>, check::Error>) -> Verdict {
+    match check {
+        Ok(check) => policies.load_full().check(&check).await,
+        Err(error) => {
+            tracing::debug!(%error, "denied");
+            Verdict::Deny(forbidden(&error.to_string()))
+        }
     }
 }

@@ -10,15 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use envoy_types::pb::google::protobuf::Value as ProtoValue;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::index::Listed;
 pub use self::renewal::{Refused, Renewal};
 use crate::background::Background;
+use crate::shared::Shared;
 use crate::store::{News, Store};
-use crate::{claims, json, random, sealed, store};
+use crate::{json, random, sealed, store};
 
 /// How long a session is used without asking the store again.
 const FRESH: Duration = Duration::from_secs(1);
@@ -91,7 +91,7 @@ pub struct Session {
     /// Who it is.
     pub claims: Map<String, Value>,
     /// The same for Envoy's dynamic metadata.
-    pub metadata: Vec<(String, ProtoValue)>,
+    pub metadata: Arc<Shared>,
     stored: Bytes,
 }
 
@@ -162,14 +162,14 @@ impl Session {
     /// A session whose claims can be read; `stored` is its form in the store, if it is there.
     pub(crate) fn of(record: Record, stored: Bytes) -> Option<Self> {
         let claims = record.claims()?;
-        let metadata = claims::metadata(&record.provider, claims.clone()).collect();
+        let metadata = Arc::new(Shared::of_claims(&record.provider, &claims));
         Some(Self { record, claims, metadata, stored })
     }
 
-    /// Bytes that it takes in the cache: what was stored, read and once more as claims in two forms.
+    /// Bytes that it takes in the cache: what was stored and read, and the claims as a tree and encoded.
     pub(crate) fn weight(&self) -> u32 {
         const FRAME: usize = 1024;
-        u32::try_from(FRAME + 2 * self.stored.len() + 6 * self.record.id_token.len()).unwrap_or(u32::MAX)
+        u32::try_from(FRAME + 2 * self.stored.len() + 4 * self.record.id_token.len()).unwrap_or(u32::MAX)
     }
 }
 

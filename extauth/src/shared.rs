@@ -1,15 +1,21 @@
 //! Metadata that many answers have in common: the claims of a token, once for all requests that carry it.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use bytes::{BufMut, Bytes};
 use envoy_types::pb::google::protobuf::{Struct, Value};
 use prost::{EncodeError, Message as _};
 
-/// Metadata as a tree for who looks into it, and encoded for Envoy.
-#[derive(Debug, PartialEq)]
+use crate::claims::{Claims, SCOPES, scopes};
+use crate::json;
+
+/// Key of the method that decided.
+pub(crate) const METHOD: &str = "method";
+
+/// Metadata as Envoy gets it; as a tree it would take several times the memory.
+#[derive(PartialEq)]
 pub struct Shared {
-    metadata: HashMap<String, Value>,
     /// A `google.protobuf.Struct`; one that follows on another adds to it.
     encoded: Bytes,
 }
@@ -17,13 +23,29 @@ pub struct Shared {
 impl Shared {
     /// Encodes the metadata once.
     pub fn new(metadata: HashMap<String, Value>) -> Self {
-        let fields = Struct { fields: metadata };
-        Self { encoded: fields.encode_to_vec().into(), metadata: fields.fields }
+        Self { encoded: Struct { fields: metadata }.encode_to_vec().into() }
     }
 
-    /// By name.
-    pub fn metadata(&self) -> &HashMap<String, Value> {
-        &self.metadata
+    /// What the metadata says of a token: its claims under the provider's name, and its scopes.
+    pub(crate) fn of_claims(provider: &str, claims: &Claims) -> Self {
+        let scopes = scopes(claims);
+        let (scopes, claims) =
+            (json::Texts { name: SCOPES, texts: &scopes }, json::Object { name: provider, members: claims });
+        let listed = !scopes.texts.is_empty();
+        // Many of them stay for long: not a byte more than they take.
+        let length = if listed { scopes.encoded_len() } else { 0 } + claims.encoded_len();
+        let mut encoded = Vec::with_capacity(length);
+        if listed {
+            scopes.put(&mut encoded);
+        }
+        claims.put(&mut encoded);
+        Self { encoded: encoded.into() }
+    }
+
+    /// By name, for who looks into it.
+    pub fn metadata(&self) -> HashMap<String, Value> {
+        // It was encoded here.
+        Struct::decode(self.encoded.clone()).unwrap_or_default().fields
     }
 
     /// Bytes of the encoded form.
@@ -37,16 +59,25 @@ impl Shared {
     }
 }
 
-/// Writes `dynamic_metadata` of a `CheckResponse`: what is shared, and what is one answer's own.
+impl fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.metadata().fmt(formatter)
+    }
+}
+
+/// Writes `dynamic_metadata` of a `CheckResponse`: what is shared, what is one answer's own, and the method that decided.
 pub(crate) fn put_metadata(
     own: HashMap<String, Value>,
     shared: Option<&Shared>,
+    method: Option<&str>,
     buffer: &mut impl BufMut,
 ) -> Result<(), EncodeError> {
     /// Field 4, length-delimited.
     const DYNAMIC_METADATA: u8 = 4 << 3 | 2;
     let own = Struct { fields: own };
-    let length = own.encoded_len() + shared.map_or(0, Shared::encoded_len);
+    let method = method.map(|method| json::Text { name: METHOD, text: method });
+    let length =
+        own.encoded_len() + shared.map_or(0, Shared::encoded_len) + method.as_ref().map_or(0, json::Text::encoded_len);
     if length == 0 {
         return Ok(());
     }
@@ -55,7 +86,11 @@ pub(crate) fn put_metadata(
     if let Some(shared) = shared {
         shared.put(buffer);
     }
-    own.encode(buffer)
+    own.encode(buffer)?;
+    if let Some(method) = method {
+        method.put(buffer);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -82,12 +117,14 @@ mod tests {
             (values(&[("method", "api_key")]), None),
             (values(&[]), None),
         ] {
-            let grant =
-                Grant { headers: vec![(http::header::VIA, "us".into())], metadata: own, shared, ..Grant::default() };
-            let tree = CheckResponse::from(Verdict::Allow(grant.clone()));
-            let mut written = Vec::new();
-            Verdict::Allow(grant).encode(&mut written).unwrap();
-            assert_eq!(CheckResponse::decode(written.as_slice()).unwrap(), tree);
+            for method in [Some("basic"), None] {
+                let (headers, own, shared) = (vec![(http::header::VIA, "us".into())], own.clone(), shared.clone());
+                let grant = Grant { headers, metadata: own, shared, method, ..Grant::default() };
+                let tree = CheckResponse::from(Verdict::Allow(grant.clone()));
+                let mut written = Vec::new();
+                Verdict::Allow(grant).encode(&mut written).unwrap();
+                assert_eq!(CheckResponse::decode(written.as_slice()).unwrap(), tree);
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use prost::{EncodeError, Message as _};
 use tonic::Code;
 
 use crate::check::Check;
-use crate::shared::{Shared, put_metadata};
+use crate::shared::{METHOD, Shared, put_metadata};
 
 /// The answer to one [`Check`].
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +59,8 @@ pub struct Grant {
     pub metadata: HashMap<String, Value>,
     /// More of it, as long as nobody has to [look into it](Self::unshare).
     pub shared: Option<Arc<Shared>>,
+    /// The method that decided, which the metadata names as well.
+    pub method: Option<&'static str>,
 }
 
 /// Headers, query parameters and cookies to take out of a request.
@@ -130,7 +132,7 @@ impl Grant {
     pub fn unshare(&mut self) {
         if let Some(shared) = self.shared.take() {
             for (name, value) in shared.metadata() {
-                self.metadata.entry(name.clone()).or_insert_with(|| value.clone());
+                self.metadata.entry(name).or_insert(value);
             }
         }
     }
@@ -184,12 +186,13 @@ pub fn text(value: &str) -> Value {
 
 impl Verdict {
     /// Writes it as a `CheckResponse`, the fields in the order of their numbers or not.
-    pub(crate) fn encode(self, buffer: &mut impl BufMut) -> Result<(), EncodeError> {
+    pub fn encode(self, buffer: &mut impl BufMut) -> Result<(), EncodeError> {
         match self {
             Self::Allow(mut grant) => {
                 let (own, shared) = (std::mem::take(&mut grant.metadata), grant.shared.take());
+                let method = grant.method.take();
                 allow(grant).encode(buffer)?;
-                put_metadata(own, shared.as_deref(), buffer)
+                put_metadata(own, shared.as_deref(), method, buffer)
             }
             Self::Deny(_) | Self::Respond(_) => CheckResponse::from(self).encode(buffer),
         }
@@ -208,6 +211,7 @@ impl From<Verdict> for CheckResponse {
 
 fn allow(mut grant: Grant) -> CheckResponse {
     grant.unshare();
+    grant.metadata.extend(grant.method.map(|method| (METHOD.to_owned(), text(method))));
     let response = OkHttpResponse {
         headers: grant.headers.into_iter().map(|(name, value)| set(name.as_str(), value)).collect(),
         headers_to_remove: grant.removal.headers,

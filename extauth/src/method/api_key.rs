@@ -10,7 +10,7 @@ use proto::extauth::FailedAttempts;
 
 use self::record::Record;
 use self::ring::Ring;
-use self::table::{Builder, Digests, Entry, Table};
+use self::table::{Builder, Digests, Key, Refused, Table};
 use crate::attempts::{Attempts, TooMany};
 use crate::check::Check;
 use crate::credential::{self, Places};
@@ -137,48 +137,48 @@ impl ApiKey {
             return Err(Error::Unknown);
         }
         let pepper = self.pepper.as_ref();
-        if let Some(entry) = self.keys.find(&self.keys.digests(key, pepper)) {
-            return self.grant(entry, now);
+        if let Some(known) = self.keys.find(&self.keys.digests(key, pepper)) {
+            return self.grant(&known, now);
         }
         let Some(ring) = &self.ring else { return Err(Error::Unknown) };
         let digests = Digests::both(key, pepper);
         for digest in digests.each() {
             let shard = ring.shard(&digest).ok_or(Error::Unavailable)?;
-            if let Some(entry) = shard.find(&digests) {
-                return self.grant(entry, now);
+            if let Some(known) = shard.find(&digests) {
+                return self.grant(&known, now);
             }
         }
         Err(Error::Unknown)
     }
 
-    fn grant(&self, entry: &Entry, now: u64) -> Result<Grant, Error> {
-        if !entry.is_good(now) {
-            return Err(Error::Over(entry.client().to_owned()));
+    fn grant(&self, key: &Key<'_>, now: u64) -> Result<Grant, Error> {
+        if !key.is_good(now) {
+            return Err(Error::Over(key.client.to_owned()));
         }
-        let profile = entry.profile();
+        let profile = key.profile;
         let mut grant = Grant::default();
         let mut tell = |header: Option<&HeaderName>, value: Option<String>| {
             grant.headers.extend(header.cloned().zip(value));
         };
-        tell(self.client_header.as_ref(), Some(entry.client().to_owned()));
-        tell(self.tenant_header.as_ref(), profile.tenant.clone());
+        tell(self.client_header.as_ref(), Some(key.client.to_owned()));
+        tell(self.tenant_header.as_ref(), key.tenant.map(str::to_owned));
         tell(self.tier_header.as_ref(), profile.tier.clone());
         let scopes = || profile.scopes.join(" ");
         tell(self.scopes_header.as_ref(), (self.scopes_header.is_some() && !profile.scopes.is_empty()).then(scopes));
         for (label, name) in &self.label_headers {
             tell(Some(name), profile.labels.get(label).cloned());
         }
-        grant.metadata = metadata(entry);
+        grant.metadata = metadata(key);
         Ok(grant)
     }
 }
 
 /// What rules and rate limits learn about a key.
-fn metadata(entry: &Entry) -> HashMap<String, Value> {
-    let profile = entry.profile();
-    let mut metadata = HashMap::from([("client".to_owned(), text(entry.client()))]);
-    let id = Some(entry.id()).filter(|id| !id.is_empty());
-    for (name, value) in [("key_id", id), ("tenant", profile.tenant.as_deref()), ("tier", profile.tier.as_deref())] {
+fn metadata(key: &Key<'_>) -> HashMap<String, Value> {
+    let profile = key.profile;
+    let mut metadata = HashMap::from([("client".to_owned(), text(key.client))]);
+    let id = Some(key.id).filter(|id| !id.is_empty());
+    for (name, value) in [("key_id", id), ("tenant", key.tenant), ("tier", profile.tier.as_deref())] {
         metadata.extend(value.map(|value| (name.to_owned(), text(value))));
     }
     if !profile.scopes.is_empty() {
@@ -208,8 +208,13 @@ fn table(keys: &[proto::extauth::Key], pepper: Option<&Pepper>) -> Result<Table,
         let field = |name: &str| format!("keys[{position}].{name}");
         let record = Record::compile(key, pepper);
         let record = record.map_err(|Invalid { field: name, problem }| Invalid { field: field(&name), problem })?;
-        table.insert(record).map_err(|owner| {
-            let problem = format!("is also the key of client `{owner}`; give `{}` a key of its own", key.client);
+        table.insert(record).map_err(|refused| {
+            let problem = match refused {
+                Refused::Taken(owner) => {
+                    format!("is also the key of client `{owner}`; give `{}` a key of its own", key.client)
+                }
+                Refused::Full => "is one key too many".to_owned(),
+            };
             Invalid::new(field("hash"), &problem)
         })?;
     }

@@ -12,14 +12,14 @@ use http::HeaderName;
 use proto::extauth::{RequiredClaim, Source};
 
 pub use self::cache::Cache;
-use self::cache::Provider;
+use self::cache::{Entry, Provider};
 use self::claims::{Lifetime, Times};
 pub(super) use self::claims::{audience, seconds};
 pub use self::error::{Error, denial};
 use self::keys::Keys;
 use self::token::Token;
 use crate::check::Check;
-use crate::claims::{ToHeaders, check_required, has, metadata};
+use crate::claims::{ToHeaders, check_required, has};
 use crate::credential::Places;
 use crate::method::Invalid;
 use crate::resources::Resources;
@@ -65,6 +65,16 @@ struct Verified {
     grant: Grant,
 }
 
+impl Verified {
+    /// Bytes that it takes in the cache: its encoded claims, what is read of them, and the frame.
+    fn weight(&self) -> u32 {
+        const FRAME: usize = 768;
+        let headers: usize = self.grant.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        let metadata = self.grant.shared.as_ref().map_or(0, |shared| shared.encoded_len());
+        u32::try_from(FRAME + self.identity.len() + metadata + headers).unwrap_or(u32::MAX)
+    }
+}
+
 impl Jwt {
     /// Checks the configuration.
     pub fn compile(config: &proto::extauth::Jwt, resources: &Resources) -> Result<Self, Invalid> {
@@ -107,8 +117,8 @@ impl Jwt {
         if token.len() > LONGEST_TOKEN {
             return Err(Error::TooLong);
         }
-        let keys = self.keys.current();
-        let verified = match keys.and_then(|keys| self.tokens.find(&self.provider, keys.fingerprint(), &token)) {
+        let known = self.keys.current().map(|keys| Entry::of(&self.provider, keys.fingerprint(), &token));
+        let verified = match known.and_then(|entry| self.tokens.find(entry)) {
             Some(known) => known,
             None => Box::pin(self.verify(&token, check.now())).await?,
         };
@@ -155,10 +165,10 @@ impl Jwt {
         }
         let headers = self.to_headers.of(&token.claims).map_err(|_| Error::Claim)?;
         let identity = Identity::of(&token.claims, token.claims.get("iat").and_then(seconds));
-        let shared = Some(Arc::new(Shared::new(metadata(&self.name, token.claims).collect())));
+        let shared = Some(Arc::new(Shared::of_claims(&self.name, &token.claims)));
         let grant = Grant { headers, shared, ..Grant::default() };
         let verified = Arc::new(Verified { lifetime, identity, grant });
-        self.tokens.insert(&self.provider, keys.fingerprint(), text, Arc::clone(&verified));
+        self.tokens.insert(Entry::of(&self.provider, keys.fingerprint(), text), Arc::clone(&verified));
         Ok(verified)
     }
 

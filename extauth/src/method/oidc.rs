@@ -359,7 +359,8 @@ impl Oidc {
     fn grant(&self, session: &Session) -> Result<Grant, Error> {
         let record = &session.record;
         let headers = self.to_headers.of(&session.claims).map_err(|_| Error::Header)?;
-        let mut grant = Grant { headers, metadata: session.metadata.iter().cloned().collect(), ..Grant::default() };
+        let shared = Some(Arc::clone(&session.metadata));
+        let mut grant = Grant { headers, shared, ..Grant::default() };
         if self.forward_access_token {
             grant.headers.push((AUTHORIZATION, format!("Bearer {}", token(&record.access_token)?)));
         }

@@ -1,26 +1,30 @@
-//! The `Check` call on the wire. The code that is generated for it would build every answer as a tree first; this one writes
-//! what is known in its encoded form as it is.
+//! The `Check` call on the wire. The code that is generated for it would build every question and every answer as a tree
+//! first; this one hands on the question as it came, and writes what is known in its encoded form as it is.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse};
+use arc_swap::ArcSwap;
+use bytes::{Buf as _, Bytes};
 use tonic::body::Body;
-use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
-use tonic_prost::ProstCodec;
 
-use super::{Authorizer, LARGEST_REQUEST};
+use super::{LARGEST_REQUEST, judge};
+use crate::check::Check;
+use crate::policy::Policies;
 use crate::verdict::Verdict;
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
-/// `envoy.service.auth.v3.Authorization` with the policies of an [`Authorizer`].
+/// `envoy.service.auth.v3.Authorization` with the policies of an [`Authorizer`](super::Authorizer). It is cloned for each
+/// question, and therefore holds nothing else.
 #[derive(Clone, Debug)]
-pub struct Server(pub(super) Authorizer);
+pub struct Server(pub(super) Arc<ArcSwap<Policies>>);
 
 impl NamedService for Server {
     const NAME: &'static str = "envoy.service.auth.v3.Authorization";
@@ -36,7 +40,7 @@ impl Service<http::Request<Body>> for Server {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let call = Call(self.0.clone());
+        let call = Call(Arc::clone(&self.0));
         Box::pin(async move {
             if request.uri().path() != CHECK {
                 return Ok(Status::unimplemented("").into_http());
@@ -47,34 +51,46 @@ impl Service<http::Request<Body>> for Server {
     }
 }
 
-struct Call(Authorizer);
+struct Call(Arc<ArcSwap<Policies>>);
 
-impl UnaryService<CheckRequest> for Call {
+impl UnaryService<Bytes> for Call {
     type Response = Verdict;
     type Future = BoxFuture<Response<Verdict>, Status>;
 
-    fn call(&mut self, request: Request<CheckRequest>) -> Self::Future {
-        let authorizer = self.0.clone();
-        Box::pin(async move { Ok(Response::new(authorizer.verdict(request.get_ref(), SystemTime::now()).await)) })
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let policies = Arc::clone(&self.0);
+        Box::pin(async move {
+            let check = Check::decode(request.get_ref(), SystemTime::now());
+            Ok(Response::new(judge(&policies, check).await))
+        })
     }
 }
 
-/// Questions as protobuf, answers as they are [encoded](Verdict::encode).
+/// Questions as they came, answers as they are [encoded](Verdict::encode).
 #[derive(Clone, Copy, Debug)]
 struct Verdicts;
 
 impl Codec for Verdicts {
     type Encode = Verdict;
-    type Decode = CheckRequest;
+    type Decode = Bytes;
     type Encoder = Self;
-    type Decoder = <ProstCodec<CheckResponse, CheckRequest> as Codec>::Decoder;
+    type Decoder = Self;
 
     fn encoder(&mut self) -> Self {
         *self
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<CheckResponse, CheckRequest>::raw_decoder(BufferSettings::default())
+        *self
+    }
+}
+
+impl Decoder for Verdicts {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }
 

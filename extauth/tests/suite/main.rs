@@ -48,6 +48,7 @@ mod routes;
 mod rules;
 mod running;
 mod service;
+mod session_reads;
 mod store;
 mod support;
 #[path = "../../../proto/tests/shared/tools.rs"]

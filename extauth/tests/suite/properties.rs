@@ -3,8 +3,10 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
-use extauth::check::Check;
+use envoy_types::pb::envoy::config::core::v3::{Address, HeaderMap, HeaderValue, Pipe, SocketAddress, address};
+use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, Peer, Request};
+use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
+use extauth::check::{Check, Error};
 use extauth::policy::Policies;
 use extauth::verdict::Verdict;
 use prost::Message as _;
@@ -87,11 +89,117 @@ proptest! {
             let at = index.index(question.len());
             question[at] = byte;
         }
+        if let Ok(check) = Check::decode(&question, UNIX_EPOCH) {
+            let verdict = wait(RULED.check(&check));
+            prop_assert!(!matches!(verdict, Verdict::Allow(_)));
+        }
         let Ok(question) = CheckRequest::decode(question.as_slice()) else { return Ok(()) };
         if let Ok(check) = Check::new(&question, UNIX_EPOCH) {
             let verdict = wait(RULED.check(&check));
             prop_assert!(!matches!(verdict, Verdict::Allow(_)));
         }
+    }
+
+    #[test]
+    fn c27_a_question_says_what_protobuf_says_it_does(
+        bytes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4), cut in any::<prop::sample::Index>(), raw in any::<bool>(),
+    ) {
+        let mut question = whole_question(raw).encode_to_vec();
+        for (index, byte) in &bytes {
+            let at = index.index(question.len());
+            question[at] = *byte;
+        }
+        if bytes.len() == 3 {
+            question.truncate(cut.index(question.len()));
+        }
+        let read = Check::decode(&question, UNIX_EPOCH);
+        let Ok(tree) = CheckRequest::decode(question.as_slice()) else { return Ok(()) };
+        match (read, Check::new(&tree, UNIX_EPOCH)) {
+            // Groups are passed over there.
+            (Err(Error::Malformed), _) => prop_assert!(!bytes.is_empty()),
+            (Err(error), expected) => prop_assert_eq!(Some(error), expected.err()),
+            (Ok(read), expected) => prop_assert_eq!(said(&read), said(&expected.unwrap())),
+        }
+    }
+}
+
+/// A question with all fields that are looked at, and some that are not.
+fn whole_question(raw: bool) -> CheckRequest {
+    let mut question = request_to("/a?b=c", &[("cookie", "a=b"), ("x-role", "a,b"), ("x-request-id", "r")]);
+    let attributes = question.attributes.as_mut().unwrap();
+    let socket = SocketAddress { address: "10.4.2.9".into(), ..SocketAddress::default() };
+    attributes.source = Some(Peer {
+        address: Some(Address { address: Some(address::Address::SocketAddress(socket)) }),
+        service: "web".into(),
+        principal: "spiffe://example.org/ns/shop".into(),
+        certificate: "-----BEGIN".into(),
+        ..Peer::default()
+    });
+    attributes.destination = Some(Peer { principal: "not this one".into(), ..Peer::default() });
+    attributes.context_extensions.insert("route".into(), "shop".into());
+    let http = attributes.request.as_mut().unwrap().http.as_mut().unwrap();
+    (http.id, http.scheme, http.protocol) = ("4711".into(), "https".into(), "HTTP/2".into());
+    (http.method, http.size) = ("POST".into(), 5);
+    if raw {
+        let header = |key: &str, raw_value: &[u8]| HeaderValue {
+            key: key.into(),
+            value: "text".into(),
+            raw_value: raw_value.into(),
+        };
+        let headers =
+            [("x-role", "ü".as_bytes()), ("x-role", b"b"), ("x-envoy-auth-partial-body", b"false"), ("x-text", b"")];
+        http.header_map = Some(HeaderMap { headers: headers.map(|(name, value)| header(name, value)).into() });
+        http.raw_body = b"hello".into();
+    } else {
+        http.body = "hello".into();
+        http.headers.insert("x-envoy-auth-partial-body".into(), "false".into());
+    }
+    question
+}
+
+/// All that a policy may ask for.
+fn said(check: &Check<'_>) -> String {
+    let mut headers = check.headers().to_vec();
+    headers.sort_unstable();
+    let who = (check.policy(), check.source(), check.peer_certificate(), check.peer_principal());
+    let what = (check.method(), check.scheme(), check.host(), check.target(), check.whole_body(), check.request_id());
+    format!("{who:?} {what:?} {headers:?}")
+}
+
+#[test]
+fn c27_a_whole_question_is_read_whole() {
+    for raw in [false, true] {
+        let question = whole_question(raw);
+        let encoded = question.encode_to_vec();
+        let (read, expected) =
+            (Check::decode(&encoded, UNIX_EPOCH).unwrap(), Check::new(&question, UNIX_EPOCH).unwrap());
+        assert_eq!(said(&read), said(&expected));
+        assert_eq!(read.whole_body(), Some("hello"));
+        for length in 0..encoded.len() {
+            // Whatever is missing, nothing else takes its place.
+            let _ = Check::decode(&encoded[..length], UNIX_EPOCH);
+        }
+        // Said once more in parts, the last word counts.
+        let twice = [encoded.as_slice(), &CheckRequest { attributes: Some(parts()) }.encode_to_vec()].concat();
+        let (read, tree) =
+            (Check::decode(&twice, UNIX_EPOCH).unwrap(), CheckRequest::decode(twice.as_slice()).unwrap());
+        assert_eq!(said(&read), said(&Check::new(&tree, UNIX_EPOCH).unwrap()));
+        assert_eq!((read.method(), read.host(), read.source()), ("PUT", "shop.example.com", None));
+    }
+    assert_eq!(Check::decode(b"", UNIX_EPOCH).unwrap_err(), Error::NoRequest);
+    assert_eq!(Check::decode(b"\x0a\x7f", UNIX_EPOCH).unwrap_err(), Error::Malformed);
+}
+
+/// Another method, and a pipe where an address was.
+fn parts() -> AttributeContext {
+    let pipe = address::Address::Pipe(Pipe::default());
+    AttributeContext {
+        source: Some(Peer { address: Some(Address { address: Some(pipe) }), ..Peer::default() }),
+        request: Some(Request {
+            http: Some(HttpRequest { method: "PUT".into(), ..HttpRequest::default() }),
+            ..Request::default()
+        }),
+        ..AttributeContext::default()
     }
 }
 

@@ -16,6 +16,7 @@ pub(super) struct Record {
     pub(super) hash: Hash,
     pub(super) id: String,
     pub(super) client: String,
+    pub(super) tenant: Option<String>,
     /// Seconds since 1970.
     pub(super) expires: Option<u64>,
     pub(super) disabled: bool,
@@ -25,7 +26,6 @@ pub(super) struct Record {
 /// What many keys have in common.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Profile {
-    pub(super) tenant: Option<String>,
     pub(super) tier: Option<String>,
     pub(super) scopes: Vec<String>,
     pub(super) labels: BTreeMap<String, String>,
@@ -66,14 +66,10 @@ impl Record {
             hash,
             id: key.id.clone(),
             client: key.client.clone(),
+            tenant: key.tenant.clone(),
             expires: key.expires.as_deref().map(moment).transpose()?,
             disabled: key.disabled,
-            profile: Profile {
-                tenant: key.tenant.clone(),
-                tier: key.tier.clone(),
-                scopes: key.scopes.clone(),
-                labels: key.labels.clone(),
-            },
+            profile: Profile { tier: key.tier.clone(), scopes: key.scopes.clone(), labels: key.labels.clone() },
         })
     }
 }

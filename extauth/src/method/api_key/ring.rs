@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::hash::Pepper;
 use super::record::Record;
-use super::table::{Builder, Table};
+use super::table::{Builder, Refused, Table};
 use crate::background::Background;
 use crate::keyring::{Counters, Keyring, SHARDS};
 use crate::metrics;
@@ -170,7 +170,10 @@ fn table(set: &str, keys: &[Key], pepper: Option<&Pepper>) -> Table {
     let mut table = Builder::new(once.len());
     for key in once {
         let problem = match Record::compile(key, pepper) {
-            Ok(record) => table.insert(record).err().map(|owner| format!("`{owner}` has it in another spelling")),
+            Ok(record) => table.insert(record).err().map(|refused| match refused {
+                Refused::Taken(owner) => format!("`{owner}` has it in another spelling"),
+                Refused::Full => "it is one too many".to_owned(),
+            }),
             Err(error) => Some(error.to_string()),
         };
         if let Some(problem) = problem {
