@@ -38,7 +38,8 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy, Redis, OpenID
 
 bench: cargo ## What a decision costs beside floors: a table and a plot; wants two quiet cores (BENCH="authz quick": extauth's, shorter)
 	@deploy/dev/redis.sh
-	@REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/$(if $(filter authz,$(BENCH)),authz,table).py $(filter-out authz,$(BENCH))
+	@$(if $(filter authz,$(BENCH)),deploy/dev/envoy.sh)
+	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/$(if $(filter authz,$(BENCH)),authz,table).py $(filter-out authz,$(BENCH))
 
 fmt: ## Formats the code
 	@cargo fmt --all

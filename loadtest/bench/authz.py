@@ -6,14 +6,19 @@ Checks are of 1.9 kB, with fifteen headers and a token of 1 kB. Servers run on c
 a minute or two and is not to be relied upon. Results: target/bench/authz.json and authz.svg.
 """
 
+import functools
 import subprocess
+import time
 
 import results
+from envoy import Listener, ext_authz, jwt_authn
 from results import QUICK, ROUNDS, row
-from servers import cpu, median
+from servers import cpu, free_port, median
 
 # More than can be asked for in one run.
 TOKENS = 40_000 if QUICK else 80_000
+# Those in use at a time, and those that are alive.
+SESSIONS, LIVE = 1_000, 10_000 if QUICK else 50_000
 
 
 def in_header(place, header, prefix="", *more):
@@ -71,7 +76,81 @@ def tokens_never_seen(bench):
         row(f"bare verification, {kind.upper()}", bare)
 
 
-CASES = (api_keys, tokens_seen_before, tokens_never_seen)
+def sessions(bench):
+    """In Redis, with what this replica remembers for a second."""
+    redis = bench.redis()
+    place = bench.credentials("session", SESSIONS, redis)
+    ours, floor = bench.extauth("sessions", place / "policies", redis_url=f"unix://{redis.path}"), bench.floor("tonic")
+    options = in_header(place, "cookie", "session=")
+    reports = bench.rounds(ROUNDS, {
+        server: (lambda server=server: bench.authz(server, *options, redis=redis)) for server in (ours, floor)
+    })
+    row(f"session in Redis, {SESSIONS:,} in use / no-op tonic", cpu(reports[ours]), cpu(reports[floor]), bound=1.5)
+    row("session in Redis: Redis' own CPU", cpu(reports[ours], "redis"))
+    bench.end(floor)
+    reads, began = redis.calls("get"), time.monotonic()
+    bench.authz(ours, *options, warm_up=0, seconds=5)
+    a_second = (redis.calls("get") - reads) / (time.monotonic() - began)
+    row("session in Redis: reads a session and second", a_second / SESSIONS, unit="reads", bound=1)
+    bench.end(ours, redis)
+
+
+def memory_a_session(bench):
+    """Of sessions that are all used, evenly: what they leave with us, and what Redis needs for them."""
+    redis = bench.redis()
+    before = int(redis.info("memory")["used_memory"])
+    place = bench.credentials("session", LIVE, redis)
+    stored = (int(redis.info("memory")["used_memory"]) - before) / LIVE
+    ours = bench.extauth("sessions", place / "policies", redis_url=f"unix://{redis.path}")
+    lines = (place / "credentials").read_text().splitlines(keepends=True)
+    (place / "few").write_text("".join(lines[:10]))
+    bench.authz(ours, "--credentials", place / "few", "--header", "cookie", "--prefix", "session=")
+    few = ours.rss()
+    bench.authz(ours, *in_header(place, "cookie", "session="), "--rate", 2_000, seconds=5 * bench.seconds)
+    row(f"memory a live session, of {LIVE:,} at 2,000 checks/s", (ours.rss() - few) / LIVE, unit="bytes", bound=1024)
+    row("Redis' memory a session", stored, unit="bytes")
+    bench.end(ours, redis)
+
+
+def through_envoy(bench):
+    """CPU of Envoy and of what it asks, beside an Envoy that answers by itself and one that verifies tokens by itself."""
+    keys, tokens = bench.credentials("api-key", 1_000), bench.credentials("rs256", 1_000)
+    servers = {place: bench.extauth(place.name, place / "policies") for place in (keys, tokens)}
+    jwks = (tokens / "policies" / "jwks.json").read_text()
+    listeners = {
+        "direct response": Listener("direct", free_port()),
+        "jwt_authn": Listener("jwt", free_port(), jwt_authn(jwks, 0)),
+        "jwt_authn with its cache": Listener("cached", free_port(), jwt_authn(jwks, 2_000)),
+        "extauth, API key": Listener("keys", free_port(), *ext_authz("keys")),
+        "extauth, JWT": Listener("tokens", free_port(), *ext_authz("tokens")),
+    }
+    clusters = [("keys", servers[keys].port), ("tokens", servers[tokens].port)]
+    proxy = bench.envoy(list(listeners.values()), clusters)
+    asked = {"extauth, API key": servers[keys], "extauth, JWT": servers[tokens]}
+
+    def load(name):
+        api_key = name == "extauth, API key"
+        options = in_header(keys, "x-api-key") if api_key else in_header(tokens, "authorization", "Bearer ")
+        also = {"extauth": asked[name]} if name in asked else None
+        return bench.authz(listeners[name], *options, target="http", also=also)
+
+    reports = bench.rounds(ROUNDS, {name: (lambda name=name: load(name)) for name in listeners})
+
+    def total(name):
+        return cpu(reports[name]) + (cpu(reports[name], "extauth") if name in asked else 0)
+
+    def typical(name, *path):
+        return median([functools.reduce(lambda part, key: part[key], path, report) for report in reports[name]])
+
+    for name in listeners:
+        base = None if name == "direct response" else total("direct response")
+        row(f"Envoy, {name}: CPU of all", total(name), base)
+        row(f"Envoy, {name}: requests a second", typical(name, "answers_per_second"), unit="req/s")
+        row(f"Envoy, {name}: p50", typical(name, "latency", "p50_ms"), unit="ms")
+    bench.end(proxy, *servers.values())
+
+
+CASES = (api_keys, tokens_seen_before, tokens_never_seen, sessions, memory_a_session, through_envoy)
 
 if __name__ == "__main__":
     results.main("authz", ["extauth", "loadtest"], CASES)

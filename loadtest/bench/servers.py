@@ -12,6 +12,8 @@ import tempfile
 import time
 import urllib.request
 
+import envoy
+
 SERVER_CORE, CLIENT_CORE = "0", "1"
 
 
@@ -96,10 +98,12 @@ class Redis(Process):
         lines = (line.partition(":") for line in self.command("INFO", section).splitlines())
         return {name: value for name, _, value in lines}
 
-    def calls(self):
-        """Commands that it has carried out, also within scripts, but for INFO."""
+    def calls(self, command=None):
+        """Commands that it has carried out, also within scripts, but for INFO; or those of one kind."""
         stats = self.info("commandstats").items()
         count = {name: int(value.split(",")[0].removeprefix("calls=")) for name, value in stats if value}
+        if command:
+            return count.get(f"cmdstat_{command}", 0)
         return sum(calls for name, calls in count.items() if name != "cmdstat_info")
 
 
@@ -185,11 +189,25 @@ class Bench:
                 time.sleep(0.2)
         raise RuntimeError(f"{server.name} answers with errors after 20 attempts")
 
-    def credentials(self, kind, count):
-        """A folder with credentials, made beforehand, and the policy that accepts them."""
+    def credentials(self, kind, count, redis=None):
+        """A folder with credentials, made beforehand, and the policy that accepts them. Sessions go to Redis."""
         place = self.place / f"{kind}-{count}"
-        subprocess.run([self.release / "loadtest", "credentials", kind, "--count", str(count), "--out", place], check=True)
+        command = [self.release / "loadtest", "credentials", kind, "--count", str(count), "--out", place]
+        command += ["--redis", f"unix://{redis.path}"] if redis else []
+        subprocess.run(command, check=True)
         return place
+
+    def envoy(self, listeners, clusters=()):
+        """A real Envoy on the servers' core, and by their names the listeners that it has."""
+        config = self.place / "envoy.json"
+        config.write_text(json.dumps(envoy.bootstrap(listeners, clusters)))
+        program = os.environ.get("ENVOY", "envoy")
+        command = [program, "--concurrency", "1", "--disable-hot-restart", "--log-level", "error", "--config-path", str(config)]
+        process = self._keep(Process("Envoy", SERVER_CORE, command))
+        process.await_condition(lambda: all(listens(listener.port) for listener in listeners))
+        for listener in listeners:
+            listener.child = process.child
+        return process
 
     def extauth(self, name, policies, **settings):
         """Our server, with the policies of a folder in force. It serves on the one core that it has."""
@@ -203,21 +221,22 @@ class Bench:
         server.await_condition(lambda: healthy(http))
         return self._keep(server)
 
-    def authz(self, server, *options, **load):
-        """One run of checks, all of them allowed: its report."""
-        report = self.load(server, *options, target="authz", **load)
+    def authz(self, server, *options, target="authz", **load):
+        """One run of checks, or of requests through Envoy, all of them allowed: its report."""
+        report = self.load(server, *options, target=target, **load)
         if report["verdicts"]["DENIED"]:
             raise RuntimeError(f"{server.name}: {report['verdicts']['DENIED']} requests were denied")
         return report
 
-    def load(self, server, *options, target="rls", redis=None, seconds=None, warm_up=0.5, quiet=False):
+    def load(self, server, *options, target="rls", redis=None, also=None, seconds=None, warm_up=0.5, quiet=False):
         """One run of the load generator without a failure: its report."""
         command = [
             "taskset", "--cpu-list", CLIENT_CORE, str(self.release / "loadtest"), target,
             f"http://127.0.0.1:{server.port}", "--pid", str(server.child.pid), "--quiet", "--json",
             "--connections", "4", "--duration", str(seconds or self.seconds), "--warm-up", str(warm_up), *map(str, options),
         ]
-        command += ["--also-pid", f"redis={redis.child.pid}"] if redis else []
+        others = (also or {}) | ({"redis": redis} if redis else {})
+        command += [word for name, other in others.items() for word in ("--also-pid", f"{name}={other.child.pid}")]
         complaints = subprocess.DEVNULL if quiet else None
         report = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=complaints).stdout)
         if report["errors"]:

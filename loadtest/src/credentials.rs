@@ -20,6 +20,8 @@ use serde_json::{Map, Value, json};
 
 use crate::process;
 
+mod sessions;
+
 /// What is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
@@ -29,6 +31,8 @@ pub enum Kind {
     Rs256,
     /// Tokens of about 1 kB signed on the curve P-256.
     Es256,
+    /// Sessions of browsers, which are put into a Redis; for the cookie `session`.
+    Session,
 }
 
 /// Why there are no credentials, or none that can be verified.
@@ -48,6 +52,12 @@ pub enum Error {
     /// The tokens are not what this program has written.
     #[error("cannot verify a token: {0}")]
     Verification(String),
+    /// The sessions cannot be put into Redis.
+    #[error("cannot begin a session: {0}")]
+    Sessions(String),
+    /// Nobody said where the sessions shall be.
+    #[error("sessions need --redis URL")]
+    NoRedis,
     /// The CPU time is not known.
     #[error(transparent)]
     Process(#[from] process::Error),
@@ -59,11 +69,15 @@ const AUDIENCE: &str = "shop";
 /// A day, so that no token expires during a load.
 const LIFETIME: u64 = 24 * 3600;
 
-/// Writes `count` of them to `dir/credentials`, a line each, and the policy `bench` to `dir/policies`.
-pub fn write(kind: Kind, count: NonZeroU32, dir: &Path) -> Result<(), Error> {
+/// The classes of service of API keys, and how many tenants own them.
+const TIERS: [&str; 3] = ["bronze", "silver", "gold"];
+const TENANTS: u32 = 1_000;
+
+/// Writes `count` of them to `dir/credentials`, a line each, and the policy `bench` to `dir/policies`. Sessions also go to the Redis
+/// at the URL `redis`.
+pub fn write(kind: Kind, count: NonZeroU32, redis: Option<&str>, dir: &Path) -> Result<(), Error> {
     let policies = dir.join("policies");
     fs::create_dir_all(&policies).map_err(|source| Error::File { path: policies.clone(), source })?;
-    let put = |path: PathBuf, text: String| fs::write(&path, text).map_err(|source| Error::File { path, source });
     let mut credentials = String::new();
     match kind {
         Kind::ApiKey => {
@@ -72,12 +86,14 @@ pub fn write(kind: Kind, count: NonZeroU32, dir: &Path) -> Result<(), Error> {
                 let key = api_key(number);
                 let hash = hex(digest(&SHA256, key.as_bytes()).as_ref());
                 // Writing to a string does not fail.
-                let _ = writeln!(keys, "- {{hash: 'sha256:{hash}', client: client-{number:06}, tier: gold}}");
+                let (tier, tenant) = (TIERS.get(number as usize % TIERS.len()).unwrap_or(&""), number % TENANTS);
+                let owner = format!("client: client-{number:06}, tier: {tier}, tenant: tenant-{tenant:04}");
+                let _ = writeln!(keys, "- {{hash: 'sha256:{hash}', {owner}}}");
                 credentials.push_str(&key);
                 credentials.push('\n');
             }
-            put(policies.join("keys.yaml"), keys)?;
-            put(policies.join("policies.yaml"), API_KEYS.to_owned())?;
+            put(policies.join("keys.yaml"), &keys)?;
+            put(policies.join("policies.yaml"), API_KEYS)?;
         }
         Kind::Rs256 | Kind::Es256 => {
             let signer = Signer::generate(kind)?;
@@ -85,11 +101,16 @@ pub fn write(kind: Kind, count: NonZeroU32, dir: &Path) -> Result<(), Error> {
                 credentials.push_str(&signer.token(number)?);
                 credentials.push('\n');
             }
-            put(policies.join("jwks.json"), json!({ "keys": [signer.jwk()] }).to_string())?;
-            put(policies.join("policies.yaml"), TOKENS.to_owned())?;
+            put(policies.join("jwks.json"), &json!({ "keys": [signer.jwk()] }).to_string())?;
+            put(policies.join("policies.yaml"), TOKENS)?;
         }
+        Kind::Session => return sessions::write(count.get(), redis.ok_or(Error::NoRedis)?, dir),
     }
-    put(dir.join("credentials"), credentials)
+    put(dir.join("credentials"), &credentials)
+}
+
+fn put(path: PathBuf, text: &str) -> Result<(), Error> {
+    fs::write(&path, text).map_err(|source| Error::File { path, source })
 }
 
 /// CPU time in microseconds (over some thousands of tokens) that verifying one of the tokens in `dir` takes by itself: the bare library, on one thread.
@@ -243,7 +264,7 @@ mod tests {
     fn tokens_are_long_distinct_and_good() {
         for kind in [Kind::Rs256, Kind::Es256] {
             let folder = tempfile::tempdir().unwrap();
-            write(kind, NonZeroU32::new(3).unwrap(), folder.path()).unwrap();
+            write(kind, NonZeroU32::new(3).unwrap(), None, folder.path()).unwrap();
             let text = fs::read_to_string(folder.path().join("credentials")).unwrap();
             let tokens: std::collections::BTreeSet<_> = text.lines().collect();
             assert_eq!(tokens.len(), 3);
@@ -256,7 +277,7 @@ mod tests {
     fn a_token_of_somebody_else_is_no_figure() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for folder in [&one, &other] {
-            write(Kind::Es256, NonZeroU32::MIN, folder.path()).unwrap();
+            write(Kind::Es256, NonZeroU32::MIN, None, folder.path()).unwrap();
         }
         fs::copy(other.path().join("credentials"), one.path().join("credentials")).unwrap();
         assert!(matches!(verify(one.path()), Err(Error::Verification(_))));

@@ -18,6 +18,7 @@ use loadtest::run;
 use loadtest::settings::Load;
 use loadtest::target::Target;
 use loadtest::target::authz::{self, Authz};
+use loadtest::target::http::{self, Http};
 use loadtest::target::rls::{self, Rls};
 
 /// Measures Tollgate's services: open and closed loop, percentiles without coordinated omission, A against B.
@@ -36,6 +37,9 @@ enum Command {
     /// Load an external authorization service
     #[command(args_override_self = true)]
     Authz(Box<LoadArgs<authz::Settings>>),
+    /// Load a web server or proxy with GET requests over HTTP/2
+    #[command(args_override_self = true)]
+    Http(Box<LoadArgs<http::Settings>>),
     /// Make credentials for `authz` beforehand, and the policy that accepts them
     Credentials(CredentialsArgs),
     /// Say what verifying one of the tokens of `credentials` takes without any server, in microseconds of CPU time
@@ -88,6 +92,9 @@ struct CredentialsArgs {
     /// How many
     #[arg(long, default_value = "1000")]
     count: NonZeroU32,
+    /// Where sessions are put, as a `redis://` or `unix://` URL
+    #[arg(long, value_name = "URL", required_if_eq("kind", "session"))]
+    redis: Option<String>,
     /// The folder: a line for each credential in `credentials`, and what `extauth` reads in `policies`
     #[arg(long)]
     out: PathBuf,
@@ -130,6 +137,8 @@ enum Error {
     #[error(transparent)]
     Authz(#[from] authz::Error),
     #[error(transparent)]
+    Http(#[from] http::Error),
+    #[error(transparent)]
     Credentials(#[from] credentials::Error),
     #[error(transparent)]
     Run(#[from] run::Error),
@@ -153,7 +162,8 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Rls(args) => load(&args, |address| Ok(Rls::new(address, &args.requests)?)),
         Command::Authz(args) => load(&args, |address| Ok(Authz::new(address, &args.requests)?)),
-        Command::Credentials(args) => credentials::write(args.kind, args.count, &args.out).map_err(Error::from),
+        Command::Http(args) => load(&args, |address| Ok(Http::new(address, &args.requests)?)),
+        Command::Credentials(args) => make(&args),
         Command::Verify(args) => verify(&args),
         Command::Floor(args) => serve_floor(&args),
         Command::Plot(args) => draw(&args),
@@ -175,6 +185,10 @@ fn serve_floor(args: &FloorArgs) -> Result<(), Error> {
         }
         args.kind.serve(listener, args.redis.as_deref()).await
     })?)
+}
+
+fn make(args: &CredentialsArgs) -> Result<(), Error> {
+    Ok(credentials::write(args.kind, args.count, args.redis.as_deref(), &args.out)?)
 }
 
 fn verify(args: &VerifyArgs) -> Result<(), Error> {

@@ -2,13 +2,15 @@
 
 use std::fmt;
 
+use ::http::{HeaderMap, HeaderName, Request, header};
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, Request, header};
 use rand::rngs::SmallRng;
 use tonic::Status;
 
 pub mod authz;
+pub mod http;
 pub mod rls;
+pub mod sent;
 
 /// One kind of exchange with a server: makes up requests and judges answers. Its `Display` says in a line what it asks.
 pub trait Target: fmt::Display + Send + Sync + 'static {
@@ -26,7 +28,7 @@ pub trait Target: fmt::Display + Send + Sync + 'static {
 #[derive(Debug)]
 pub struct Answer {
     /// Status and headers.
-    pub head: http::response::Parts,
+    pub head: ::http::response::Parts,
     /// The whole body.
     pub body: Bytes,
     /// The trailers, if there are any.
@@ -36,7 +38,7 @@ pub struct Answer {
 impl Answer {
     /// The one message of a unary gRPC answer, or the gRPC or HTTP status that the server gave instead.
     pub fn grpc_message(&self) -> Result<Bytes, String> {
-        if self.head.status != http::StatusCode::OK {
+        if self.head.status != ::http::StatusCode::OK {
             return Err(format!("HTTP status {}", self.head.status.as_u16()));
         }
         // A server that has nothing but a status to send puts it into the headers.
@@ -65,9 +67,9 @@ fn grpc_error(statuses: &HeaderMap) -> String {
 }
 
 /// The head of a unary gRPC request to `path` of the server at `authority`.
-pub fn grpc_request(authority: &str, path: &str) -> Result<Request<()>, http::Error> {
+pub fn grpc_request(authority: &str, path: &str) -> Result<Request<()>, ::http::Error> {
     Request::post(format!("http://{authority}{path}"))
-        .version(http::Version::HTTP_2)
+        .version(::http::Version::HTTP_2)
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .body(())
@@ -91,7 +93,7 @@ mod tests {
 
     fn answer(body: &'static [u8], trailers: &[(&'static str, &str)]) -> Answer {
         let trailers = trailers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
-        let (head, ()) = http::Response::new(()).into_parts();
+        let (head, ()) = ::http::Response::new(()).into_parts();
         Answer { head, body: Bytes::from_static(body), trailers: Some(trailers) }
     }
 
@@ -113,7 +115,7 @@ mod tests {
             assert_eq!(error, "not one uncompressed gRPC message", "{body:?}");
         }
         let mut not_found = answer(b"", &[("grpc-status", "0")]);
-        not_found.head.status = http::StatusCode::NOT_FOUND;
+        not_found.head.status = ::http::StatusCode::NOT_FOUND;
         assert_eq!(not_found.grpc_message().unwrap_err(), "HTTP status 404");
     }
 }

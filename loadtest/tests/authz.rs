@@ -15,6 +15,7 @@ use loadtest::credentials::{self, Kind};
 use loadtest::keys::Distribution;
 use loadtest::target::Target as _;
 use loadtest::target::authz::{Authz, Settings};
+use loadtest::target::sent;
 use prost::Message as _;
 use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
@@ -31,11 +32,13 @@ fn passing(kind: Kind, credentials: &TempDir, policies: &TempDir) -> usize {
     let (header, prefix) = if kind == Kind::ApiKey { ("x-api-key", "") } else { ("authorization", "Bearer ") };
     let settings = Settings {
         policy: "bench".to_owned(),
-        credentials: Some(credentials.path().join("credentials")),
-        header: header.to_owned(),
-        prefix: prefix.to_owned(),
-        distribution: Distribution::Uniform,
-        once: false,
+        sent: sent::Settings {
+            credentials: Some(credentials.path().join("credentials")),
+            header: header.to_owned(),
+            prefix: prefix.to_owned(),
+            distribution: Distribution::Uniform,
+            once: false,
+        },
     };
     let authz = Authz::new(&"unix:/s".parse().unwrap(), &settings).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -52,8 +55,8 @@ fn passing(kind: Kind, credentials: &TempDir, policies: &TempDir) -> usize {
 fn made_credentials_pass_their_own_policy_and_no_other() {
     for kind in [Kind::ApiKey, Kind::Rs256, Kind::Es256] {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        credentials::write(kind, NonZeroU32::new(5).unwrap(), one.path()).unwrap();
-        credentials::write(kind, NonZeroU32::new(5).unwrap(), other.path()).unwrap();
+        credentials::write(kind, NonZeroU32::new(5).unwrap(), None, one.path()).unwrap();
+        credentials::write(kind, NonZeroU32::new(5).unwrap(), None, other.path()).unwrap();
         assert_eq!(passing(kind, &one, &one), 10, "{kind:?}");
         if kind != Kind::ApiKey {
             assert_eq!(passing(kind, &one, &other), 0, "{kind:?}");

@@ -23,6 +23,7 @@ use loadtest::schedule::Arrivals;
 use loadtest::settings::Load;
 use loadtest::target::authz::{self, Authz};
 use loadtest::target::rls::{Rls, Settings};
+use loadtest::target::sent;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, Runtime};
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
@@ -147,14 +148,14 @@ fn every_floor_answers_ok() {
 }
 
 fn run_authz(address: &Address, load: &Load, credentials: Option<PathBuf>) -> Report {
-    let settings = authz::Settings {
-        policy: "bench".to_owned(),
+    let sent = sent::Settings {
         once: credentials.is_some(),
         credentials,
         header: "authorization".to_owned(),
         prefix: "Bearer ".to_owned(),
         distribution: Distribution::Uniform,
     };
+    let settings = authz::Settings { policy: "bench".to_owned(), sent };
     let target = Authz::new(address, &settings).unwrap();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(run::run(target, address, load, None, &[])).unwrap()
