@@ -18,7 +18,7 @@ from servers import cpu, free_port, median
 # More than can be asked for in one run.
 TOKENS = 40_000 if QUICK else 80_000
 # Those in use at a time, and those that are alive.
-SESSIONS, LIVE = 1_000, 10_000 if QUICK else 50_000
+SESSIONS, LIVE = 1_000, 5_000 if QUICK else 20_000
 
 
 def in_header(place, header, prefix="", *more):

@@ -1,7 +1,10 @@
 //! A directory of files, such as a mounted ConfigMap, followed while it changes.
 
 use std::io;
+use std::iter::once;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use proto::directory::Changes;
@@ -39,6 +42,8 @@ pub enum Error {
 pub struct Dir {
     path: PathBuf,
     authorizer: Authorizer,
+    /// What the system said of the files before they were read last.
+    stamp: Option<Stamp>,
     /// Fingerprint of what was read last, good or not: the files hold secrets that need not stay.
     seen: Option<[u8; 32]>,
     /// Held until policies are in force for the first time.
@@ -48,7 +53,7 @@ pub struct Dir {
 impl Dir {
     /// Nothing is read before [`Self::load`] or [`Self::follow`]. The block is lifted once policies are in force.
     pub fn new(path: impl Into<PathBuf>, authorizer: Authorizer, block: Option<Block>) -> Self {
-        Self { path: path.into(), authorizer, seen: None, block }
+        Self { path: path.into(), authorizer, stamp: None, seen: None, block }
     }
 
     /// Reads the files and, if they are not those of last time, puts their policies in force. Says whether it did. Blocks on
@@ -64,7 +69,12 @@ impl Dir {
     }
 
     fn replace(&mut self) -> Result<bool, Error> {
+        let stamp = stamp(&self.path, SystemTime::now());
+        if stamp.is_some() && stamp == self.stamp {
+            return Ok(false);
+        }
         let files = read(&self.path)?;
+        self.stamp = stamp;
         if self.seen.replace(fingerprint(&files)) == Some(fingerprint(&files)) {
             return Ok(false);
         }
@@ -106,6 +116,30 @@ pub fn compile(dir: &Path, options: &Options) -> Result<Policies, Error> {
     let config = Config::parse(&read(dir)?)?;
     let compiled = Policies::compile(&config.policies, &Resources::new(options)?);
     Ok(compiled.map_err(|error| config.locate(&error))?)
+}
+
+/// Each file's path, device and inode, length, and the time of its last change in seconds and nanoseconds.
+type Stamp = Vec<(PathBuf, [u64; 3], [i64; 2])>;
+
+/// So long after a change, a further one is sure to have another time.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// What tells without reading the files, of which some are large, that none has changed; `None` while that cannot be told.
+fn stamp(dir: &Path, now: SystemTime) -> Option<Stamp> {
+    let settled = now.checked_sub(SETTLED)?.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let mut stamp = Stamp::new();
+    for (_, path) in entries(dir).ok()? {
+        let below = if path.is_dir() { entries(&path).ok()? } else { Vec::new() };
+        for path in once(path).chain(below.into_iter().map(|(_, path)| path)) {
+            let file = path.metadata().ok()?;
+            if u64::try_from(file.ctime()).is_ok_and(|changed| changed >= settled) {
+                return None;
+            }
+            stamp.push((path, [file.dev(), file.ino(), file.len()], [file.ctime(), file.ctime_nsec()]));
+        }
+    }
+    stamp.sort_unstable();
+    Some(stamp)
 }
 
 /// Every file of the directory, and of directories in it, such as mounted Secrets; except hidden ones. Symbolic links are
@@ -154,4 +188,41 @@ fn fingerprint(files: &Files) -> [u8; 32] {
     let mut fingerprint = [0; 32];
     fingerprint.copy_from_slice(context.finish().as_ref());
     fingerprint
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_change_is_seen_without_reading_or_not_ruled_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, below) = (dir.path().join("keys.yaml"), dir.path().join("clients"));
+        fs::write(&file, "keys: [1]").unwrap();
+        fs::create_dir(&below).unwrap();
+        fs::write(below.join("acme"), "one").unwrap();
+        assert_eq!(stamp(dir.path(), SystemTime::now()), None, "it may change again within the same tick of the clock");
+        let later = SystemTime::now() + Duration::from_mins(1);
+        let mut known = stamp(dir.path(), later);
+        assert!(known.is_some());
+        assert_eq!(known, stamp(dir.path(), later));
+        let changes: [&dyn Fn(); 4] = [
+            &|| fs::write(&file, "keys: [2]").unwrap(),
+            &|| fs::write(below.join("acme"), "two").unwrap(),
+            &|| fs::write(below.join("beta"), "").unwrap(),
+            &|| fs::remove_file(&file).unwrap(),
+        ];
+        for change in changes {
+            // The clock of files is coarse.
+            std::thread::sleep(Duration::from_millis(20));
+            change();
+            let changed = stamp(dir.path(), later);
+            assert_ne!(changed, known);
+            known = changed;
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use extauth::path::below;
 use proto::extauth::{Key, Method, Policy};
@@ -486,6 +487,12 @@ fn c1_c2_c33_over_http_envoy_hears_200_or_no() {
         }),
     );
     let house = House::with(vec![guard], over_http);
+    // This Envoy lets everything pass until extauth answers.
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while house.get("/closed", &[]).status != 403 {
+        assert!(Instant::now() < deadline, "extauth does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
     let allowed = house.get("/open/x?y=1", &["x-api-key: a-key", "x-user: root", "x_user: root", "x-policy: other"]);
     assert_eq!((allowed.status, seen(&allowed, "x-user")), (200, vec!["acme"]), "{}", allowed.body);
     assert!(

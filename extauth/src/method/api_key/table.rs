@@ -29,13 +29,12 @@ pub(super) struct Key<'t> {
     pub(super) tenant: Option<&'t str>,
     pub(super) profile: &'t Profile,
     expires: u64,
-    disabled: bool,
 }
 
 /// A [`Key`] as it is kept.
 struct Entry {
     digest: [u8; 32],
-    /// Seconds since 1970; the last moment there is when it never expires.
+    /// Seconds since 1970; the last moment there is when it never expires, and the first when it is disabled.
     expires: u64,
     /// Where its names begin.
     names: u32,
@@ -45,7 +44,6 @@ struct Entry {
     client_length: u8,
     has_tenant: bool,
     keyed: bool,
-    disabled: bool,
 }
 
 /// A [`Table`] that grows.
@@ -84,7 +82,6 @@ impl Table {
             tenant: entry.has_tenant.then(|| names.get(..entry.tenant_length as usize)).flatten(),
             profile: self.profiles.get(entry.profile as usize)?,
             expires: entry.expires,
-            disabled: entry.disabled,
         })
     }
 
@@ -123,7 +120,7 @@ impl Builder {
         let profile = number(self.profiles.len())?;
         let entry = Entry {
             digest,
-            expires: record.expires.unwrap_or(u64::MAX),
+            expires: if record.disabled { 0 } else { record.expires.unwrap_or(u64::MAX) },
             names: number(self.names.len())?,
             tenant_length: number(tenant.len())?,
             profile: *self.profiles.entry(record.profile).or_insert(profile),
@@ -132,7 +129,6 @@ impl Builder {
             client_length: u8::try_from(record.client.len()).map_err(|_| Refused::Full)?,
             has_tenant: record.tenant.is_some(),
             keyed,
-            disabled: record.disabled,
         };
         let place = number(self.entries.len())?;
         let entries = &self.entries;
@@ -179,7 +175,7 @@ impl Digests {
 impl Key<'_> {
     /// Whether it is good at this moment, in seconds since 1970.
     pub(super) fn is_good(&self, now: u64) -> bool {
-        !self.disabled && now < self.expires
+        now < self.expires
     }
 }
 
