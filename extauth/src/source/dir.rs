@@ -220,9 +220,9 @@ mod tests {
             // The clock of files is coarse.
             std::thread::sleep(Duration::from_millis(20));
             change();
-            let changed = stamp(dir.path(), later);
-            assert_ne!(changed, known);
-            known = changed;
+            let after = stamp(dir.path(), later);
+            assert_ne!(after, known);
+            known = after;
         }
     }
 }

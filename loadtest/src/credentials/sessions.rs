@@ -52,8 +52,12 @@ pub(super) fn write(count: u32, redis: &str, dir: &Path) -> Result<(), Error> {
         sessions.begin(record, now).await.map_err(|error| Error::Sessions(error.to_string()))
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| fail(&error))?;
-    let begun = stream::iter(0..count).map(begin).buffer_unordered(WRITERS).try_collect::<Vec<_>>();
-    let cookies: String = runtime.block_on(begun)?.iter().map(|id| format!("{}\n", id.expose())).collect();
+    let ids = stream::iter(0..count).map(begin).buffer_unordered(WRITERS).try_collect::<Vec<_>>();
+    let mut cookies = String::new();
+    for id in runtime.block_on(ids)? {
+        cookies.push_str(id.expose());
+        cookies.push('\n');
+    }
     put(dir.join("policies/policies.yaml"), POLICY)?;
     put(dir.join("credentials"), &cookies)
 }
