@@ -185,6 +185,10 @@ fn without_infra(mut status: ObjectStatus) -> ObjectStatus {
         }
         fields.remove("addresses");
     }
+    if let (true, Some(fields)) = (status.kind == "GatewayClass", status.status.as_object_mut()) {
+        // They follow from this program, not from the input.
+        fields.remove("supportedFeatures");
+    }
     status
 }
 

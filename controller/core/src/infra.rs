@@ -147,7 +147,7 @@ fn hashed_name(full: &str) -> String {
     let digest = Sha256::digest(full);
     let hash = digest.iter().take(4).fold(0_u32, |hash, byte| hash << 8 | u32::from(*byte));
     let readable: String = full.replace('/', "-").chars().take(48).collect();
-    format!("envoy-{readable}-{hash:08x}")
+    format!("envoy-{}-{hash:08x}", readable.trim_end_matches('-'))
 }
 
 /// The fleet for `proxy`, with the labels and annotations of its Gateway's `infrastructure`.
@@ -228,4 +228,16 @@ pub fn objects(fleet: &Fleet, settings: &Settings) -> Result<Vec<Object>, Error>
     objects.extend(autoscaling::autoscaler(fleet)?);
     objects.extend(autoscaling::disruption_budget(fleet)?);
     Ok(objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_cut_at_a_dash_has_one_before_the_hash() {
+        let name = fleet_name("edge", "a-gateway-whose-name-goes-on-and-on-and-on-and-on");
+        assert!(name.starts_with("envoy-edge-a-gateway-whose-name-goes-on-and-on-and-on-"), "{name}");
+        assert!(!name.contains("--") && name.len() <= 63, "{name}");
+    }
 }

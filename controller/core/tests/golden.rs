@@ -58,8 +58,13 @@ fn document(translation: &Translation) -> Value {
     let rate_limits: Vec<Value> =
         translation.rate_limits.iter().map(|config| proto::json::to_json(config).unwrap()).collect();
     let mut document = Map::new();
+    let mut statuses = serde_json::to_value(&translation.statuses).unwrap();
+    for status in statuses.as_array_mut().unwrap() {
+        // The same everywhere.
+        status["status"].as_object_mut().unwrap().remove("supportedFeatures");
+    }
     for (name, part) in [
-        ("statuses", serde_json::to_value(&translation.statuses).unwrap()),
+        ("statuses", statuses),
         ("proxies", proxies.into()),
         ("rateLimits", rate_limits.into()),
         ("authPolicies", serde_json::to_value(&translation.auth_policies).unwrap()),

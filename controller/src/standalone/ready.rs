@@ -110,9 +110,9 @@ pub(super) async fn announce(mut reports: watch::Receiver<Report>, file: Option<
 
 impl Gateway {
     fn lines(&self) -> impl Iterator<Item = String> {
-        self.listeners.iter().map(|Listener { name, gateway_port, port }| {
+        self.listeners.iter().map(|Listener { name, gateway_port, port, scheme }| {
             let address = SocketAddr::new(self.address, *port);
-            format!("Gateway {}, listener {name} (port {gateway_port}) answers on http://{address}", self.name)
+            format!("Gateway {}, listener {name} (port {gateway_port}) answers on {scheme}://{address}", self.name)
         })
     }
 }

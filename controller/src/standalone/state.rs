@@ -33,15 +33,24 @@ pub(super) struct Listener {
     pub(super) gateway_port: u16,
     /// As Envoy binds it.
     pub(super) port: u16,
+    /// `http`, `https`, `tls`, `tcp` or `udp`.
+    pub(super) scheme: &'static str,
 }
 
 impl State {
     pub(super) fn new(translation: &Translation, manifests: &Manifests, addresses: &BTreeMap<String, IpAddr>) -> Self {
         let gateways = translation.proxies.iter().filter_map(|(key, proxy)| {
-            let listener = |name: &String, gateway_port, port| Listener { name: name.clone(), gateway_port, port };
-            let http = proxy.ir.http.iter().map(|one| listener(&one.section, one.gateway_port, one.port));
-            let tcp = proxy.ir.tcp.iter().map(|one| listener(&one.section, one.gateway_port, one.port));
-            let udp = proxy.ir.udp.iter().map(|one| listener(&one.section, one.gateway_port, one.port));
+            let listener =
+                |name: &String, gateway_port, port, scheme| Listener { name: name.clone(), gateway_port, port, scheme };
+            let http = proxy.ir.http.iter().map(|one| {
+                let scheme = if one.tls.is_some() { "https" } else { "http" };
+                listener(&one.section, one.gateway_port, one.port, scheme)
+            });
+            let tcp = proxy.ir.tcp.iter().map(|one| {
+                let scheme = if one.tls.is_some() { "tls" } else { "tcp" };
+                listener(&one.section, one.gateway_port, one.port, scheme)
+            });
+            let udp = proxy.ir.udp.iter().map(|one| listener(&one.section, one.gateway_port, one.port, "udp"));
             let listeners = http.chain(tcp).chain(udp).collect();
             Some((key.clone(), Gateway { address: *addresses.get(key)?, listeners }))
         });

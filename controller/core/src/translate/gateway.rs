@@ -10,7 +10,7 @@ use super::{
     backend, gateway_class,
     gateway_class::GatewayClass,
     inputs::Inputs,
-    listener::{Listener, conflict},
+    listener::{Listener, conflict, overlap},
     listener_set::{self, ListenerSet},
     parameters::Parameters,
     status::{Conditions, Report, sentence},
@@ -93,6 +93,7 @@ impl<'s> Gateway<'s> {
         for listener in &mut listeners {
             listener.read_certificates(inputs);
         }
+        overlap::tell(&mut listeners);
         let mut conditions = Conditions::default();
         let tls = object.spec.tls.as_ref();
         let client_certificate = tls.and_then(|tls| tls::read(inputs, &gateway, tls, &mut listeners, &mut conditions));
@@ -113,11 +114,14 @@ impl<'s> Gateway<'s> {
         Self { object, listeners, sets, proxy, conditions, parameters, owner }
     }
 
-    /// Hostnames of the other listeners on the port of the listener at `index`.
+    /// Hostnames of the other listeners on the port of the listener at `index`; one that lost its place takes none.
     pub(super) fn neighbours(&self, index: usize) -> impl Iterator<Item = &str> + Clone {
         let port = self.listeners.get(index).map(|listener| listener.spec.port);
         let others = self.listeners.iter().enumerate().filter(move |(other, _)| *other != index);
-        others.filter(move |(_, listener)| Some(listener.spec.port) == port).map(|(_, listener)| listener.hostname())
+        let rivals = others.filter(move |(_, listener)| {
+            Some(listener.spec.port) == port && !listener.conditions.is_true("Conflicted")
+        });
+        rivals.map(|(_, listener)| listener.hostname())
     }
 
     /// Writes the Gateway's status; its listeners have their routes by now.

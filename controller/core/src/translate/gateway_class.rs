@@ -1,10 +1,10 @@
-//! GatewayClasses: which of them are ours.
+//! GatewayClasses: which of them are ours, and what Gateways of them can do.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use controller_api::envoy_proxy::EnvoyProxySpec;
 use gateway_api::apis::experimental::gatewayclasses::GatewayClass as Object;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     inputs::Inputs,
@@ -12,6 +12,47 @@ use super::{
     status::{Conditions, Report, sentence},
 };
 use crate::ir::ObjectRef;
+
+/// The features of Gateway API's conformance tests that work, by name.
+const FEATURES: &[&str] = &[
+    "GRPCRoute",
+    "GRPCRouteNamedRouteRule",
+    "Gateway",
+    "GatewayAddressEmpty",
+    "GatewayFrontendClientCertificateValidation",
+    "GatewayFrontendClientCertificateValidationInsecureFallback",
+    "GatewayHTTPListenerIsolation",
+    "GatewayHTTPSListenerDetectMisdirectedRequests",
+    "GatewayPort8080",
+    "HTTPRoute",
+    "HTTPRoute303RedirectStatusCode",
+    "HTTPRoute307RedirectStatusCode",
+    "HTTPRoute308RedirectStatusCode",
+    "HTTPRouteBackendProtocolH2C",
+    "HTTPRouteBackendProtocolWebSocket",
+    "HTTPRouteBackendRequestHeaderModification",
+    "HTTPRouteBackendTimeout",
+    "HTTPRouteCORS",
+    "HTTPRouteHostRewrite",
+    "HTTPRouteMethodMatching",
+    "HTTPRouteNamedRouteRule",
+    "HTTPRouteParentRefPort",
+    "HTTPRoutePathRedirect",
+    "HTTPRoutePathRewrite",
+    "HTTPRoutePortRedirect",
+    "HTTPRouteQueryParamMatching",
+    "HTTPRouteRequestMirror",
+    "HTTPRouteRequestMultipleMirrors",
+    "HTTPRouteRequestPercentageMirror",
+    "HTTPRouteRequestTimeout",
+    "HTTPRouteResponseHeaderModification",
+    "HTTPRouteRetry",
+    "HTTPRouteRetryBackendTimeout",
+    "HTTPRouteRetryConnectionError",
+    "HTTPRouteSchemeRedirect",
+    "ListenerSet",
+    "ReferenceGrant",
+];
 
 /// A GatewayClass of ours.
 #[derive(Debug)]
@@ -43,8 +84,20 @@ pub(super) fn accept<'s>(
             }
         }
         let of = ObjectRef { kind: "GatewayClass", namespace: String::new(), name: name.clone() };
-        report.push(&of, json!({"conditions": conditions.to_json(object.metadata.generation)}));
+        let features: Value = FEATURES.iter().map(|name| json!({"name": name})).collect();
+        let conditions = conditions.to_json(object.metadata.generation);
+        report.push(&of, json!({"conditions": conditions, "supportedFeatures": features}));
         ours.insert(name.as_str(), class);
     }
     ours
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_in_the_order_that_the_api_demands() {
+        assert!(FEATURES.is_sorted_by(|a, b| a < b));
+    }
 }

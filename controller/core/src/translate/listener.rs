@@ -2,6 +2,7 @@
 
 pub(super) mod certificate;
 pub(super) mod conflict;
+pub(super) mod overlap;
 mod protocol;
 
 use gateway_api::apis::experimental::gateways::{
@@ -124,7 +125,7 @@ impl<'s> Listener<'s> {
 
     /// Reads the certificates that it shows, if it ends TLS.
     pub(super) fn read_certificates(&mut self, inputs: &Inputs<'_>) {
-        if !self.protocol.is_some_and(Protocol::terminates_tls) {
+        if !self.sound || !self.protocol.is_some_and(Protocol::terminates_tls) {
             return;
         }
         let references = self.spec.tls.as_ref().and_then(|tls| tls.certificate_refs.as_deref()).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Which policy is in force on each route.
 //!
-//! Policies attach by level: to the rules of a route, to whole routes, to listeners, to Gateways. On every route the most
+//! Policies attach by level: to the rules of a route, to whole routes, to listeners of a ListenerSet, to ListenerSets, to
+//! listeners of a Gateway, to Gateways. On every route the most
 //! specific one wins wholesale, and the oldest one at the same target; a route's policy with a `mergeType` takes the
 //! place of both itself and the policy of its listener or Gateway.
 

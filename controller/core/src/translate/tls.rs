@@ -4,13 +4,15 @@ use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 /// Whether `chain` and `key`, both PEM, are a certificate and its key. The error is a sentence without its full stop.
 pub(super) fn check_pair(chain: &[u8], key: &[u8]) -> Result<(), &'static str> {
     let chain = certificates(chain)?;
-    let leaf = chain.first().and_then(|der| X509Certificate::from_der(der).ok());
-    let (_, leaf) = leaf.ok_or("unable to parse certificate in tls.crt")?;
+    // Envoy reads all of them.
+    let parsed: Result<Vec<_>, _> = chain.iter().map(|der| X509Certificate::from_der(der)).collect();
+    let parsed = parsed.map_err(|_| "unable to parse certificate in tls.crt")?;
+    let (_, leaf) = parsed.first().ok_or("unable to parse certificate in tls.crt")?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| "unable to decode pem data in tls.key")?;
     let key =
         any_supported_type(&key).map_err(|_| "unable to parse private key in tls.key, or its kind is too weak")?;
@@ -26,6 +28,18 @@ pub(super) fn check_pair(chain: &[u8], key: &[u8]) -> Result<(), &'static str> {
 pub(super) fn check_authorities(bundle: &[u8]) -> Result<(), &'static str> {
     let parses = |der: &CertificateDer<'_>| X509Certificate::from_der(der).is_ok();
     if certificates(bundle)?.iter().all(parses) { Ok(()) } else { Err("unable to parse certificate") }
+}
+
+/// The DNS names that the first certificate of `chain`, PEM, is for.
+pub(super) fn dns_names(chain: &[u8]) -> Vec<String> {
+    let first = CertificateDer::from_pem_slice(chain).ok();
+    let parsed = first.as_ref().and_then(|der| X509Certificate::from_der(der).ok());
+    let names = parsed.as_ref().and_then(|(_, leaf)| leaf.subject_alternative_name().ok().flatten());
+    let dns = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some(name.to_lowercase()),
+        _ => None,
+    };
+    names.into_iter().flat_map(|names| names.value.general_names.iter().filter_map(dns)).collect()
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
@@ -72,5 +86,7 @@ mod tests {
         assert!(check_pair(chain.as_bytes(), no_key.as_bytes()).is_err());
         let no_certificate = "-----BEGIN CERTIFICATE-----\nSGVsbG8gd29ybGQK\n-----END CERTIFICATE-----\n";
         assert_eq!(check_authorities(no_certificate.as_bytes()), Err("unable to parse certificate"));
+        let unparsable = Err("unable to parse certificate in tls.crt");
+        assert_eq!(check_pair((chain + no_certificate).as_bytes(), key.as_bytes()), unparsable);
     }
 }

@@ -85,5 +85,9 @@ pub(in crate::translate) fn find(
     tls::check_pair(&chain.0, &private.0).map_err(|cause| {
         Fault::invalid(format!("Secret {name} must contain a valid tls.crt with its tls.key: {cause}"))
     })?;
-    Ok(Certificate { name, chain: chain.0.clone(), key: private.0.clone() })
+    let mut chain = chain.0.clone();
+    if !chain.ends_with(b"\n") {
+        chain.push(b'\n');
+    }
+    Ok(Certificate { name, chain, key: private.0.clone() })
 }

@@ -8,13 +8,13 @@ use crate::{ir::ObjectRef, translate::status::Conditions};
 /// Most ancestors that Gateway API allows in a status.
 const MAX: usize = 16;
 
-/// The Gateway, or a listener of it, that a condition is about.
-pub(super) fn reference(gateway: &ObjectRef, section: Option<&str>) -> ParentReference {
+/// The Gateway or ListenerSet, or a listener of it, that a condition is about.
+pub(super) fn reference(parent: &ObjectRef, section: Option<&str>) -> ParentReference {
     ParentReference {
         group: Some("gateway.networking.k8s.io".into()),
-        kind: Some("Gateway".into()),
-        namespace: Some(gateway.namespace.clone()),
-        name: gateway.name.clone(),
+        kind: Some(parent.kind.into()),
+        namespace: Some(parent.namespace.clone()),
+        name: parent.name.clone(),
         section_name: section.map(ToOwned::to_owned),
         port: None,
     }

@@ -114,7 +114,7 @@ struct Attachment<'p, 's, K: Kind> {
     /// By policy and the parent it is merged into.
     resolutions: BTreeMap<(usize, Option<usize>), Resolved<K>>,
     candidates: Candidates,
-    /// Routes with a policy of their own, by Gateway and the section that their parentRef names.
+    /// Routes with a policy of their own, by Gateway or ListenerSet and the section that their parentRef names.
     overriding: BTreeMap<ObjectRef, BTreeMap<Option<String>, BTreeSet<String>>>,
     /// Routes whose own policy is merged into this one.
     merged: BTreeMap<usize, BTreeSet<String>>,
@@ -150,22 +150,23 @@ impl<K: Kind> Attachment<'_, '_, K> {
 
     /// Whom the status of a policy with this target is about; `None` if the target is not ours to know.
     fn ancestors(&self, target: &Target) -> Option<Vec<ParentReference>> {
-        if target.object.kind == "Gateway" {
-            let known = self.topology.is_gateway(&target.object);
+        if target.level() > Level::Route {
+            let known = self.topology.has_listeners(&target.object);
             return known.then(|| vec![ancestors::reference(&target.object, target.section.as_deref())]);
         }
         let parents = self.topology.parents(&target.object)?.iter();
-        Some(parents.map(|parent| ancestors::reference(&parent.gateway, parent.section.as_deref())).collect())
+        Some(parents.map(|parent| ancestors::reference(&parent.object, parent.section.as_deref())).collect())
     }
 
     /// Merges a route's policy with that of each listener or Gateway that the route is attached to. What comes of it is
     /// said about the listener, even where the route's parentRef names none.
     fn apply_merged(&mut self, policy: usize, target: &Target, merge_type: MergeType) {
-        for (gateway, section, places) in self.topology.places_by_listener(target) {
-            let reference = [ancestors::reference(&gateway, Some(&section))];
-            let listener = Target { object: gateway.clone(), section: Some(section) };
-            let whole = Target { object: gateway, section: None };
-            let parent = self.holders.get(&listener).or_else(|| self.holders.get(&whole)).copied();
+        for (listener, places) in self.topology.places_by_listener(target) {
+            let reference = [ancestors::reference(&listener.parent, Some(&listener.section))];
+            let own = Target { object: listener.parent.clone(), section: Some(listener.section) };
+            let set = Target { object: listener.parent, section: None };
+            let gateway = Target { object: listener.gateway, section: None };
+            let parent = [own, set, gateway].iter().find_map(|target| self.holders.get(target)).copied();
             let applied = self.apply(policy, parent.map(|parent| (parent, merge_type)), &places, target, &reference);
             if let Some(parent) = parent.filter(|_| applied) {
                 let message = format!("Merged with policy {}", self.full_name(parent));
@@ -215,12 +216,12 @@ impl<K: Kind> Attachment<'_, '_, K> {
         resolution
     }
 
-    /// Remembers that a route has a policy of its own, which its Gateways' policies then say.
+    /// Remembers that a route has a policy of its own, which its parents' policies then say.
     fn note_override(&mut self, target: &Target) {
         let Some(parents) = self.topology.parents(&target.object) else { return };
         let route = format!("{}/{}", target.object.namespace, target.object.name);
         for parent in parents {
-            let sections = self.overriding.entry(parent.gateway.clone()).or_default();
+            let sections = self.overriding.entry(parent.object.clone()).or_default();
             sections.entry(parent.section.clone()).or_default().insert(route.clone());
         }
     }
@@ -261,7 +262,7 @@ impl<K: Kind> Attachment<'_, '_, K> {
                 }
                 format!("{} for these route rules: {}", K::RULE_PLURAL, list(&rules))
             }
-            Level::Listener | Level::Gateway => {
+            Level::SetListener | Level::Set | Level::Listener | Level::Gateway => {
                 let parts = self.overriding_parts(target, &merged);
                 if parts.is_empty() {
                     return;
@@ -273,26 +274,41 @@ impl<K: Kind> Attachment<'_, '_, K> {
         self.set(policy, references, "Overridden", true, "Overridden", &message);
     }
 
-    /// What overrides a policy of a Gateway or listener, in upstream's words.
+    /// What overrides a policy of a Gateway, a ListenerSet or a listener, in upstream's words.
     fn overriding_parts(&self, target: &Target, merged: &BTreeSet<String>) -> Vec<String> {
-        let ObjectRef { namespace, name, .. } = &target.object;
-        let mut parts = Vec::new();
-        if target.section.is_none() {
-            let listeners = self.sections_held(&target.object);
-            let listeners: BTreeSet<_> = listeners.iter().map(|one| format!("{namespace}/{name}/{one}")).collect();
-            if !listeners.is_empty() {
-                parts.push(format!("these gateway listeners: {}", list(&listeners)));
-            }
+        let level = target.level();
+        // What is below a Gateway in its sets counts as well.
+        let sets = if level == Level::Gateway { self.topology.sets(&target.object) } else { Vec::new() };
+        let held = |object: &ObjectRef| {
+            let full = |section| format!("{}/{}/{section}", object.namespace, object.name);
+            self.sections_held(object).into_iter().map(full).collect::<BTreeSet<_>>()
+        };
+        let gateway_listeners = if level == Level::Gateway { held(&target.object) } else { BTreeSet::new() };
+        let with_policy = sets.iter().filter(|set| {
+            let whole = Target { object: (**set).clone(), section: None };
+            self.holders.contains_key(&whole)
+        });
+        let with_policy: BTreeSet<_> = with_policy.map(|set| format!("{}/{}", set.namespace, set.name)).collect();
+        let mut set_listeners: BTreeSet<_> = sets.iter().flat_map(|set| held(set)).collect();
+        if level == Level::Set {
+            set_listeners = held(&target.object);
         }
-        let sections = self.overriding.get(&target.object).into_iter().flatten();
+        let objects = sets.iter().copied().chain([&target.object]);
+        let sections = objects.filter_map(|object| self.overriding.get(object)).flatten();
         let here = sections
             .filter(|(section, _)| target.section.is_none() || section.is_none() || **section == target.section);
-        let routes: BTreeSet<_> =
-            here.flat_map(|(_, routes)| routes).filter(|route| !merged.contains(*route)).collect();
-        if !routes.is_empty() {
-            parts.push(format!("these routes: {}", list(&routes)));
-        }
+        let routes = here.flat_map(|(_, routes)| routes).filter(|route| !merged.contains(*route)).cloned().collect();
+        let parts = [
+            ("these gateway listeners", gateway_listeners),
+            ("these listenersets", with_policy),
+            ("these listenerset listeners", set_listeners),
+            ("these routes", routes),
+        ];
         parts
+            .iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(what, names)| format!("{what}: {}", list(names)))
+            .collect()
     }
 
     /// The sections of `object`, as far as they exist, that have a policy of their own.

@@ -31,12 +31,15 @@ pub(super) struct Target {
 pub(super) enum Level {
     Rule,
     Route,
+    SetListener,
+    Set,
     Listener,
     Gateway,
 }
 
 impl Level {
-    pub(super) const ALL: [Self; 4] = [Self::Rule, Self::Route, Self::Listener, Self::Gateway];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Rule, Self::Route, Self::SetListener, Self::Set, Self::Listener, Self::Gateway];
 }
 
 impl Target {
@@ -44,6 +47,8 @@ impl Target {
         match (self.object.kind, self.section.is_some()) {
             ("Gateway", true) => Level::Listener,
             ("Gateway", false) => Level::Gateway,
+            ("ListenerSet", true) => Level::SetListener,
+            ("ListenerSet", false) => Level::Set,
             (_, true) => Level::Rule,
             (_, false) => Level::Route,
         }
@@ -53,7 +58,7 @@ impl Target {
     pub(super) fn describe(&self) -> String {
         let ObjectRef { kind, name, .. } = &self.object;
         match (self.level(), &self.section) {
-            (Level::Listener, Some(section)) => format!("Listener {name}/{section}"),
+            (Level::Listener | Level::SetListener, Some(section)) => format!("Listener {name}/{section}"),
             (Level::Rule, Some(section)) => format!("RouteRule {name}/{section}"),
             _ => format!("{kind} {name}"),
         }
@@ -65,6 +70,7 @@ impl Target {
 fn kind(group: Option<&str>, kind: &str) -> Option<&'static str> {
     match (group.unwrap_or(GATEWAY_API), kind) {
         (GATEWAY_API, "Gateway") => Some("Gateway"),
+        (GATEWAY_API, "ListenerSet") => Some("ListenerSet"),
         (GATEWAY_API, "HTTPRoute") => Some("HTTPRoute"),
         (GATEWAY_API, "GRPCRoute") => Some("GRPCRoute"),
         _ => None,
@@ -106,11 +112,13 @@ fn select(inputs: &Inputs<'_>, policy: &ObjectRef, selector: &TargetSelector) ->
         let object = || ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
         selected.then(|| (meta.creation_timestamp.clone(), Target { object: object(), section: None }))
     };
-    if kind == "Gateway" {
-        inputs.snapshot.gateways.values().filter_map(|gateway| matches(&gateway.metadata)).collect()
-    } else {
-        let routes = inputs.snapshot.routes().filter(|route| route.object.kind == kind);
-        routes.filter_map(|route| matches(route.metadata)).collect()
+    match kind {
+        "Gateway" => inputs.snapshot.gateways.values().filter_map(|gateway| matches(&gateway.metadata)).collect(),
+        "ListenerSet" => inputs.snapshot.listener_sets.values().filter_map(|set| matches(&set.metadata)).collect(),
+        _ => {
+            let routes = inputs.snapshot.routes().filter(|route| route.object.kind == kind);
+            routes.filter_map(|route| matches(route.metadata)).collect()
+        }
     }
 }
 

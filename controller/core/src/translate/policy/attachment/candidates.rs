@@ -92,8 +92,8 @@ impl Candidates {
 fn what(target: &Target) -> String {
     match (target.level(), &target.section) {
         (Level::Rule, Some(rule)) => format!("rule {rule} of the route"),
-        (Level::Listener, Some(listener)) => format!("listener {listener} of {}", target.object),
+        (Level::Listener | Level::SetListener, Some(listener)) => format!("listener {listener} of {}", target.object),
         (Level::Rule | Level::Route, _) => "the route".to_owned(),
-        (Level::Listener | Level::Gateway, _) => target.object.to_string(),
+        (Level::SetListener | Level::Set | Level::Listener | Level::Gateway, _) => target.object.to_string(),
     }
 }

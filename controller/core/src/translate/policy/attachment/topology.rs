@@ -1,12 +1,16 @@
-//! Gateways, listeners, routes and rules, as far as policies can target them.
+//! Gateways, ListenerSets, listeners, routes and rules, as far as policies can target them.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use controller_api::route::ParentRef;
+use gateway_api::apis::experimental::gateways::GatewayListeners;
 
 use super::Target;
 use crate::{
     Snapshot,
     ir::{HttpRoute, ObjectRef, Proxy},
     snapshot::Route as AnyRoute,
+    translate::attachment,
 };
 
 /// Where a route of the IR stands.
@@ -23,9 +27,10 @@ impl Place {
     }
 }
 
-/// A parentRef to a Gateway of ours.
+/// A parentRef that leads to a Gateway of ours.
 pub(super) struct Parent {
-    pub(super) gateway: ObjectRef,
+    /// The Gateway, or the ListenerSet that is attached to it.
+    pub(super) object: ObjectRef,
     pub(super) section: Option<String>,
 }
 
@@ -35,15 +40,26 @@ struct Route {
     places: Vec<(Place, Option<String>)>,
 }
 
-struct Listener {
+/// A listener of the IR.
+#[derive(Clone)]
+pub(super) struct Listener {
+    pub(super) gateway: ObjectRef,
+    /// The Gateway itself or a ListenerSet.
+    pub(super) parent: ObjectRef,
+    pub(super) section: String,
+}
+
+/// A Gateway or ListenerSet.
+struct Owner {
+    /// Names of its listeners.
+    sections: BTreeSet<String>,
+    /// The Gateway itself or the one that the set names.
     gateway: ObjectRef,
-    section: String,
 }
 
 /// What policies can target, and where that is in the IR.
 pub(super) struct Topology {
-    /// By Gateway: the names of its listeners.
-    gateways: BTreeMap<ObjectRef, BTreeSet<String>>,
+    owners: BTreeMap<ObjectRef, Owner>,
     routes: BTreeMap<ObjectRef, Route>,
     /// By index of the proxy and of the listener.
     listeners: BTreeMap<(usize, usize), Listener>,
@@ -51,17 +67,9 @@ pub(super) struct Topology {
 
 impl Topology {
     pub(super) fn new(snapshot: &Snapshot, proxies: &[Proxy]) -> Self {
-        let gateways: BTreeMap<_, _> = proxies
-            .iter()
-            .map(|proxy| {
-                let key = (proxy.gateway.namespace.clone(), proxy.gateway.name.clone());
-                let listeners = snapshot.gateways.get(&key).map(|gateway| gateway.spec.listeners.iter());
-                let names = listeners.into_iter().flatten().map(|listener| listener.name.clone()).collect();
-                (proxy.gateway.clone(), names)
-            })
-            .collect();
+        let owners = owners(snapshot, proxies);
         let routes = snapshot.routes().map(|route| {
-            let parents = parents(&route, &gateways);
+            let parents = parents(&route, &owners);
             let rules = route.rule_names.into_iter().map(ToOwned::to_owned).collect();
             (route.object, Route { parents, rules, places: Vec::new() })
         });
@@ -69,7 +77,8 @@ impl Topology {
         let mut listeners = BTreeMap::new();
         for (proxy_index, proxy) in proxies.iter().enumerate() {
             for (listener_index, listener) in proxy.http.iter().enumerate() {
-                let entry = Listener { gateway: proxy.gateway.clone(), section: listener.section.clone() };
+                let (parent, section) = (listener.parent.clone(), listener.section.clone());
+                let entry = Listener { gateway: proxy.gateway.clone(), parent, section };
                 listeners.insert((proxy_index, listener_index), entry);
                 for (route_index, route) in listener.routes.iter().enumerate() {
                     let place = Place { proxy: proxy_index, listener: listener_index, route: route_index };
@@ -79,11 +88,18 @@ impl Topology {
                 }
             }
         }
-        Self { gateways, routes, listeners }
+        Self { owners, routes, listeners }
     }
 
-    pub(super) fn is_gateway(&self, object: &ObjectRef) -> bool {
-        self.gateways.contains_key(object)
+    /// Whether `object` is a Gateway of ours or a ListenerSet of one.
+    pub(super) fn has_listeners(&self, object: &ObjectRef) -> bool {
+        self.owners.contains_key(object)
+    }
+
+    /// The ListenerSets of a Gateway.
+    pub(super) fn sets(&self, gateway: &ObjectRef) -> Vec<&ObjectRef> {
+        let of_gateway = self.owners.iter().filter(|(object, owner)| owner.gateway == *gateway && *object != gateway);
+        of_gateway.map(|(object, _)| object).collect()
     }
 
     /// The parentRefs of a route that are ours; `None` when there is no such route.
@@ -94,8 +110,8 @@ impl Topology {
     /// Whether the section that `target` names is there.
     pub(super) fn check_section(&self, target: &Target) -> Result<(), String> {
         let Some(section) = &target.section else { return Ok(()) };
-        let sections = match self.gateways.get(&target.object) {
-            Some(listeners) => Some(listeners),
+        let sections = match self.owners.get(&target.object) {
+            Some(owner) => Some(&owner.sections),
             None => self.routes.get(&target.object).map(|route| &route.rules),
         };
         if sections.is_some_and(|sections| sections.contains(section)) {
@@ -105,15 +121,15 @@ impl Topology {
         Err(format!("No section name {section} found for {kind} {namespace}/{name}"))
     }
 
-    /// Where the routes are that `target` covers.
+    /// Where the routes are that `target` covers. A Gateway covers those of its sets too, a listener only its own.
     pub(super) fn places(&self, target: &Target) -> Vec<Place> {
         let covers = |place: &Place| {
-            self.listeners.get(&(place.proxy, place.listener)).is_some_and(|listener| {
-                listener.gateway == target.object
-                    && target.section.as_ref().is_none_or(|section| *section == listener.section)
+            self.listeners.get(&(place.proxy, place.listener)).is_some_and(|listener| match &target.section {
+                Some(section) => listener.parent == target.object && *section == listener.section,
+                None => listener.gateway == target.object || listener.parent == target.object,
             })
         };
-        if self.is_gateway(&target.object) {
+        if self.has_listeners(&target.object) {
             let places = self.routes.values().flat_map(|route| &route.places).map(|(place, _)| *place);
             return places.filter(covers).collect();
         }
@@ -122,32 +138,44 @@ impl Topology {
         named.map(|(place, _)| *place).collect()
     }
 
-    /// The same by listener: its Gateway, its name, and the places there.
-    pub(super) fn places_by_listener(&self, target: &Target) -> Vec<(ObjectRef, String, Vec<Place>)> {
+    /// The same by listener.
+    pub(super) fn places_by_listener(&self, target: &Target) -> Vec<(Listener, Vec<Place>)> {
         let mut by_listener: BTreeMap<(usize, usize), Vec<Place>> = BTreeMap::new();
         for place in self.places(target) {
             by_listener.entry((place.proxy, place.listener)).or_default().push(place);
         }
-        let named = by_listener.into_iter().filter_map(|(key, places)| {
-            let Listener { gateway, section } = self.listeners.get(&key)?;
-            Some((gateway.clone(), section.clone(), places))
-        });
-        named.collect()
+        by_listener.into_iter().filter_map(|(key, places)| Some((self.listeners.get(&key)?.clone(), places))).collect()
     }
 }
 
-fn parents<V>(route: &AnyRoute<'_>, gateways: &BTreeMap<ObjectRef, V>) -> Vec<Parent> {
-    let parents = route.parent_refs.iter();
-    let gateway_parents = parents.filter(|parent| parent.kind.as_deref().is_none_or(|kind| kind == "Gateway"));
-    gateway_parents
-        .map(|parent| Parent {
-            gateway: ObjectRef {
-                kind: "Gateway",
-                namespace: parent.namespace.clone().unwrap_or_else(|| route.object.namespace.clone()),
-                name: parent.name.clone(),
-            },
-            section: parent.section_name.clone(),
-        })
-        .filter(|parent| gateways.contains_key(&parent.gateway))
-        .collect()
+fn owners(snapshot: &Snapshot, proxies: &[Proxy]) -> BTreeMap<ObjectRef, Owner> {
+    let names = |listeners: &[GatewayListeners]| listeners.iter().map(|listener| listener.name.clone()).collect();
+    let gateways = proxies.iter().map(|proxy| {
+        let key = (proxy.gateway.namespace.clone(), proxy.gateway.name.clone());
+        let sections = snapshot.gateways.get(&key).map(|gateway| names(&gateway.spec.listeners)).unwrap_or_default();
+        (proxy.gateway.clone(), Owner { sections, gateway: proxy.gateway.clone() })
+    });
+    let mut owners: BTreeMap<ObjectRef, Owner> = gateways.collect();
+    for ((namespace, name), set) in &snapshot.listener_sets {
+        let parent = &set.spec.parent_ref;
+        let gateway = ObjectRef {
+            kind: "Gateway",
+            namespace: parent.namespace.as_ref().unwrap_or(namespace).clone(),
+            name: parent.name.clone(),
+        };
+        if owners.contains_key(&gateway) {
+            let object = ObjectRef { kind: "ListenerSet", namespace: namespace.clone(), name: name.clone() };
+            owners.insert(object, Owner { sections: names(&set.spec.listeners), gateway });
+        }
+    }
+    owners
+}
+
+fn parents<V>(route: &AnyRoute<'_>, owners: &BTreeMap<ObjectRef, V>) -> Vec<Parent> {
+    let parent = |parent: &ParentRef| {
+        let object = attachment::parent(parent, &route.object.namespace)?;
+        let section = parent.section_name.clone();
+        owners.contains_key(&object).then_some(Parent { object, section })
+    };
+    route.parent_refs.iter().filter_map(parent).collect()
 }
