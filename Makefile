@@ -10,7 +10,7 @@ DEMO ?=
 # `make bench BENCH=quick` takes a minute or two instead of a quarter of an hour; `BENCH=authz` is about extauth instead of ratelimit.
 BENCH ?=
 
-.PHONY: help demo test bench fmt deny clean-tools cargo
+.PHONY: help demo test bench chart conformance fmt deny clean-tools cargo
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,14 @@ bench: cargo ## What a decision costs beside floors: a table and a plot; wants t
 	@deploy/dev/redis.sh
 	@$(if $(filter authz,$(BENCH)),deploy/dev/envoy.sh)
 	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/$(if $(filter authz,$(BENCH)),authz,table).py $(filter-out authz,$(BENCH))
+
+chart: ## The Helm chart: lint, schema, and deploy/manifests/install.yaml against it
+	@deploy/dev/helm.sh
+	@deploy/chart/check.sh
+	@deploy/manifests/generate.sh --check
+
+conformance: ## The official Gateway API suite against the cluster of KUBECONFIG; writes deploy/conformance/reports
+	@deploy/conformance/run.sh
 
 fmt: ## Formats the code
 	@cargo fmt --all
