@@ -17,6 +17,7 @@ use crate::error::chain;
 
 pub mod child;
 mod drain;
+pub mod shutdown;
 
 /// This program, even when its file has been replaced since it started.
 const SELF: &str = "/proc/self/exe";

@@ -1,6 +1,8 @@
 //! The shell around `controller-core`: where manifests come from and where the translation goes.
 
 pub mod ads;
+pub mod apply;
+pub mod certgen;
 pub mod echo;
 pub mod envoy;
 pub mod error;

@@ -3,7 +3,12 @@
 use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
-use controller::{echo, envoy::child, error::chain, explain, standalone, translate};
+use controller::{
+    certgen, echo,
+    envoy::{child, shutdown},
+    error::chain,
+    explain, standalone, translate,
+};
 use proto::{
     drain,
     serve::{Address, Listener},
@@ -36,6 +41,10 @@ enum Command {
     Standalone(standalone::Options),
     Translate(translate::Args),
     Explain(explain::Options),
+    Certgen(certgen::Options),
+    /// What runs beside an Envoy in its pod
+    #[command(subcommand)]
+    Envoy(shutdown::Command),
     /// Answer every request with itself, as JSON
     Echo {
         /// Where to listen
@@ -63,6 +72,8 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Standalone(options) => standalone::run(&options).map_err(|error| chain(&error)),
         Command::Translate(args) => translate::run(&args).map_err(|report| format!("{report:?}")),
+        Command::Certgen(options) => certgen::run(&options).map_err(|error| chain(&error)),
+        Command::Envoy(command) => shutdown::run(&command).map_err(|error| chain(&error)),
         Command::Explain(options) => explain::run(&options).map_err(|error| chain(&error)),
         Command::Echo { listen } => serve_echo(listen).map_err(|error| chain(error.as_ref())),
         Command::RunChild { parent, program, arguments } => {

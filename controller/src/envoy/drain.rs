@@ -35,7 +35,7 @@ fn in_flight(stats: &str) -> bool {
     counts.filter(|(name, _)| name.ends_with("downstream_rq_active")).any(|(_, count)| count != "0")
 }
 
-async fn ask(client: &mut SendRequest<Empty<Bytes>>, method: Method, path: &str) -> io::Result<String> {
+pub(super) async fn ask(client: &mut SendRequest<Empty<Bytes>>, method: Method, path: &str) -> io::Result<String> {
     let request = Request::builder().method(method).uri(path).header(HOST, "envoy").body(Empty::new());
     let response = client.send_request(request.map_err(io::Error::other)?).await.map_err(io::Error::other)?;
     let body = response.into_body().collect().await.map_err(io::Error::other)?;

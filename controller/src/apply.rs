@@ -1,0 +1,231 @@
+//! Keeps the fleets in the cluster as the translation wants them: server-side apply of what differs, deletion of what is ours
+//! and no longer wanted. Only the leader does so.
+
+use std::{sync::Arc, time::Duration};
+
+use controller_core::{
+    Settings, Snapshot, Translation,
+    infra::{self, Fleet},
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
+};
+use tokio::{sync::watch, time::Instant};
+
+use crate::error::chain;
+
+mod kind;
+mod plan;
+
+pub use kind::{KINDS, Kind};
+use plan::{Applied, Id, Live};
+
+/// Names us among those who set fields of an object.
+const MANAGER: &str = "envoy-gateway";
+/// Everything is applied again after this time, in case that somebody changed it. It costs no write where nobody did.
+const AGAIN: Duration = Duration::from_mins(5);
+/// First pause after a failure; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest such pause.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// What should run, and what does.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// All fleets.
+    pub fleets: Vec<Fleet>,
+    /// Objects of fleets that the API server has told of.
+    present: Vec<Id>,
+}
+
+impl Wanted {
+    /// What `translation` of `snapshot` asks for.
+    pub fn new(translation: &Translation, snapshot: &Snapshot) -> Self {
+        let ids = |kind: &'static str, keys: Vec<&(String, String)>| {
+            let ids = keys.into_iter().map(move |(namespace, name)| Id::new(kind, namespace, name));
+            ids.collect::<Vec<_>>()
+        };
+        let present = [
+            ids("Deployment", snapshot.deployments.keys().collect()),
+            ids("DaemonSet", snapshot.daemon_sets.keys().collect()),
+            ids("Service", snapshot.services.keys().collect()),
+        ];
+        Self {
+            fleets: translation.proxies.values().map(|proxy| proxy.infra.clone()).collect(),
+            present: present.concat(),
+        }
+    }
+}
+
+/// Applies fleets.
+pub struct Applier {
+    client: Client,
+    settings: Arc<Settings>,
+    applied: Applied,
+    /// When everything was applied last.
+    complete: Option<Instant>,
+}
+
+/// Why an object is not as it should be.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error("{attempt} {id}")]
+    Api { attempt: &'static str, id: Id, source: Box<kube::Error> },
+    #[error("{0} exists and is not ours: rename it, or the Gateway")]
+    Foreign(Id),
+    #[error(transparent)]
+    Render(#[from] infra::Error),
+    #[error("listing the {kind}s of fleets")]
+    List { kind: &'static str, source: Box<kube::Error> },
+}
+
+impl std::fmt::Debug for Applier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applier").field("applied", &self.applied).finish_non_exhaustive()
+    }
+}
+
+impl Applier {
+    /// Reaches the cluster by `client`.
+    pub fn new(client: Client, settings: Arc<Settings>) -> Self {
+        Self { client, settings, applied: Applied::default(), complete: None }
+    }
+
+    /// Follows `wanted` while `leads` is true, until its source ends.
+    pub async fn run(mut self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>, mut leads: watch::Receiver<bool>) {
+        let mut pause = FIRST_PAUSE;
+        let mut due = None;
+        loop {
+            let leading = *leads.borrow_and_update();
+            let latest = wanted.borrow_and_update().clone();
+            if !leading {
+                // Another replica may change what this one remembers.
+                self.applied = Applied::default();
+                self.complete = None;
+                due = None;
+            } else if let Some(latest) = latest {
+                let failures = self.apply(&latest).await;
+                for failure in &failures {
+                    tracing::warn!("{}", chain(failure));
+                }
+                metrics::gauge!("controller_apply_failures").set(u32::try_from(failures.len()).unwrap_or(u32::MAX));
+                due = Some(Instant::now() + if failures.is_empty() { AGAIN } else { pause });
+                pause = if failures.is_empty() { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
+            }
+            tokio::select! {
+                changed = wanted.changed() => if changed.is_err() { return },
+                changed = leads.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+            }
+        }
+    }
+
+    /// Does what is needed so that `wanted` runs; what failed is told, and tried again next time.
+    async fn apply(&mut self, wanted: &Wanted) -> Vec<Error> {
+        let again = self.complete.is_none_or(|complete| complete.elapsed() >= AGAIN);
+        let mut failures = Vec::new();
+        if again {
+            self.applied = Applied::default();
+        }
+        self.applied.forget_lost(&wanted.present);
+        let mut objects = Vec::new();
+        let mut untouchable = Vec::new();
+        for fleet in &wanted.fleets {
+            if fleet.placement.held {
+                untouchable.push(fleet);
+                continue;
+            }
+            match infra::objects(fleet, &self.settings) {
+                Ok(rendered) => objects.extend(rendered),
+                Err(error) => {
+                    failures.push(error.into());
+                    untouchable.push(fleet);
+                }
+            }
+        }
+        let (due, changed) = self.applied.due(&objects);
+        for object in due {
+            let id = Id::of(object);
+            match self.put(object, &id).await {
+                Ok(()) => self.applied.note(id, object),
+                Err(error) => failures.push(error),
+            }
+        }
+        if again || changed {
+            failures.extend(self.delete_unwanted(&objects, &untouchable, &wanted.fleets).await);
+        }
+        if again && failures.is_empty() {
+            self.complete = Some(Instant::now());
+        }
+        failures
+    }
+
+    async fn put(&self, object: &infra::Object, id: &Id) -> Result<(), Error> {
+        let Some(kind) = Kind::named(object.kind) else { return Ok(()) };
+        let api = self.api(kind, &object.namespace);
+        let failed = |attempt| move |source| Error::Api { attempt, id: id.clone(), source: Box::new(source) };
+        if !self.applied.knows(id)
+            && let Some(there) = api.get_metadata_opt(&object.name).await.map_err(failed("reading"))?
+            && !plan::is_ours(there.metadata.labels.as_ref(), &object.value)
+        {
+            return Err(Error::Foreign(id.clone()));
+        }
+        let params = PatchParams::apply(MANAGER).force();
+        api.patch(&object.name, &params, &Patch::Apply(&object.value)).await.map_err(failed("applying"))?;
+        tracing::debug!("{id} is applied");
+        Ok(())
+    }
+
+    async fn delete_unwanted(
+        &mut self,
+        objects: &[infra::Object],
+        untouchable: &[&Fleet],
+        fleets: &[Fleet],
+    ) -> Vec<Error> {
+        let mut failures = Vec::new();
+        let apart = self.settings.gateway_namespace_mode;
+        for kind in &KINDS {
+            let api = if apart {
+                Api::all_with(self.client.clone(), &kind.resource())
+            } else {
+                self.api(kind, &self.settings.namespace)
+            };
+            let list = api.list_metadata(&ListParams::default().labels(&infra::selector())).await;
+            let list = match list {
+                Ok(list) => list,
+                // A cluster without the kind has nothing of it.
+                Err(kube::Error::Api(status)) if status.code == 404 => continue,
+                Err(source) => {
+                    failures.push(Error::List { kind: kind.name, source: Box::new(source) });
+                    continue;
+                }
+            };
+            let live = list.items.into_iter().map(|item| Live {
+                id: Id::new(
+                    kind.name,
+                    item.metadata.namespace.as_deref().unwrap_or_default(),
+                    item.metadata.name.as_deref().unwrap_or_default(),
+                ),
+                labels: item.metadata.labels.unwrap_or_default(),
+                is_going: item.metadata.deletion_timestamp.is_some(),
+            });
+            let live: Vec<Live> = live.collect();
+            for id in plan::unwanted(&live, objects, untouchable, apart.then_some(fleets)) {
+                match self.api(kind, &id.namespace).delete(&id.name, &DeleteParams::background()).await {
+                    Ok(_) => tracing::info!("{id} is deleted: nothing asks for it any more"),
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    Err(source) => {
+                        failures.push(Error::Api { attempt: "deleting", id: id.clone(), source: Box::new(source) });
+                    }
+                }
+                self.applied.forget(&id);
+            }
+        }
+        failures
+    }
+
+    fn api(&self, kind: &Kind, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), namespace, &kind.resource())
+    }
+}
