@@ -47,6 +47,7 @@ mod rollout;
 mod routes;
 mod rules;
 mod running;
+mod secrets;
 mod service;
 mod session_reads;
 mod store;

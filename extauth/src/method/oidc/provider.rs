@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreJwsSigningAlgorithm, CoreTokenResponse};
+use openidconnect::core::{
+    CoreAuthenticationFlow, CoreClient, CoreErrorResponseType, CoreJwsSigningAlgorithm, CoreTokenResponse,
+};
 use openidconnect::{
     AccessTokenHash, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CsrfToken, EndpointNotSet,
     EndpointSet, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
-    RefreshToken, RequestTokenError, Scope, TokenResponse as _, TokenUrl,
+    RefreshToken, RequestTokenError, Scope, StandardErrorResponse, TokenResponse as _, TokenUrl,
 };
 use proto::extauth::{ClientAuth, OidcProvider};
 use serde_json::{Map, Value, json};
@@ -401,16 +403,16 @@ fn signing_key(config: &OidcProvider) -> Result<Option<(Header, EncodingKey)>, I
 }
 
 /// Whether the provider said no, or nothing that can be understood.
-fn refused<E, T>(error: RequestTokenError<E, T>) -> Refused
+fn refused<E>(error: RequestTokenError<E, StandardErrorResponse<CoreErrorResponseType>>) -> Refused
 where
     E: std::error::Error + 'static,
-    T: openidconnect::ErrorResponse + std::fmt::Display + 'static,
 {
     match error {
-        RequestTokenError::ServerResponse(answer) => {
-            let said: String = answer.to_string().replace(char::is_control, " ").chars().take(256).collect();
-            Refused::Final(format!("the token endpoint: {said}"))
-        }
+        // Its own words may repeat the code or the token that it was sent.
+        RequestTokenError::ServerResponse(answer) => Refused::Final(match answer.error() {
+            CoreErrorResponseType::Extension(_) => "the token endpoint refused, with an error of its own".to_owned(),
+            known => format!("the token endpoint: {known}"),
+        }),
         // What it says stands in the answer's body, which nobody needs to see.
         RequestTokenError::Parse(error, _) => Refused::Unavailable(format!("the token endpoint's answer: {error}")),
         RequestTokenError::Request(error) => Refused::Unavailable(format!("the token endpoint: {}", text(&error))),
