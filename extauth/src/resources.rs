@@ -35,7 +35,7 @@ pub struct Options {
 /// How API keys are kept.
 #[derive(Clone, Debug)]
 pub struct Keys {
-    /// File with the secret of keyed hashes.
+    /// File with the secrets of keyed hashes, which is followed while it changes.
     pub pepper: Option<PathBuf>,
     /// How long a replica that cannot reach the store goes on with the keys it knows.
     pub max_stale: Duration,
@@ -129,6 +129,9 @@ impl Resources {
             Storage::Redis(options) => Store::Redis(Redis::new(options.clone(), background.clone())?),
         };
         let pepper = options.keys.pepper.as_deref().map(api_key::Pepper::read).transpose()?;
+        if let Some((pepper, path)) = pepper.clone().zip(options.keys.pepper.clone()) {
+            background.spawn(pepper.follow(path));
+        }
         let revocations = Revocations::follow(&store, &background);
         Ok(Self {
             rings: api_key::Rings::new(store.clone(), background.clone(), pepper, options.keys.max_stale),

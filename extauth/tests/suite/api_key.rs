@@ -10,6 +10,7 @@ use extauth::verdict::Verdict;
 use proto::extauth::{ApiKey, Key, Method, Policy, Source};
 use serde_json::json;
 
+use crate::redis::until;
 use crate::support::{
     NOW, Service, alone, api_keys, ask_at, hash, header, key, request, request_to, resident, resources, wait,
 };
@@ -199,6 +200,44 @@ fn keyed_hashes_need_the_pepper() {
     let policies = Policies::compile(&[policy], &Resources::new(&options).unwrap()).unwrap();
     assert_eq!(ask_at(&policies, &request(&[("x-api-key", KEY)]), NOW).status, 200);
     assert!(!format!("{policies:?}").contains("a-pepper"));
+}
+
+#[test]
+fn a_new_pepper_hashes_while_keys_of_the_old_one_stay_good() {
+    let (old, new) = ("the-old-pepper-of-keys", "the-new-pepper-of-keys");
+    let hash = |key: &str, peppers: &str| {
+        let pepper = Pepper::new(peppers.as_bytes()).unwrap();
+        Hash::of(key, Some(&pepper)).unwrap().to_string()
+    };
+    let both = format!("{new}\n\n{old}\r\n");
+    assert_eq!(hash(KEY, &both), hash(KEY, new), "the first line hashes");
+    let keys = [("of-the-old", old), ("of-the-new", new)].map(|(key, pepper)| Key {
+        hash: hash(key, pepper),
+        client: key.into(),
+        ..Key::default()
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("pepper");
+    std::fs::write(&path, old).unwrap();
+    let options = extauth::resources::Keys { pepper: Some(path.clone()), ..extauth::resources::Keys::default() };
+    let resources = Resources::new(&Options { keys: options, ..Options::default() }).unwrap();
+    let service = Service::sharing(&resources, vec![Method::ApiKey(api_keys(keys.to_vec()))]);
+    let status = |key: &str| service.ask(&request(&[("x-api-key", key)])).status;
+    assert_eq!((status("of-the-old"), status("of-the-new")), (200, 401));
+    std::fs::write(&path, &both).unwrap();
+    until("the new pepper is read", || status("of-the-new") == 200);
+    assert_eq!(status("of-the-old"), 200);
+    std::fs::write(&path, new).unwrap();
+    until("the old pepper is forgotten", || status("of-the-old") == 401);
+    std::fs::write(&path, "short").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    assert_eq!(status("of-the-new"), 200, "what makes no sense changes nothing");
+
+    for (text, problem) in [("", "0 lines"), ("a-pepper-of-some-length\nshort", "line 2")] {
+        assert!(Pepper::new(text.as_bytes()).err().unwrap().to_string().contains(problem), "{text}");
+    }
+    let many = (0..5).map(|number| format!("{number}-pepper-of-some-length")).collect::<Vec<_>>().join("\n");
+    assert!(Pepper::new(many.as_bytes()).err().unwrap().to_string().contains("5 lines"));
 }
 
 #[test]

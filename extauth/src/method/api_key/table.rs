@@ -6,7 +6,7 @@ use std::fmt;
 use hashbrown::HashTable;
 use subtle::ConstantTimeEq as _;
 
-use super::hash::{Hash, Pepper, plain};
+use super::hash::{Hash, MOST_PEPPERS, Pepper, plain};
 use super::record::{Profile, Record};
 
 /// Keys that do not change any more, in a few large pieces of memory.
@@ -66,13 +66,15 @@ pub(super) enum Refused {
 /// A key as a request carries it, hashed in the ways that are needed.
 pub(super) struct Digests {
     plain: Option<[u8; 32]>,
-    keyed: Option<[u8; 32]>,
+    /// One for each pepper.
+    keyed: [Option<[u8; 32]>; MOST_PEPPERS],
 }
 
 impl Table {
     pub(super) fn find(&self, digests: &Digests) -> Option<Key<'_>> {
         let one = |digest: Option<[u8; 32]>, keyed| find(&self.index, &self.entries, &digest?, keyed);
-        let entry = one(digests.keyed, true).or_else(|| one(digests.plain, false))?;
+        let keyed = digests.keyed.iter().find_map(|digest| one(*digest, true));
+        let entry = keyed.or_else(|| one(digests.plain, false))?;
         let names = self.names.get(entry.names as usize..)?;
         let (id, names) = names.split_at_checked(entry.id_length.into())?;
         let (client, names) = names.split_at_checked(entry.client_length.into())?;
@@ -89,7 +91,7 @@ impl Table {
     pub(super) fn digests(&self, key: &str, pepper: Option<&Pepper>) -> Digests {
         Digests {
             plain: self.plain.then(|| plain(key)),
-            keyed: pepper.filter(|_| self.keyed).map(|pepper| pepper.digest(key)),
+            keyed: pepper.filter(|_| self.keyed).map(|pepper| pepper.digests(key)).unwrap_or_default(),
         }
     }
 
@@ -163,12 +165,12 @@ impl Builder {
 impl Digests {
     /// In both ways, for keys that are not known yet.
     pub(super) fn both(key: &str, pepper: Option<&Pepper>) -> Self {
-        Self { plain: Some(plain(key)), keyed: pepper.map(|pepper| pepper.digest(key)) }
+        Self { plain: Some(plain(key)), keyed: pepper.map(|pepper| pepper.digests(key)).unwrap_or_default() }
     }
 
     /// Those there are.
     pub(super) fn each(&self) -> impl Iterator<Item = [u8; 32]> {
-        self.keyed.into_iter().chain(self.plain)
+        self.keyed.into_iter().flatten().chain(self.plain)
     }
 }
 
