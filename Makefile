@@ -22,19 +22,20 @@ demo: cargo ## The quickstart on a real Envoy, told in requests and a login; sta
 	@cargo build --release --locked --package controller
 	@ENVOY=$(CURDIR)/.tools/envoy exec python3 deploy/dev/demo.py $(abspath $(target))/release/controller $(DEMO)
 
-test: cargo ## Formatting, lints and all tests, with a real Envoy, Redis, OpenID provider and browser
+test: cargo ## Formatting, lints and all tests, with a real Envoy, Redis, API server, OpenID provider and browser
 	@deploy/dev/envoy.sh
 	@deploy/dev/redis.sh
 	@deploy/dev/oidc.sh
 	@deploy/dev/chromium.sh
 	@deploy/dev/valkey.sh
 	@deploy/dev/faketime.sh
+	@deploy/dev/kube.sh
 	@echo '==> formatting' >&2
 	@cargo fmt --all --check
 	@echo '==> lints' >&2
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo '==> tests' >&2
-	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server VALKEY_SERVER=$(CURDIR)/.tools/valkey-server OIDC_PROVIDER=$(CURDIR)/.tools/oidc-provider CHROMIUM=$(CURDIR)/.tools/chromium cargo test --workspace --all-targets --locked --no-fail-fast
+	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server VALKEY_SERVER=$(CURDIR)/.tools/valkey-server OIDC_PROVIDER=$(CURDIR)/.tools/oidc-provider CHROMIUM=$(CURDIR)/.tools/chromium KUBEBUILDER_ASSETS=$(CURDIR)/.tools/kube cargo test --workspace --all-targets --locked --no-fail-fast
 
 bench: cargo ## What a decision costs beside floors: a table and a plot; wants two quiet cores (BENCH="authz quick": extauth's, shorter)
 	@deploy/dev/redis.sh

@@ -1,9 +1,12 @@
 //! The xDS server: delta ADS over each proxy's latest resources.
 
 pub mod cache;
+mod identity;
+pub mod limits;
 pub mod server;
 pub mod session;
 
 pub use cache::Cache;
+pub use identity::Identity;
 pub use server::Server;
 pub use session::Session;

@@ -3,11 +3,14 @@
 pub mod ads;
 pub mod apply;
 pub mod certgen;
+pub mod cluster;
+pub mod crds;
 pub mod echo;
 pub mod envoy;
 pub mod error;
 pub mod explain;
 mod pods;
+pub mod serve;
 pub mod source;
 pub mod standalone;
 mod status;

@@ -4,10 +4,10 @@ use std::{ffi::OsString, net::SocketAddr, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 use controller::{
-    certgen, echo,
+    certgen, crds, echo,
     envoy::{child, shutdown},
     error::chain,
-    explain, standalone, translate,
+    explain, serve, standalone, translate,
 };
 use proto::{
     drain,
@@ -28,7 +28,7 @@ struct Cli {
 #[derive(Debug, Args)]
 struct Logs {
     /// trace, debug, info, warn or error, or directives such as info,h2=debug
-    #[arg(long, env, global = true, help_heading = "Logs", default_value = "info")]
+    #[arg(long, env, global = true, help_heading = "Logs", default_value = "info,kube_client=off")]
     log_level: String,
     /// text or json
     #[arg(long, env, global = true, help_heading = "Logs", default_value = "text")]
@@ -37,6 +37,8 @@ struct Logs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Put what a Kubernetes API server says onto the Envoys that connect, and write statuses
+    Serve(Box<serve::Options>),
     /// Put a folder of manifests onto Envoys on this machine, with rate limits and authorization built in
     Standalone(standalone::Options),
     Translate(translate::Args),
@@ -45,6 +47,8 @@ enum Command {
     /// What runs beside an Envoy in its pod
     #[command(subcommand)]
     Envoy(shutdown::Command),
+    /// Print the CRDs of gateway.envoyproxy.io
+    Crds,
     /// Answer every request with itself, as JSON
     Echo {
         /// Where to listen
@@ -70,11 +74,13 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match cli.command {
+        Command::Serve(options) => serve::run(&options).map_err(|error| chain(&error)),
         Command::Standalone(options) => standalone::run(&options).map_err(|error| chain(&error)),
         Command::Translate(args) => translate::run(&args).map_err(|report| format!("{report:?}")),
         Command::Certgen(options) => certgen::run(&options).map_err(|error| chain(&error)),
         Command::Envoy(command) => shutdown::run(&command).map_err(|error| chain(&error)),
         Command::Explain(options) => explain::run(&options).map_err(|error| chain(&error)),
+        Command::Crds => crds::print(&mut std::io::stdout().lock()).map_err(|error| chain(&error)),
         Command::Echo { listen } => serve_echo(listen).map_err(|error| chain(error.as_ref())),
         Command::RunChild { parent, program, arguments } => {
             let error = child::run(parent, &program, &arguments);

@@ -19,6 +19,11 @@ mod workload;
 
 pub use object::{Error, Object};
 
+/// Name of the rate limit service's Deployment and Service.
+pub const RATE_LIMIT: &str = "envoy-ratelimit";
+/// Name of the authorization service's Deployment and Service.
+pub const EXTAUTH: &str = "envoy-extauth";
+
 /// One Envoy fleet, as it is provisioned or, standalone, started as a child process.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

@@ -29,8 +29,10 @@ mod listener_set;
 pub use self::listener_set::ListenerSet;
 use crate::{infra, ir::ObjectRef};
 
+mod kind;
 mod routes;
 
+pub use kind::{KINDS, Kind};
 pub(crate) use routes::Route;
 
 /// Namespace and name; the namespace is empty for cluster-scoped kinds.

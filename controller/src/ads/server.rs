@@ -15,6 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     Cache, Session,
     cache::{Connected, Rejection},
+    identity::{Client, Identity},
 };
 
 /// Responses that wait for a client's flow control; a session has at most one for each type under way.
@@ -31,12 +32,18 @@ const MAX_REQUEST: usize = 32 << 20;
 pub struct Server {
     cache: Cache,
     drain: Signal,
+    identity: Identity,
 }
 
 impl Server {
     /// Serves what is in `cache`, to each Envoy that of the proxy which its `node.cluster` names.
     pub fn new(cache: Cache, drain: Signal) -> AggregatedDiscoveryServiceServer<Self> {
-        let server = AggregatedDiscoveryServiceServer::new(Self { cache, drain });
+        Self::verified(cache, drain, Identity::Unverified)
+    }
+
+    /// The same for Envoys that show that they belong to that proxy.
+    pub fn verified(cache: Cache, drain: Signal, identity: Identity) -> AggregatedDiscoveryServiceServer<Self> {
+        let server = AggregatedDiscoveryServiceServer::new(Self { cache, drain, identity });
         server.max_decoding_message_size(MAX_REQUEST)
     }
 }
@@ -52,9 +59,10 @@ impl AggregatedDiscoveryService for Server {
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
         let (responses, stream) = mpsc::channel(QUEUE);
         let (cache, drain) = (self.cache.clone(), self.drain.clone());
+        let identified = self.identity.client(&request).await?;
         tokio::spawn(async move {
             let outcome = tokio::select! {
-                outcome = serve(request.into_inner(), &responses, &cache) => outcome,
+                outcome = serve(request.into_inner(), &responses, &cache, &identified) => outcome,
                 () = drain.wait() => Err(Status::unavailable("the controller is shutting down")),
             };
             if let Err(status) = outcome {
@@ -80,11 +88,16 @@ async fn serve(
     mut requests: Streaming<DeltaDiscoveryRequest>,
     responses: &Responses,
     cache: &Cache,
+    identified: &Client,
 ) -> Result<(), Status> {
     let Some(mut request) = requests.message().await? else { return Ok(()) };
     let node = request.node.take().unwrap_or_default();
     if node.cluster.is_empty() {
         return Err(Status::invalid_argument("the first request has no node.cluster (Envoy's --service-cluster)"));
+    }
+    if !identified.is_of_proxy(&node.cluster) {
+        tracing::warn!(cluster = node.cluster, client = ?identified, "a client asks for a proxy that it does not belong to");
+        return Err(Status::permission_denied("the client does not belong to the proxy that its node.cluster names"));
     }
     let client = cache.connect(node.id.clone(), node.cluster.clone());
     tracing::debug!(node = node.id, cluster = node.cluster, "an Envoy has connected");

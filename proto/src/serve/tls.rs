@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName}
 use tokio_rustls::rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig, ServerConnection};
 use tokio_rustls::server::TlsStream;
-use webpki::EndEntityCert;
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::directory::Changes;
 
@@ -116,12 +116,19 @@ impl Tls {
     }
 }
 
-/// DNS names and URIs of the certificate that a client has shown, which the handshake has verified.
+/// DNS names and URIs of the certificate that a client has shown, which the handshake has verified. Among the DNS names may be a
+/// wildcard with a single label behind it, such as `*.envoy-gateway-system`, which names no server but does name clients.
 pub(super) fn client_names(connection: &ServerConnection) -> Vec<String> {
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
-    let parsed = certificate.and_then(|certificate| EndEntityCert::try_from(certificate).ok());
-    let Some(parsed) = parsed else { return Vec::new() };
-    parsed.valid_dns_names().chain(parsed.valid_uri_names()).map(str::to_owned).collect()
+    let parsed = certificate.and_then(|certificate| X509Certificate::from_der(certificate).ok());
+    let names = parsed.as_ref().and_then(|(_, parsed)| parsed.subject_alternative_name().ok().flatten());
+    let names = names.iter().flat_map(|names| &names.value.general_names);
+    names
+        .filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::URI(name) => Some((*name).to_owned()),
+            _ => None,
+        })
+        .collect()
 }
 
 fn server_config(files: &Files) -> Result<ServerConfig, Error> {

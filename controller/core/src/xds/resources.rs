@@ -113,6 +113,13 @@ impl Resources {
         });
     }
 
+    /// Adds one that was encoded before, unless it is of no known kind.
+    pub fn restore(&mut self, name: String, version: String, any: Any) {
+        if let Some(kind) = Type::from_url(&any.type_url) {
+            self.0.entry(kind).or_default().insert(name, Resource { any, version });
+        }
+    }
+
     /// The resource of this kind and name.
     pub fn find(&self, kind: Type, name: &str) -> Option<&Resource> {
         self.0.get(&kind)?.get(name)

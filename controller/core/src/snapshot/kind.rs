@@ -1,0 +1,110 @@
+//! The kinds of a snapshot as data, for those who fetch their objects.
+
+use super::{ENVOY_GATEWAY, GATEWAY_API, Snapshot};
+use crate::ir::ObjectRef;
+
+/// A kind of objects that the translation looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Group of its API; empty for the core group.
+    pub group: &'static str,
+    /// As written in a manifest.
+    pub name: &'static str,
+    remove: fn(&mut Snapshot, &ObjectRef) -> bool,
+}
+
+macro_rules! kinds {
+    ($($group:expr, $name:literal, $field:ident;)*) => {
+        /// Every kind, in no particular order.
+        pub const KINDS: &[Kind] = &[$(Kind {
+            group: $group,
+            name: $name,
+            remove: |snapshot, object| {
+                snapshot.$field.remove(&(object.namespace.clone(), object.name.clone())).is_some()
+            },
+        },)*];
+
+        // Does not compile while a field of the snapshot has no line in the table.
+        const _: fn(&Snapshot) = |Snapshot { $($field: _),* }| {};
+    };
+}
+
+kinds! {
+    GATEWAY_API, "GatewayClass", gateway_classes;
+    GATEWAY_API, "Gateway", gateways;
+    GATEWAY_API, "ListenerSet", listener_sets;
+    GATEWAY_API, "HTTPRoute", http_routes;
+    GATEWAY_API, "GRPCRoute", grpc_routes;
+    GATEWAY_API, "TLSRoute", tls_routes;
+    GATEWAY_API, "TCPRoute", tcp_routes;
+    GATEWAY_API, "UDPRoute", udp_routes;
+    GATEWAY_API, "BackendTLSPolicy", backend_tls_policies;
+    GATEWAY_API, "ReferenceGrant", reference_grants;
+    ENVOY_GATEWAY, "Backend", backends;
+    ENVOY_GATEWAY, "HTTPRouteFilter", http_route_filters;
+    ENVOY_GATEWAY, "EnvoyProxy", envoy_proxies;
+    ENVOY_GATEWAY, "BackendTrafficPolicy", backend_traffic_policies;
+    ENVOY_GATEWAY, "SecurityPolicy", security_policies;
+    "", "Namespace", namespaces;
+    "", "Service", services;
+    "", "Node", nodes;
+    "", "Secret", secrets;
+    "", "ConfigMap", config_maps;
+    "discovery.k8s.io", "EndpointSlice", endpoint_slices;
+    "apps", "Deployment", deployments;
+    "apps", "DaemonSet", daemon_sets;
+}
+
+impl Kind {
+    /// The kind that a manifest calls `name`.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        KINDS.iter().find(|kind| kind.name == name)
+    }
+}
+
+impl Snapshot {
+    /// Takes an object away; whether it was there.
+    pub fn remove(&mut self, object: &ObjectRef) -> bool {
+        Kind::named(object.kind).is_some_and(|kind| (kind.remove)(self, object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use serde_json::json;
+
+    use super::{
+        super::{Inserted, ObjectError},
+        *,
+    };
+
+    #[test]
+    fn what_is_inserted_can_be_removed() {
+        let labels = json!({"app.kubernetes.io/name": "envoy", "app.kubernetes.io/component": "proxy",
+            "app.kubernetes.io/managed-by": "envoy-gateway"});
+        for kind in KINDS {
+            let separator = if kind.group.is_empty() { "" } else { "/" };
+            let object = json!({
+                "apiVersion": format!("{}{separator}v1", kind.group),
+                "kind": kind.name,
+                "metadata": {"name": "a", "namespace": "ns", "labels": labels},
+                "addressType": "IPv4", "endpoints": [],
+                "spec": {"controllerName": "c", "gatewayClassName": "c", "listeners": [], "from": [], "to": [], "rules": [],
+                    "targetRefs": [], "parentRef": {"name": "g"}, "validation": {"hostname": "h"}},
+            });
+            let mut snapshot = Snapshot::default();
+            let known = match snapshot.insert(object) {
+                Ok(Inserted::Known { object, replaced: false }) => object,
+                Err(ObjectError::Invalid { object, .. }) => {
+                    panic!("{object}: the test's object lacks what it requires")
+                }
+                other => panic!("{}: {other:?}", kind.name),
+            };
+            assert_eq!(known.kind, kind.name);
+            assert!(snapshot.remove(&known), "{known}");
+            assert!(!snapshot.remove(&known), "{known}");
+        }
+    }
+}

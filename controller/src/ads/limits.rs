@@ -1,0 +1,145 @@
+//! Serves `ratelimit` its configuration: state-of-the-world ADS with one type of resource.
+
+use std::{pin::Pin, sync::Arc};
+
+use controller_core::infra;
+use envoy_types::pb::{
+    envoy::service::discovery::v3::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
+        aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
+    },
+    google::protobuf::Any,
+    ratelimit::config::ratelimit::v3::RateLimitConfig,
+};
+use prost::Message;
+use proto::drain::Signal;
+use sha2::{Digest, Sha256};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Identity;
+
+const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
+
+/// The latest configuration and where it is asked for. `None` until there is one.
+pub type Limits = watch::Receiver<Option<Arc<Vec<RateLimitConfig>>>>;
+
+/// `envoy.service.discovery.v3.AggregatedDiscoveryService`, in its state-of-the-world variant.
+#[derive(Debug)]
+pub struct Server {
+    limits: Limits,
+    drain: Signal,
+    identity: Identity,
+}
+
+impl Server {
+    /// Serves `limits` to clients that show that they are `envoy-ratelimit`.
+    pub fn new(limits: Limits, drain: Signal, identity: Identity) -> AggregatedDiscoveryServiceServer<Self> {
+        AggregatedDiscoveryServiceServer::new(Self { limits, drain, identity })
+    }
+}
+
+#[tonic::async_trait]
+impl AggregatedDiscoveryService for Server {
+    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
+    type DeltaAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        let client = self.identity.client(&request).await?;
+        if !client.is_named(infra::RATE_LIMIT) {
+            tracing::warn!(?client, "a client that is not the rate limit service asks for its configuration");
+            return Err(Status::permission_denied("the client is not the rate limit service"));
+        }
+        let (responses, stream) = mpsc::channel(1);
+        let (limits, drain) = (self.limits.clone(), self.drain.clone());
+        tokio::spawn(async move {
+            let outcome = tokio::select! {
+                outcome = serve(request.into_inner(), &responses, limits) => outcome,
+                () = drain.wait() => Err(Status::unavailable("the controller is shutting down")),
+            };
+            if let Err(status) = outcome {
+                // A client that has gone needs no status.
+                let _ = responses.try_send(Err(status));
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        _: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        Err(Status::unimplemented("this server speaks state-of-the-world xDS"))
+    }
+}
+
+/// What one client has been told.
+#[derive(Debug, Default)]
+struct Told {
+    version: String,
+    nonce: u64,
+    /// It has not answered yet.
+    is_open: bool,
+}
+
+async fn serve(
+    mut requests: Streaming<DiscoveryRequest>,
+    responses: &mpsc::Sender<Result<DiscoveryResponse, Status>>,
+    mut limits: Limits,
+) -> Result<(), Status> {
+    let mut told: Option<Told> = None;
+    loop {
+        let latest = limits.borrow_and_update().clone();
+        if let (Some(told), Some(latest)) = (told.as_mut().filter(|told| !told.is_open), latest) {
+            let response = response(&latest, told.nonce + 1);
+            if response.version_info != told.version {
+                *told = Told { version: response.version_info.clone(), nonce: told.nonce + 1, is_open: true };
+                responses.send(Ok(response)).await.map_err(|_| Status::cancelled("the client has gone"))?;
+            }
+        }
+        tokio::select! {
+            request = requests.message() => match request? {
+                Some(request) if request.type_url == TYPE_URL => answered(told.get_or_insert_default(), &request),
+                // A type that this server has no resources of is never answered.
+                Some(_) => {}
+                None => return Ok(()),
+            },
+            changed = limits.changed() => if changed.is_err() { return Ok(()) },
+        }
+    }
+}
+
+/// Notes an ACK or a NACK. After either, the next thing that the client hears is another version.
+fn answered(told: &mut Told, request: &DiscoveryRequest) {
+    if told.nonce == 0 || request.response_nonce != told.nonce.to_string() {
+        return;
+    }
+    told.is_open = false;
+    if let Some(error) = &request.error_detail {
+        let node = request.node.as_ref().map(|node| node.id.clone()).unwrap_or_default();
+        metrics::counter!("xds_nack_total", "nodeID" => node, "typeURL" => TYPE_URL).increment(1);
+        tracing::warn!("the rate limit service refuses its configuration and keeps the one before: {}", error.message);
+    }
+}
+
+fn response(limits: &[RateLimitConfig], nonce: u64) -> DiscoveryResponse {
+    let encoded: Vec<Vec<u8>> = limits.iter().map(Message::encode_to_vec).collect();
+    let mut digest = Sha256::new();
+    for value in &encoded {
+        digest.update(value.len().to_be_bytes());
+        digest.update(value);
+    }
+    let version_info = format!("{:x}", digest.finalize()).chars().take(16).collect();
+    let resources = encoded.into_iter().map(|value| Any { type_url: TYPE_URL.to_owned(), value });
+    DiscoveryResponse {
+        version_info,
+        resources: resources.collect(),
+        type_url: TYPE_URL.to_owned(),
+        nonce: nonce.to_string(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,21 @@
+//! Kubernetes: the API server's objects in, statuses out.
+
+mod board;
+mod guard;
+pub mod lease;
+mod merge;
+mod object;
+mod pace;
+mod queue;
+mod reason;
+mod resources;
+mod store;
+mod token;
+mod watch;
+mod writer;
+
+pub use board::Board;
+pub use lease::Lease;
+pub use store::{Options, snapshots};
+pub use token::Reviewer;
+pub use writer::Writer;

@@ -1,0 +1,130 @@
+//! Writes statuses: only what differs, one after another, never over a version that it has not seen.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use controller_core::ir::ObjectRef;
+use kube::{
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams},
+};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::{
+    board::{Board, Task},
+    pace::Pace,
+    reason::reason,
+};
+
+/// Longest time that one write may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before a write that failed is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Who wrote, as the API server keeps it.
+const MANAGER: &str = "envoy-gateway";
+
+/// The one who writes, while it is the leader.
+#[expect(missing_debug_implementations, reason = "a client has none")]
+pub struct Writer {
+    client: Client,
+    board: Arc<Board>,
+    pace: Pace,
+}
+
+impl Writer {
+    /// Writes what `board` wants, at most `rate` objects a second.
+    pub fn new(client: Client, board: Arc<Board>, rate: u32) -> Self {
+        Self { client, board, pace: Pace::per_second(rate, Instant::now()) }
+    }
+
+    /// Writes while it is the leader, which `leads` tells, until nobody tells it any more.
+    pub async fn run(mut self, mut leads: watch::Receiver<Option<Instant>>) {
+        let told = leads.clone();
+        loop {
+            if leads.wait_for(is_valid).await.is_err() {
+                return;
+            }
+            self.board.review();
+            tokio::select! {
+                changed = leads.wait_for(Option::is_none) => if changed.is_err() { return },
+                () = self.write(&told) => {}
+            }
+        }
+    }
+
+    async fn write(&mut self, leads: &watch::Receiver<Option<Instant>>) {
+        loop {
+            let task = self.board.task().await;
+            tokio::time::sleep(self.pace.book(Instant::now())).await;
+            // A process that was stopped for a while finds out here.
+            if !is_valid(&leads.borrow()) {
+                return;
+            }
+            self.perform(&task).await;
+        }
+    }
+
+    async fn perform(&self, task: &Task) {
+        let Task { object, resource, version, status } = task;
+        let api: Api<DynamicObject> = match object.namespace.as_str() {
+            "" => Api::all_with(self.client.clone(), resource),
+            namespace => Api::namespaced_with(self.client.clone(), namespace, resource),
+        };
+        // With the version, the API server refuses to write over what somebody else has written meanwhile.
+        let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
+        let patch = Patch::Merge(&patch);
+        let params = PatchParams { field_manager: Some(MANAGER.into()), ..PatchParams::default() };
+        let written = tokio::time::timeout(TIMEOUT, api.patch_status(&object.name, &params, &patch)).await;
+        let outcome = match written {
+            Ok(Ok(written)) => {
+                self.take_in(object, written, true);
+                "written"
+            }
+            Ok(Err(kube::Error::Api(error))) if error.code == 409 => {
+                self.look_again(object, &api).await;
+                "conflict"
+            }
+            Ok(Err(kube::Error::Api(error))) if error.code == 404 => "gone",
+            Ok(Err(error)) => {
+                tracing::warn!("writing the status of {object}: {}", reason(&error));
+                self.board.retry(object, PAUSE);
+                "failed"
+            }
+            Err(_) => {
+                tracing::warn!("writing the status of {object}: no answer within {TIMEOUT:?}");
+                self.board.retry(object, PAUSE);
+                "failed"
+            }
+        };
+        metrics::counter!("controller_status_writes_total", "kind" => object.kind, "outcome" => outcome).increment(1);
+    }
+
+    /// Somebody else was faster. The watch may tell late what they wrote.
+    async fn look_again(&self, object: &ObjectRef, api: &Api<DynamicObject>) {
+        match tokio::time::timeout(TIMEOUT, api.get_status(&object.name)).await {
+            Ok(Ok(latest)) => {
+                self.take_in(object, latest, false);
+                self.board.retry(object, Duration::ZERO);
+            }
+            _ => self.board.retry(object, PAUSE),
+        }
+    }
+
+    fn take_in(&self, object: &ObjectRef, latest: DynamicObject, is_our_work: bool) {
+        let (version, generation) = (latest.metadata.resource_version.unwrap_or_default(), latest.metadata.generation);
+        let status = latest.data.get("status");
+        if is_our_work {
+            self.board.wrote(object, version, generation, status);
+        } else {
+            self.board.stands(object, version, generation, status.cloned());
+        }
+    }
+}
+
+#[expect(clippy::ref_option, reason = "what `watch::Receiver::wait_for` wants")]
+fn is_valid(until: &Option<Instant>) -> bool {
+    until.is_some_and(|until| Instant::now() < until)
+}

@@ -1,0 +1,287 @@
+//! `controller serve`: what a Kubernetes API server says, onto the Envoys that connect.
+
+use std::{
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, extract::State, http::StatusCode, routing::get};
+use clap::{Args, ValueEnum};
+use controller_core::{ServiceAddress, Settings, infra};
+use kube::{
+    Client, Config,
+    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
+};
+use proto::{
+    drain, metrics,
+    readiness::Readiness,
+    serve::{
+        self, Address, Grpc, Listener,
+        tls::{self, Tls},
+    },
+};
+use serde_json::Value;
+use tokio::{sync::watch, task::JoinSet};
+use tonic::service::Routes;
+
+use self::{saved::State as Saved, translator::Translator};
+use crate::{
+    ads,
+    cluster::{self, Board, Lease, Reviewer, Writer},
+    error::chain,
+};
+
+mod saved;
+mod translator;
+
+/// The name of the Lease is that of Envoy Gateway, so that of the two only one writes during a migration.
+const LEASE: &str = "5b9825d2.gateway.envoyproxy.io";
+const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// What an operator decides.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// How to reach the API server [default: $KUBECONFIG, ~/.kube/config, or the pod's service account]
+    #[arg(long, value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
+    /// GatewayClasses with this controllerName are ours
+    #[arg(long, value_name = "NAME", default_value = "gateway.envoyproxy.io/gatewayclass-controller")]
+    pub controller_name: String,
+    /// Namespace of the controller and the proxies
+    #[arg(long, value_name = "NAME", env = "ENVOY_GATEWAY_NAMESPACE", default_value = "envoy-gateway-system")]
+    pub namespace: String,
+    /// The cluster's DNS suffix
+    #[arg(long, value_name = "DOMAIN", env = "KUBERNETES_CLUSTER_DOMAIN", default_value = "cluster.local")]
+    pub dns_domain: String,
+    /// Where Envoys ask for their configuration; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(ANY, 18000))]
+    pub xds: SocketAddr,
+    /// Where the rate limit service asks for its configuration; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(ANY, 18001))]
+    pub rate_limit_xds: SocketAddr,
+    /// Address of /healthz, /readyz and /metrics; port 0 picks a free one
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(ANY, 8081))]
+    pub admin: SocketAddr,
+    /// How Envoys and the rate limit service show who they are
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = IdentityBy::Certificate)]
+    pub identity_by: IdentityBy,
+    /// Folder with tls.crt, tls.key and ca.crt, the authority of clients' certificates; changes are followed
+    #[arg(long, value_name = "DIR", default_value = "/certs")]
+    pub certs: PathBuf,
+    /// Serve in clear text to whoever connects, for tests on one machine
+    #[arg(long)]
+    pub insecure: bool,
+    /// Folder that keeps what is served, for a start while the API server is away; it holds private keys
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Name of this replica in the Lease that makes one of them the leader
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "controller")]
+    pub identity: String,
+    /// How long the Lease outlives a leader that has vanished
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..))]
+    pub lease_seconds: u16,
+    /// Most statuses written in a second
+    #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    pub status_rate: u32,
+    /// How long objects stay in force when the API server suddenly lists less than half of a kind; 0 turns that off
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub deletion_hold_seconds: u64,
+    /// How often the API server is asked for kinds that it did not have
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rediscovery_seconds: u16,
+    /// Write here, as JSON, which addresses are served, when they are
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub ready_file: Option<PathBuf>,
+}
+
+/// How clients of the xDS servers show who they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IdentityBy {
+    /// A certificate for `<name>.<namespace>` or `*.<namespace>`
+    Certificate,
+    /// A token of their service account, for the audience envoy-gateway.<namespace>.svc.<dns-domain>
+    Token,
+}
+
+/// Why it could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refuses something that every program needs.
+    #[error("{attempt}")]
+    System {
+        /// What was attempted.
+        attempt: &'static str,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The file does not say how to reach an API server.
+    #[error("reading the kubeconfig")]
+    Kubeconfig(#[from] KubeconfigError),
+    /// Nothing says how to reach an API server.
+    #[error("finding out how to reach the API server")]
+    Infer(#[from] InferConfigError),
+    /// No connection can be made from what is known.
+    #[error("setting up the connection to the API server")]
+    Client(#[from] kube::Error),
+    /// An address is in use, or a server failed.
+    #[error(transparent)]
+    Serve(#[from] serve::Error),
+    /// The certificates cannot be used.
+    #[error("loading the certificates of the xDS server")]
+    Tls(#[from] tls::Error),
+    /// A part of this process has ended.
+    #[error("a part of the controller has failed")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(options: &Options) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| Error::System { attempt: "starting the runtime", source })?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: &Options) -> Result<(), Error> {
+    let (trigger, signal) = drain::new();
+    let xds = Listener::bind(&Address::Tcp(options.xds))?;
+    let rate_limit_xds = Listener::bind(&Address::Tcp(options.rate_limit_xds))?;
+    let admin = Listener::bind(&Address::Tcp(options.admin))?;
+    announce(options, [("xds", &xds), ("rateLimitXds", &rate_limit_xds), ("admin", &admin)])?;
+    let client = Client::try_from(config(options).await?)?;
+
+    let readiness = Readiness::new();
+    let synced = readiness.block("the first snapshot of the API server's objects");
+    let board = Arc::new(Board::new(options.controller_name.clone()));
+    let watches = cluster::Options {
+        hold: Duration::from_secs(options.deletion_hold_seconds),
+        rediscover: Duration::from_secs(options.rediscovery_seconds.into()),
+    };
+    let snapshots = cluster::snapshots(client.clone(), Arc::clone(&board), watches);
+    let cache = ads::Cache::default();
+    let (limits, limited) = watch::channel(None);
+    let translator = Translator::new(settings(options), cache.clone(), limits, Arc::clone(&board), synced);
+
+    let mut parts: JoinSet<Result<(), Error>> = JoinSet::new();
+    let mut followers = JoinSet::new();
+    let identity = identity(options, &client);
+    let discovery = ads::Server::verified(cache.clone(), signal.clone(), identity.clone());
+    let limit_discovery = ads::limits::Server::new(limited.clone(), signal.clone(), identity);
+    let tls = certificates(options)?;
+    if let Some(tls) = tls.clone() {
+        followers.spawn(tls.follow());
+    }
+    let xds = Grpc::new(xds).tls(tls.clone()).serve(Routes::new(discovery), signal.clone());
+    parts.spawn(async { Ok(xds.await?) });
+    let xds = Grpc::new(rate_limit_xds).tls(tls).serve(Routes::new(limit_discovery), signal.clone());
+    parts.spawn(async { Ok(xds.await?) });
+    let router = router(readiness);
+    let admin = serve::http(admin, router, signal.clone());
+    parts.spawn(async { Ok(admin.await?) });
+
+    let (leading, leads) = watch::channel(None);
+    let duration = Duration::from_secs(options.lease_seconds.into());
+    let lease = Lease::new(client.clone(), &options.namespace, LEASE, &options.identity, duration);
+    let compete = lease.compete(leading, signal.clone());
+    parts.spawn(async {
+        compete.await;
+        Ok(())
+    });
+    followers.spawn(Writer::new(client, board, options.status_rate).run(leads));
+    let saved = options.state.as_deref().map(Saved::new);
+    if let Some(saved) = saved.clone() {
+        followers.spawn(translator::keep(saved, cache, limited));
+    }
+    followers.spawn(translator.follow(snapshots, saved));
+
+    let on_sigterm = tokio::spawn(drain::on_sigterm(trigger));
+    let outcome = tokio::select! {
+        () = signal.clone().wait() => Ok(()),
+        Some(ended) = parts.join_next() => ended?,
+        Some(Err(panic)) = followers.join_next() => Err(panic.into()),
+    };
+    // Which drops the trigger, and so ends the others.
+    on_sigterm.abort();
+    while let Some(ended) = parts.join_next().await {
+        if let Err(error) = ended? {
+            tracing::warn!("{}", chain(&error));
+        }
+    }
+    outcome
+}
+
+async fn config(options: &Options) -> Result<Config, Error> {
+    Ok(match &options.kubeconfig {
+        Some(path) => {
+            Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?
+        }
+        None => Config::infer().await?,
+    })
+}
+
+fn settings(options: &Options) -> Settings {
+    let namespace = &options.namespace;
+    let mut settings = Settings {
+        controller_name: options.controller_name.clone(),
+        namespace: namespace.clone(),
+        dns_domain: options.dns_domain.clone(),
+        ..Settings::default()
+    };
+    let service = |name: &str| format!("{name}.{namespace}.svc.{}", options.dns_domain);
+    if let Some(rate_limit) = &mut settings.rate_limit {
+        rate_limit.address = ServiceAddress::Dns { host: service(infra::RATE_LIMIT), port: 8081 };
+    }
+    settings.extauth = Some(ServiceAddress::Dns { host: service(infra::EXTAUTH), port: 10003 });
+    settings
+}
+
+fn identity(options: &Options, client: &Client) -> ads::Identity {
+    let home = options.namespace.clone();
+    match options.identity_by {
+        _ if options.insecure => ads::Identity::Unverified,
+        IdentityBy::Certificate => ads::Identity::Certificate { home },
+        IdentityBy::Token => {
+            let audience = format!("envoy-gateway.{home}.svc.{}", options.dns_domain);
+            ads::Identity::Token { home, reviewer: Reviewer::new(client.clone(), audience) }
+        }
+    }
+}
+
+fn certificates(options: &Options) -> Result<Option<Tls>, tls::Error> {
+    let file = |name| options.certs.join(name);
+    // Who shows a token needs no certificate.
+    let client_ca = (options.identity_by == IdentityBy::Certificate).then(|| file("ca.crt"));
+    let files = tls::Files { cert: file("tls.crt"), key: file("tls.key"), client_ca, client_san: None };
+    (!options.insecure).then(|| Tls::load(files)).transpose()
+}
+
+/// `/healthz`, `/readyz` and `/metrics`.
+fn router(readiness: Readiness) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .with_state(readiness)
+        .merge(metrics::router(metrics::install()))
+}
+
+async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {
+    match readiness.pending().as_slice() {
+        [] => (StatusCode::OK, "ok\n".to_owned()),
+        pending => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", pending.join(", "))),
+    }
+}
+
+fn announce<const N: usize>(options: &Options, listeners: [(&str, &Listener); N]) -> Result<(), Error> {
+    let Some(path) = &options.ready_file else { return Ok(()) };
+    let addresses = listeners
+        .into_iter()
+        .map(|(name, listener)| listener.address().map(|address| (name.to_owned(), Value::from(address.to_string()))));
+    let report: io::Result<Value> = addresses.collect();
+    // Whoever waits for the file must not see half of it.
+    let draft = path.with_extension("draft");
+    let written =
+        report.and_then(|report| fs::write(&draft, report.to_string())).and_then(|()| fs::rename(&draft, path));
+    written.map_err(|source| Error::System { attempt: "writing the ready file", source })
+}

@@ -1,0 +1,126 @@
+//! From snapshots to everything that follows from them, again and again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use controller_core::{Settings, Snapshot, translate};
+use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
+use proto::readiness::Block;
+use tokio::{sync::watch, time::timeout};
+
+use super::saved::{Served, State};
+use crate::{ads, cluster::Board, error::chain};
+
+/// How long the API server has before what was kept is served instead.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Pause after what is served has been kept.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Translates, and hands out the results.
+#[derive(Debug)]
+pub(super) struct Translator {
+    settings: Arc<Settings>,
+    cache: ads::Cache,
+    limits: watch::Sender<Option<Arc<Vec<RateLimitConfig>>>>,
+    board: Arc<Board>,
+    /// Held until there is something to serve.
+    synced: Option<Block>,
+}
+
+impl Translator {
+    pub(super) fn new(
+        settings: Settings,
+        cache: ads::Cache,
+        limits: watch::Sender<Option<Arc<Vec<RateLimitConfig>>>>,
+        board: Arc<Board>,
+        synced: Block,
+    ) -> Self {
+        Self { settings: Arc::new(settings), cache, limits, board, synced: Some(synced) }
+    }
+
+    /// Follows the snapshots until their source ends. Until the first one, what was kept may have to do.
+    pub(super) async fn follow(mut self, mut snapshots: watch::Receiver<Option<Arc<Snapshot>>>, state: Option<State>) {
+        if let Some(state) = state
+            && timeout(PATIENCE, snapshots.wait_for(Option::is_some)).await.is_err()
+        {
+            self.resume(&state);
+        }
+        loop {
+            let latest = snapshots.borrow_and_update().clone();
+            if let Some(snapshot) = latest {
+                self.apply(snapshot).await;
+            }
+            if snapshots.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn resume(&mut self, state: &State) {
+        match state.load() {
+            Ok(Some(Served { proxies, limits })) => {
+                tracing::warn!(
+                    "the API server does not answer: the kept configuration of {} proxies is in force until it does",
+                    proxies.len()
+                );
+                self.limits.send_replace(Some(limits));
+                self.cache.publish(proxies.iter().map(|(key, proxy)| (key.clone(), (**proxy).clone())).collect());
+                self.synced = None;
+            }
+            Ok(None) => tracing::warn!("the API server does not answer, and no configuration has been kept"),
+            Err(error) => tracing::error!("the kept configuration is ignored: {}", chain(&error)),
+        }
+    }
+
+    async fn apply(&mut self, snapshot: Arc<Snapshot>) {
+        let settings = Arc::clone(&self.settings);
+        let start = Instant::now();
+        let translation = tokio::task::spawn_blocking(move || translate(&snapshot, &settings)).await;
+        metrics::histogram!("controller_translation_seconds").record(start.elapsed());
+        let translation = match translation {
+            Ok(translation) => translation,
+            Err(panic) => {
+                tracing::error!("this change is not applied, since the translation failed: {panic}");
+                return;
+            }
+        };
+        // The limits first: Envoy's new configuration asks for what the old one did not.
+        self.limits.send_if_modified(|limits| {
+            let is_new = limits.as_deref() != Some(&translation.rate_limits);
+            if is_new {
+                *limits = Some(Arc::new(translation.rate_limits));
+            }
+            is_new
+        });
+        let resources = translation.proxies.into_iter().map(|(key, proxy)| (key, proxy.resources));
+        self.cache.publish(resources.collect());
+        self.board.want(translation.statuses);
+        self.synced = None;
+    }
+}
+
+/// Keeps what is served in `state` whenever it changes, for as long as it is polled.
+pub(super) async fn keep(
+    state: State,
+    cache: ads::Cache,
+    mut limits: watch::Receiver<Option<Arc<Vec<RateLimitConfig>>>>,
+) {
+    let mut proxies = cache.proxies();
+    loop {
+        tokio::select! {
+            changed = proxies.changed() => if changed.is_err() { return },
+            changed = limits.changed() => if changed.is_err() { return },
+        }
+        let Some(limits) = limits.borrow_and_update().clone() else { continue };
+        let served = Served { proxies: proxies.borrow_and_update().clone(), limits };
+        let state = state.clone();
+        match tokio::task::spawn_blocking(move || state.store(&served)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("what is served is not kept: {}", chain(&error)),
+            Err(panic) => tracing::error!("what is served is not kept: {panic}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

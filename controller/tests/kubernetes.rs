@@ -1,0 +1,20 @@
+//! `controller serve` beside a real kube-apiserver and etcd.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "kubernetes/api_server.rs"]
+mod api_server;
+#[path = "kubernetes/controller.rs"]
+mod controller;
+#[path = "kubernetes/faults.rs"]
+mod faults;
+#[path = "kubernetes/identity.rs"]
+mod identity;
+#[path = "kubernetes/pki.rs"]
+mod pki;
+#[path = "kubernetes/statuses.rs"]
+mod statuses;
+#[allow(dead_code, reason = "shared with the tests of standalone")]
+#[path = "e2e/tool.rs"]
+mod tool;
+#[path = "kubernetes/xds.rs"]
+mod xds;

@@ -1,0 +1,200 @@
+//! Who is served what, over mutual TLS.
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use controller_core::infra;
+use envoy_types::pb::{
+    envoy::service::discovery::v3::{
+        DiscoveryRequest, DiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
+    },
+    ratelimit::config::ratelimit::v3::RateLimitConfig,
+};
+use prost::{Message, Name};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::{
+    api_server::ApiServer,
+    controller::{Controller, manifests},
+    pki::{Authority, Pair},
+    tool::{PATIENCE, eventually},
+    xds::Envoy,
+};
+
+const SERVER: &str = "envoy-gateway";
+
+/// A controller with certificates in a folder, which end with the test.
+struct Secured {
+    controller: Controller,
+    authority: Authority,
+    folder: tempfile::TempDir,
+}
+
+impl Secured {
+    async fn start(server: &ApiServer, name: &str, more: &[&str]) -> Self {
+        let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+        write(folder.path(), &authority, &authority.issue(&[SERVER]));
+        let arguments = [&["--certs", folder.path().to_str().unwrap()], more].concat();
+        let controller = Controller::start_with(server, name, &arguments).await;
+        Self { controller, authority, folder }
+    }
+
+    /// A connection of a client with a certificate for `names`.
+    async fn connect(&self, address: SocketAddr, names: &[&str]) -> Result<Channel, tonic::transport::Error> {
+        connect(address, &self.authority, Some(&self.authority.issue(names))).await
+    }
+}
+
+fn write(folder: &Path, clients: &Authority, server: &Pair) {
+    fs::write(folder.join("tls.crt"), &server.certificate).unwrap();
+    fs::write(folder.join("tls.key"), &server.key).unwrap();
+    fs::write(folder.join("ca.crt"), clients.certificate()).unwrap();
+}
+
+async fn connect(
+    address: SocketAddr,
+    server: &Authority,
+    client: Option<&Pair>,
+) -> Result<Channel, tonic::transport::Error> {
+    let tls = ClientTlsConfig::new().domain_name(SERVER).ca_certificate(Certificate::from_pem(server.certificate()));
+    let tls = match client {
+        Some(client) => tls.identity(Identity::from_pem(&client.certificate, &client.key)),
+        None => tls,
+    };
+    Endpoint::from_shared(format!("https://{address}")).unwrap().tls_config(tls).unwrap().connect().await
+}
+
+#[tokio::test]
+async fn an_envoy_gets_what_its_certificate_is_for() {
+    let server = ApiServer::shared().await;
+    server.apply(&manifests("secured")).await;
+    let secured = Secured::start(&server, "secured", &[]).await;
+    let xds = secured.controller.xds;
+    let cluster = "httproute/secured/app/rule/0";
+    let fleet = |gateway| format!("{}.secured", infra::fleet_name("secured", gateway));
+    for name in [fleet("secured"), "*.secured".to_owned()] {
+        let channel = secured.connect(xds, &[&name]).await.unwrap();
+        Envoy::open(channel, "secured/secured").await.unwrap().until(cluster, true).await;
+    }
+    for name in [fleet("other"), "*.elsewhere".to_owned(), "*.x.secured".to_owned()] {
+        let channel = secured.connect(xds, &[&name]).await.unwrap();
+        let refused = match Envoy::open(channel, "secured/secured").await {
+            Ok(mut envoy) => envoy.next().await.unwrap_err(),
+            Err(refused) => refused,
+        };
+        assert_eq!(refused.code(), Code::PermissionDenied, "{name}");
+    }
+    // Without a certificate, and with one of another authority, there is no stream at all.
+    let stranger = Authority::new().issue(&["*.secured"]);
+    for client in [None, Some(&stranger)] {
+        if let Ok(channel) = connect(xds, &secured.authority, client).await {
+            let outcome = Envoy::open(channel, "secured/secured").await;
+            assert!(outcome.is_err());
+        }
+    }
+}
+
+#[tokio::test]
+async fn new_certificates_take_effect() {
+    let server = ApiServer::shared().await;
+    server.apply(&manifests("rotated")).await;
+    let secured = Secured::start(&server, "rotated", &[]).await;
+    let next = Authority::new();
+    write(secured.folder.path(), &next, &next.issue(&[SERVER]));
+    let channel = eventually("the new authority counts", async || {
+        let channel = connect(secured.controller.xds, &next, Some(&next.issue(&["*.rotated"]))).await.ok()?;
+        Envoy::open(channel, "rotated/rotated").await.ok()
+    });
+    channel.await.until("httproute/rotated/app/rule/0", true).await;
+}
+
+#[tokio::test]
+async fn an_envoy_may_show_a_token_instead() {
+    let server = ApiServer::shared().await;
+    server.apply(&manifests("tokens")).await;
+    let secured = Secured::start(&server, "tokens", &["--identity-by", "token"]).await;
+    let audience = "envoy-gateway.tokens.svc.cluster.local";
+    let fleet = infra::fleet_name("tokens", "tokens");
+    let token = server.token("tokens", &fleet, audience).await;
+    let channel = connect(secured.controller.xds, &secured.authority, None).await.unwrap();
+    let mut envoy = Envoy::open_with(channel.clone(), "tokens/tokens", Some(&token)).await.unwrap();
+    envoy.until("httproute/tokens/app/rule/0", true).await;
+
+    // Of another fleet, of the same name elsewhere, for somebody else, made up, and none.
+    let elsewhere = server.token("default", &fleet, audience).await;
+    let other = server.token("tokens", "other", audience).await;
+    let misdirected = server.token("tokens", &fleet, "somebody-else").await;
+    let denied = [Some(elsewhere), Some(other)].map(|token| (token, Code::PermissionDenied));
+    let unknown = [Some(misdirected), Some("made-up".to_owned()), None].map(|token| (token, Code::Unauthenticated));
+    for (token, code) in denied.into_iter().chain(unknown) {
+        let refused = match Envoy::open_with(channel.clone(), "tokens/tokens", token.as_deref()).await {
+            Ok(mut envoy) => envoy.next().await.unwrap_err(),
+            Err(refused) => refused,
+        };
+        assert_eq!(refused.code(), code);
+    }
+}
+
+const POLICY: &str = r"
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: BackendTrafficPolicy
+metadata: {name: limited, namespace: limited}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: app}]
+  rateLimit:
+    type: Global
+    global: {rules: [{limit: {requests: 5, unit: Minute}}]}
+";
+
+struct RateLimit {
+    requests: mpsc::Sender<DiscoveryRequest>,
+    responses: Streaming<DiscoveryResponse>,
+}
+
+impl RateLimit {
+    async fn open(channel: Channel) -> Result<Self, Status> {
+        let (requests, receiver) = mpsc::channel(8);
+        let first = DiscoveryRequest { type_url: RateLimitConfig::type_url(), ..Default::default() };
+        requests.send(first).await.unwrap();
+        let mut client = AggregatedDiscoveryServiceClient::new(channel);
+        let responses = client.stream_aggregated_resources(ReceiverStream::new(receiver)).await?.into_inner();
+        Ok(Self { requests, responses })
+    }
+
+    /// The next configuration: the limits of each domain.
+    async fn next(&mut self) -> Vec<RateLimitConfig> {
+        let next = tokio::time::timeout(PATIENCE, self.responses.message()).await.expect("a response in time");
+        let response = next.unwrap().unwrap();
+        let acknowledgement = DiscoveryRequest {
+            type_url: response.type_url,
+            version_info: response.version_info,
+            response_nonce: response.nonce,
+            ..Default::default()
+        };
+        self.requests.send(acknowledgement).await.unwrap();
+        response.resources.iter().map(|any| RateLimitConfig::decode(any.value.as_slice()).unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn the_rate_limit_service_gets_its_limits() {
+    let server = ApiServer::shared().await;
+    server.apply(&manifests("limited")).await;
+    let secured = Secured::start(&server, "limited", &[]).await;
+    let address = secured.controller.rate_limit_xds;
+    let refused = RateLimit::open(secured.connect(address, &["envoy-abc.limited"]).await.unwrap()).await;
+    assert_eq!(refused.err().unwrap().code(), Code::PermissionDenied);
+
+    let mut service = RateLimit::open(secured.connect(address, &["*.limited"]).await.unwrap()).await.unwrap();
+    assert!(service.next().await.is_empty());
+    server.apply(POLICY).await;
+    let limits = service.next().await;
+    assert_eq!(limits.len(), 1);
+    assert!(!limits[0].descriptors.is_empty());
+    server.delete(POLICY).await;
+    assert!(service.next().await.is_empty());
+}
