@@ -28,6 +28,7 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy, Redis, API se
 	@deploy/dev/oidc.sh
 	@deploy/dev/chromium.sh
 	@deploy/dev/valkey.sh
+	@deploy/dev/postgres.sh
 	@deploy/dev/faketime.sh
 	@deploy/dev/kube.sh
 	@echo '==> formatting' >&2
@@ -35,7 +36,7 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy, Redis, API se
 	@echo '==> lints' >&2
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo '==> tests' >&2
-	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server VALKEY_SERVER=$(CURDIR)/.tools/valkey-server OIDC_PROVIDER=$(CURDIR)/.tools/oidc-provider CHROMIUM=$(CURDIR)/.tools/chromium KUBEBUILDER_ASSETS=$(CURDIR)/.tools/kube cargo test --workspace --all-targets --locked --no-fail-fast
+	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server VALKEY_SERVER=$(CURDIR)/.tools/valkey-server POSTGRES=$(CURDIR)/.tools/postgres OIDC_PROVIDER=$(CURDIR)/.tools/oidc-provider CHROMIUM=$(CURDIR)/.tools/chromium KUBEBUILDER_ASSETS=$(CURDIR)/.tools/kube cargo test --workspace --all-targets --locked --no-fail-fast
 
 bench: cargo ## What a decision costs beside floors: a table and a plot; wants two quiet cores (BENCH="authz quick": extauth's, shorter)
 	@deploy/dev/redis.sh

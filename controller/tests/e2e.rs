@@ -17,8 +17,12 @@ mod https;
 mod limits;
 #[path = "e2e/oidc.rs"]
 mod oidc;
+#[path = "e2e/postgres.rs"]
+mod postgres;
 #[path = "e2e/redis.rs"]
 mod redis;
+#[path = "e2e/routes.rs"]
+mod routes;
 #[path = "e2e/standalone.rs"]
 mod standalone;
 #[path = "e2e/tls.rs"]

@@ -3,9 +3,10 @@
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::backend_ref::{LocalObjectRef, SecretRef};
 
 /// Endpoints that a route or policy can name as a backendRef.
 #[derive(CustomResource, Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
@@ -34,9 +35,9 @@ pub struct BackendSpec {
     /// Takes traffic only when the other backends of a rule are down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fallback: Option<bool>,
-    /// How to speak TLS with the endpoints. Not translated yet: a Backend that sets it is refused.
+    /// How to speak TLS with the endpoints. Whom to believe is for a BackendTLSPolicy to say, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<Value>,
+    pub tls: Option<BackendTlsSettings>,
 }
 
 /// How the endpoints of a Backend are found.
@@ -47,6 +48,49 @@ pub enum BackendType {
     Endpoints,
     /// Each request's host is resolved. Not translated yet.
     DynamicResolver,
+}
+
+/// How Envoy speaks TLS with the endpoints of a Backend.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BackendTlsSettings {
+    /// Certificates of the authorities to believe, in ConfigMaps or Secrets of the Backend's namespace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub ca_certificate_refs: Vec<LocalObjectRef>,
+    /// `System`: believe those of the proxies' containers.
+    #[serde(default, rename = "wellKnownCACertificates", skip_serializing_if = "Option::is_none")]
+    pub well_known_ca_certificates: Option<String>,
+    /// Believe any certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub insecure_skip_verify: Option<bool>,
+    /// The server name to ask for; the request's host when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
+    /// Ask for the host name of the endpoint.
+    #[serde(default, rename = "autoSNIFromEndpointHostname", skip_serializing_if = "Option::is_none")]
+    pub auto_sni_from_endpoint_hostname: Option<bool>,
+    /// A Secret of the Backend's namespace with the certificate to show, in place of the Gateway's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate_ref: Option<SecretRef>,
+    /// Oldest version of TLS: `Auto`, or `1.0` to `1.3`; `1.2` when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<String>,
+    /// Newest version of TLS; `1.3` when unset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_version: Option<String>,
+    /// Cipher suites of TLS 1.2, in BoringSSL's words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ciphers: Vec<String>,
+    /// Curves of the key exchange.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ecdh_curves: Vec<String>,
+    /// Signature algorithms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signature_algorithms: Vec<String>,
+    /// Protocols to offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alpn_protocols: Option<Vec<String>>,
 }
 
 /// Exactly one of `fqdn`, `ip` and `unix`.

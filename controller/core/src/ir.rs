@@ -9,8 +9,10 @@ use controller_api::{
     backend_traffic_policy::BackendTrafficPolicySpec, cluster_settings::Retry, security_policy::SecurityPolicySpec,
 };
 
+mod backend_tls;
 mod filters;
 
+pub use backend_tls::{Authorities, BackendTls, ServerName, SubjectAltName};
 pub use filters::{Credential, ExternalAuth, HttpFilters, Session};
 
 mod tls;
@@ -220,6 +222,10 @@ pub struct Backend {
     pub endpoints: Option<Endpoints>,
     /// Speaks HTTP/2 (`appProtocol: kubernetes.io/h2c`, or a backend of gRPC calls).
     pub http2: bool,
+    /// Takes traffic only while its siblings are down.
+    pub fallback: bool,
+    /// How Envoy speaks TLS with it; `None` for clear text.
+    pub tls: Option<Arc<BackendTls>>,
     /// Request header changes of the backendRef's own filters.
     pub request_headers: HeaderMutations,
     /// Response header changes of the backendRef's own filters.

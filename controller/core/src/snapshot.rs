@@ -17,6 +17,7 @@ use k8s_openapi::{
     ByteString,
     api::{
         apps::v1::{DaemonSet, Deployment},
+        certificates::v1beta1::ClusterTrustBundle,
         core::v1::{ConfigMap, Namespace, Node, Secret, Service},
         discovery::v1::EndpointSlice,
     },
@@ -31,9 +32,11 @@ use crate::{infra, ir::ObjectRef};
 
 mod kind;
 mod routes;
+mod service_import;
 
 pub use kind::{KINDS, Kind};
 pub(crate) use routes::Route;
+pub use service_import::ServiceImport;
 
 /// Namespace and name; the namespace is empty for cluster-scoped kinds.
 pub type Key = (String, String);
@@ -55,9 +58,11 @@ pub struct Snapshot {
     pub reference_grants: Objects<ReferenceGrant>,
     pub namespaces: Objects<Namespace>,
     pub services: Objects<Service>,
+    pub service_imports: Objects<ServiceImport>,
     pub endpoint_slices: Objects<EndpointSlice>,
     pub secrets: Objects<Secret>,
     pub config_maps: Objects<ConfigMap>,
+    pub cluster_trust_bundles: Objects<ClusterTrustBundle>,
     pub backend_tls_policies: Objects<BackendTlsPolicy>,
     pub backends: Objects<Backend>,
     pub http_route_filters: Objects<HttpRouteFilter>,
@@ -173,6 +178,12 @@ impl Snapshot {
                 let inserted = put(&mut self.secrets, secret.clone(), object)?;
                 self.merge_string_data(&secret);
                 Ok(inserted)
+            }
+            ("multicluster.x-k8s.io", "ServiceImport") => {
+                put(&mut self.service_imports, namespaced("ServiceImport"), object)
+            }
+            ("certificates.k8s.io", "ClusterTrustBundle") => {
+                put(&mut self.cluster_trust_bundles, cluster("ClusterTrustBundle"), object)
             }
             ("discovery.k8s.io", "EndpointSlice") => {
                 put(&mut self.endpoint_slices, namespaced("EndpointSlice"), object)

@@ -10,6 +10,8 @@ mod attachment;
 mod authority;
 mod backend;
 mod backend_status;
+mod backend_tls;
+mod backend_tls_status;
 mod cors_filter;
 mod external_auth;
 mod fault;
@@ -38,7 +40,7 @@ mod rule_settings;
 mod selector;
 mod status;
 mod tls;
-mod unsupported_route;
+mod transport_route;
 
 use inputs::Inputs;
 
@@ -79,8 +81,9 @@ pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
     http_route::attach(&inputs, &mut gateways, &mut report);
     grpc_route::attach(&inputs, &mut gateways, &mut report);
     order::sort_all(&mut gateways);
-    unsupported_route::refuse(&inputs, &mut gateways, &mut report);
+    transport_route::attach(&inputs, &mut gateways, &mut report);
     backend_status::report(&inputs, &mut report);
+    backend_tls_status::report(&inputs, &mut gateways, &mut report);
     for gateway in gateways.values() {
         gateway.report(&inputs, &mut report);
     }

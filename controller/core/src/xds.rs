@@ -19,6 +19,7 @@ mod route;
 mod secret;
 mod service;
 mod tcp;
+mod udp;
 mod value;
 
 pub(crate) use rate_limit::configs as rate_limits;
@@ -43,7 +44,10 @@ pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
         resources.add(&listener);
     }
     for listener in &proxy.tcp {
-        tcp::resources(listener, &mut resources);
+        tcp::resources(proxy, listener, &mut resources);
+    }
+    for listener in &proxy.udp {
+        udp::resources(proxy, listener, settings, &mut resources);
     }
     for port in ports {
         resources.add(&route::configuration(&port));
@@ -51,7 +55,7 @@ pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
             secret::add(&mut resources, tls);
         }
         for route in port.routes() {
-            add_backends(&mut resources, route);
+            add_backends(&mut resources, proxy, route);
         }
         for filter in filter::FILTERS {
             filter.resources(&port, &mut resources);
@@ -60,11 +64,13 @@ pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
     resources
 }
 
-fn add_backends(resources: &mut Resources, route: &ir::HttpRoute) {
+fn add_backends(resources: &mut Resources, proxy: &ir::Proxy, route: &ir::HttpRoute) {
     let Action::Forward(destination) = &route.action else { return };
     let metadata = metadata::of(&route.route, route.rule_name.as_deref(), &route.metadata);
-    cluster::add(resources, destination, Some(&metadata), route.traffic.as_deref());
+    let traffic = route.traffic.as_deref();
+    let options = cluster::Options { traffic, certificate: proxy.client_certificate.as_ref(), ..Default::default() };
+    cluster::add(resources, destination, cluster::Options { metadata: Some(&metadata), ..options });
     for mirror in &route.mirrors {
-        cluster::add(resources, &mirror.destination, None, route.traffic.as_deref());
+        cluster::add(resources, &mirror.destination, options);
     }
 }

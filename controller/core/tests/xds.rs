@@ -34,6 +34,8 @@ fn backend(name: &str, endpoints: impl Into<Option<Endpoints>>) -> Backend {
         origin: None,
         endpoints: endpoints.into(),
         http2: false,
+        fallback: false,
+        tls: None,
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
     }

@@ -80,7 +80,7 @@ pub(super) async fn follow(
 
 async fn accepts_all(address: IpAddr, listeners: &[Listener]) -> bool {
     let address = if address.is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address };
-    for listener in listeners {
+    for listener in listeners.iter().filter(|listener| listener.connects) {
         if TcpStream::connect((address, listener.port)).await.is_err() {
             return false;
         }
@@ -110,7 +110,7 @@ pub(super) async fn announce(mut reports: watch::Receiver<Report>, file: Option<
 
 impl Gateway {
     fn lines(&self) -> impl Iterator<Item = String> {
-        self.listeners.iter().map(|Listener { name, gateway_port, port, scheme }| {
+        self.listeners.iter().map(|Listener { name, gateway_port, port, scheme, .. }| {
             let address = SocketAddr::new(self.address, *port);
             format!("Gateway {}, listener {name} (port {gateway_port}) answers on {scheme}://{address}", self.name)
         })

@@ -35,22 +35,28 @@ pub(super) struct Listener {
     pub(super) port: u16,
     /// `http`, `https`, `tls`, `tcp` or `udp`.
     pub(super) scheme: &'static str,
+    /// It takes TCP connections: it is no UDP listener, and has a route if it needs one to be there at all.
+    #[serde(skip)]
+    pub(super) connects: bool,
 }
 
 impl State {
     pub(super) fn new(translation: &Translation, manifests: &Manifests, addresses: &BTreeMap<String, IpAddr>) -> Self {
         let gateways = translation.proxies.iter().filter_map(|(key, proxy)| {
-            let listener =
-                |name: &String, gateway_port, port, scheme| Listener { name: name.clone(), gateway_port, port, scheme };
+            let listener = |name: &String, (gateway_port, port), scheme, connects| {
+                let name = name.clone();
+                Listener { name, gateway_port, port, scheme, connects }
+            };
             let http = proxy.ir.http.iter().map(|one| {
                 let scheme = if one.tls.is_some() { "https" } else { "http" };
-                listener(&one.section, one.gateway_port, one.port, scheme)
+                listener(&one.section, (one.gateway_port, one.port), scheme, true)
             });
             let tcp = proxy.ir.tcp.iter().map(|one| {
                 let scheme = if one.tls.is_some() { "tls" } else { "tcp" };
-                listener(&one.section, one.gateway_port, one.port, scheme)
+                listener(&one.section, (one.gateway_port, one.port), scheme, !one.routes.is_empty())
             });
-            let udp = proxy.ir.udp.iter().map(|one| listener(&one.section, one.gateway_port, one.port, "udp"));
+            let udp = proxy.ir.udp.iter();
+            let udp = udp.map(|one| listener(&one.section, (one.gateway_port, one.port), "udp", false));
             let listeners = http.chain(tcp).chain(udp).collect();
             Some((key.clone(), Gateway { address: *addresses.get(key)?, listeners }))
         });

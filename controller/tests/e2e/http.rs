@@ -46,12 +46,25 @@ pub(crate) async fn get(
     path: &str,
     headers: &[(&str, &str)],
 ) -> Result<Answer, Box<dyn std::error::Error>> {
+    request(address, "GET", host, path, headers).await
+}
+
+/// The same with any method.
+pub(crate) async fn request(
+    address: SocketAddr,
+    method: &str,
+    host: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Result<Answer, Box<dyn std::error::Error>> {
     let socket = TokioIo::new(TcpStream::connect(address).await?);
     let (mut client, connection) = hyper::client::conn::http1::handshake(socket).await?;
     tokio::spawn(connection);
     let request = headers
         .iter()
-        .fold(Request::get(path).header("host", host), |request, (name, value)| request.header(*name, *value));
+        .fold(Request::builder().method(method).uri(path).header("host", host), |request, (name, value)| {
+            request.header(*name, *value)
+        });
     let (parts, body) = client.send_request(request.body(Empty::<Bytes>::new())?).await?.into_parts();
     let body = String::from_utf8(body.collect().await?.to_bytes().to_vec())?;
     Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body })

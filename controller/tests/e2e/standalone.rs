@@ -153,6 +153,11 @@ impl Standalone {
         self.try_get(host, path, headers).await.unwrap()
     }
 
+    /// Like [`Self::get`], with any method.
+    pub(crate) async fn request(&self, method: &str, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        http::request(SocketAddr::from((self.manifests.address, PORT)), method, host, path, headers).await.unwrap()
+    }
+
     /// Ends when a GET is answered with `status`.
     pub(crate) async fn answers(&self, host: &str, path: &str, status: u16) {
         let what = format!("{host}{path} answers {status}");

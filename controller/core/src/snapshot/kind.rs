@@ -51,6 +51,8 @@ kinds! {
     "", "Secret", secrets;
     "", "ConfigMap", config_maps;
     "discovery.k8s.io", "EndpointSlice", endpoint_slices;
+    "multicluster.x-k8s.io", "ServiceImport", service_imports;
+    "certificates.k8s.io", "ClusterTrustBundle", cluster_trust_bundles;
     "apps", "Deployment", deployments;
     "apps", "DaemonSet", daemon_sets;
 }

@@ -1,6 +1,6 @@
 //! Routes, whatever their kind.
 
-use controller_api::route::ParentRef;
+use controller_api::route::{BackendRef, ParentRef};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Key, Snapshot};
@@ -16,6 +16,8 @@ pub(crate) struct Route<'s> {
     pub(crate) parent_refs: &'s [ParentRef],
     /// Names of the rules that have one.
     pub(crate) rule_names: Vec<&'s str>,
+    /// Of all rules.
+    pub(crate) backend_refs: Vec<&'s BackendRef>,
 }
 
 impl Snapshot {
@@ -28,7 +30,10 @@ impl Snapshot {
                     object: reference($kind, key),
                     metadata: &route.metadata,
                     parent_refs: route.spec.parent_refs.as_deref().unwrap_or_default(),
-                    rule_names: route.spec.rules.iter().flatten().filter_map(|rule| rule.name.as_deref()).collect(),
+                    rule_names: rules(route.spec.rules.as_deref()).filter_map(|rule| rule.name.as_deref()).collect(),
+                    backend_refs: rules(route.spec.rules.as_deref())
+                        .flat_map(|rule| rule.backend_refs.iter().flatten())
+                        .collect(),
                 })
             };
         }
@@ -38,6 +43,10 @@ impl Snapshot {
             .chain(routes!(tcp_routes, "TCPRoute"))
             .chain(routes!(udp_routes, "UDPRoute"))
     }
+}
+
+fn rules<R>(rules: Option<&[R]>) -> impl Iterator<Item = &R> {
+    rules.unwrap_or_default().iter()
 }
 
 fn reference(kind: &'static str, (namespace, name): &Key) -> ObjectRef {

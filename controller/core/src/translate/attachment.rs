@@ -1,10 +1,17 @@
-//! Which listeners a route's parentRef attaches to.
+//! Which listeners a route's parentRefs attach to, and what its status says about that.
 
 use std::collections::BTreeMap;
 
 use controller_api::route::ParentRef;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
 
-use super::{fault::Fault, gateway::Gateway, inputs::Inputs};
+use super::{
+    fault::Fault,
+    gateway::Gateway,
+    inputs::Inputs,
+    status::{Conditions, Report},
+};
 use crate::{ir::ObjectRef, snapshot::Key};
 
 /// The Gateway or ListenerSet that a parentRef names, if it names one.
@@ -57,4 +64,91 @@ pub(super) fn listeners(
         return Err(Fault::accepted("NotAllowedByListeners", message));
     }
     Ok(allowed)
+}
+
+/// A route that has been read as far as that does not depend on where it attaches.
+pub(super) trait Attach {
+    /// Adds it to the listener at `index`, unless it is there already; whether they share any host.
+    fn attach_to(&mut self, gateway: &mut Gateway<'_>, index: usize) -> bool;
+
+    /// Says what is wrong with it, wherever it attaches.
+    fn report_faults(&self, conditions: &mut Conditions);
+}
+
+/// The parts of an object that say where it wants to attach.
+pub(super) struct Object<'o, T> {
+    /// Its age and generation.
+    pub(super) metadata: &'o ObjectMeta,
+    /// Where to.
+    pub(super) parent_refs: &'o [ParentRef],
+    /// The object itself.
+    pub(super) spec: &'o T,
+}
+
+/// Attaches every route of one kind to the listeners that take it, oldest first, and writes its status.
+///
+/// `objects` are in order of namespace and name; `read` is only called for routes with a Gateway of ours.
+pub(super) fn attach_all<'o, T: 'o, R: Attach>(
+    inputs: &Inputs<'_>,
+    gateways: &mut BTreeMap<Key, Gateway<'_>>,
+    report: &mut Report,
+    kind: &'static str,
+    objects: impl Iterator<Item = (&'o Key, Object<'o, T>)>,
+    read: impl Fn(&ObjectRef, &'o T) -> R,
+) {
+    let mut objects: Vec<_> = objects.collect();
+    objects.sort_by_key(|(_, object)| object.metadata.creation_timestamp.clone());
+    for ((namespace, name), object) in objects {
+        let mut ours = object.parent_refs.iter().filter(|parent| self::gateway(gateways, parent, namespace).is_some());
+        if ours.next().is_none() {
+            continue;
+        }
+        let reference = ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
+        let mut route = read(&reference, object.spec);
+        let mut statuses: Vec<Value> = Vec::new();
+        for parent in object.parent_refs {
+            let Some(gateway) = self::gateway(gateways, parent, namespace) else { continue };
+            let conditions = attach(inputs, gateway, parent, &reference, &mut route);
+            statuses.push(json!({
+                "parentRef": parent,
+                "controllerName": inputs.settings.controller_name,
+                "conditions": conditions.to_json(object.metadata.generation),
+            }));
+        }
+        report.push(&reference, json!({"parents": statuses}));
+    }
+}
+
+/// Attaches to the listeners that `parent` names; the conditions are those of this parent.
+fn attach(
+    inputs: &Inputs<'_>,
+    gateway: &mut Gateway<'_>,
+    parent: &ParentRef,
+    reference: &ObjectRef,
+    route: &mut impl Attach,
+) -> Conditions {
+    let mut conditions = Conditions::default();
+    let kind = reference.kind;
+    let refused = match listeners(inputs, gateway, parent, kind, &reference.namespace) {
+        Ok(listeners) => {
+            let met = listeners.into_iter().filter(|index| route.attach_to(gateway, *index)).count();
+            (met == 0).then(|| {
+                let message = format!(
+                    "There were no hostname intersections between the {kind} and this parent ref's Listener(s)."
+                );
+                Fault::accepted("NoMatchingListenerHostname", message)
+            })
+        }
+        Err(fault) => Some(fault),
+    };
+    conditions.set("Accepted", true, "Accepted", "Route is accepted");
+    route.report_faults(&mut conditions);
+    if conditions.find("ResolvedRefs").is_none() {
+        let message = "Resolved all the Object references for the Route";
+        conditions.set("ResolvedRefs", true, "ResolvedRefs", message);
+    }
+    if let Some(Fault { condition, reason, message }) = refused {
+        conditions.set(condition, false, reason, message);
+    }
+    conditions
 }

@@ -1,6 +1,6 @@
 //! backendRefs: the object they name, whether they may, and where its replicas are.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use controller_api::backend::{Backend as BackendObject, BackendEndpoint, BackendSpec, BackendType};
 use k8s_openapi::api::{
@@ -9,12 +9,13 @@ use k8s_openapi::api::{
 };
 
 use super::{
+    backend_tls,
     fault::Fault,
     grant::{self, Referrer, Target},
     hostname,
     inputs::Inputs,
 };
-use crate::ir::{Backend, Endpoint, Endpoints, HeaderMutations, ObjectRef, Origin};
+use crate::ir::{Backend, BackendTls, Endpoint, Endpoints, HeaderMutations, ObjectRef, Origin};
 
 /// A reference to a backend, as every kind of backendRef spells it.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,10 @@ pub(super) struct Resolved {
     pub(super) endpoints: Endpoints,
     /// It speaks HTTP/2.
     pub(super) http2: bool,
+    /// It takes traffic only while its siblings are down.
+    pub(super) fallback: bool,
+    /// How to speak TLS with it.
+    pub(super) tls: Option<Arc<BackendTls>>,
     /// The `:authority` that suits it.
     pub(super) authority: String,
 }
@@ -70,9 +75,7 @@ pub(super) fn resolve(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Refere
     let resolver = match (group, kind) {
         ("", "Service") => service,
         (ENVOY_GATEWAY, "Backend") => backend,
-        (_, "ServiceImport") => {
-            return Err(Fault::resolved_refs("InvalidKind", "ServiceImport is not supported yet"));
-        }
+        (MULTI_CLUSTER, "ServiceImport") => service_import,
         _ => {
             let message = "Kind is invalid, only Service, MCS ServiceImport and Envoy Gateway Backend are supported";
             return Err(Fault::resolved_refs("InvalidKind", message));
@@ -83,7 +86,7 @@ pub(super) fn resolve(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Refere
         let message = format!("Backend ref to {kind} {namespace}/{name} not permitted by any ReferenceGrant");
         return Err(Fault::resolved_refs("RefNotPermitted", message));
     }
-    resolver(inputs, namespace, reference)
+    resolver(inputs, Transport::of(from), namespace, reference)
 }
 
 /// Like [`resolve`], for what users' requests are sent to: a unix socket beside Envoy is none of theirs.
@@ -119,13 +122,46 @@ pub(super) fn single(
         origin: Some(resolved.origin),
         endpoints: Some(resolved.endpoints),
         http2: resolved.http2,
+        fallback: resolved.fallback,
+        tls: resolved.tls,
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
     };
     Ok((backend, resolved.authority))
 }
 
-fn service(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Result<Resolved, Fault> {
+/// What a Service's port has to carry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Tcp,
+    Udp,
+}
+
+impl Transport {
+    /// Only a UDPRoute has datagrams to send.
+    fn of(from: Referrer<'_>) -> Self {
+        if from.kind == "UDPRoute" { Self::Udp } else { Self::Tcp }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        }
+    }
+
+    /// `protocol` is that of a port; TCP when unset.
+    fn is(self, protocol: Option<&str>) -> bool {
+        protocol.filter(|protocol| !protocol.is_empty()).unwrap_or("TCP") == self.name()
+    }
+}
+
+fn service(
+    inputs: &Inputs<'_>,
+    transport: Transport,
+    namespace: &str,
+    reference: Reference<'_>,
+) -> Result<Resolved, Fault> {
     let name = reference.name;
     let Some(number) = reference.port else {
         let message = "A valid port number corresponding to a port on the Service must be specified";
@@ -144,15 +180,17 @@ fn service(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Re
         return Err(Fault::resolved_refs("UnsupportedValue", message));
     }
     let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-    let Some(port) = ports.iter().find(|port| port.port == number && is_tcp(port.protocol.as_deref())) else {
-        let message = format!("TCP Port {number} not found on Service {namespace}/{name}");
+    let Some(port) = ports.iter().find(|port| port.port == number && transport.is(port.protocol.as_deref())) else {
+        let message = format!("{} Port {number} not found on Service {namespace}/{name}", transport.name());
         return Err(Fault::resolved_refs("PortNotFound", message));
     };
     let object = ObjectRef { kind: "Service", namespace: namespace.to_owned(), name: name.to_owned() };
     Ok(Resolved {
+        tls: backend_tls::resolve(inputs, &object, port.name.as_deref(), None)?,
+        fallback: false,
         origin: Origin { object, section: Some(number.to_string()) },
-        endpoints: replicas(inputs.slices(namespace, name), port)?,
-        http2: port.app_protocol.as_deref() == Some("kubernetes.io/h2c"),
+        endpoints: replicas(inputs.slices(namespace, name), port, transport)?,
+        http2: is_h2c(port),
         authority: format!("{name}.{namespace}:{number}"),
     })
 }
@@ -164,23 +202,56 @@ pub(super) fn no_endpoints(origin: &Origin) -> Fault {
     Fault { condition: "BackendsAvailable", reason: "EndpointsNotFound", message }
 }
 
+/// Like a Service, but its replicas are found by another label.
+fn service_import(
+    inputs: &Inputs<'_>,
+    transport: Transport,
+    namespace: &str,
+    reference: Reference<'_>,
+) -> Result<Resolved, Fault> {
+    let name = reference.name;
+    let Some(number) = reference.port else {
+        let message = "A valid port number corresponding to a port on the ServiceImport must be specified";
+        return Err(Fault::resolved_refs("PortNotSpecified", message));
+    };
+    let key = (namespace.to_owned(), name.to_owned());
+    let Some(import) = inputs.snapshot.service_imports.get(&key) else {
+        let message = format!("service import {namespace}/{name} not found");
+        return Err(Fault::resolved_refs("BackendNotFound", message));
+    };
+    let fits = |port: &&ServicePort| port.port == number && transport.is(port.protocol.as_deref());
+    let Some(port) = import.spec.ports.iter().find(fits) else {
+        let message = format!("{} Port {number} not found on ServiceImport {namespace}/{name}", transport.name());
+        return Err(Fault::resolved_refs("PortNotFound", message));
+    };
+    let object = ObjectRef { kind: "ServiceImport", namespace: namespace.to_owned(), name: name.to_owned() };
+    Ok(Resolved {
+        tls: backend_tls::resolve(inputs, &object, port.name.as_deref(), None)?,
+        fallback: false,
+        origin: Origin { object, section: Some(number.to_string()) },
+        endpoints: replicas(inputs.imported_slices(namespace, name), port, transport)?,
+        http2: is_h2c(port),
+        authority: format!("{name}.{namespace}:{number}"),
+    })
+}
+
+fn is_h2c(port: &ServicePort) -> bool {
+    port.app_protocol.as_deref() == Some("kubernetes.io/h2c")
+}
+
 fn is_external_name(service: &Service) -> bool {
     service.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("ExternalName")
 }
 
-fn is_tcp(protocol: Option<&str>) -> bool {
-    matches!(protocol, None | Some("" | "TCP"))
-}
-
 /// The ready endpoints of a Service's port; slices name ports as the Service does.
-fn replicas(slices: &[&EndpointSlice], service_port: &ServicePort) -> Result<Endpoints, Fault> {
+fn replicas(slices: &[&EndpointSlice], service_port: &ServicePort, transport: Transport) -> Result<Endpoints, Fault> {
     let mut fixed = BTreeSet::new();
     let mut names = BTreeSet::new();
     for slice in slices {
         let ports = slice.ports.as_deref().unwrap_or_default().iter();
         let same = ports.filter(|port| {
             port.name.as_deref().unwrap_or_default() == service_port.name.as_deref().unwrap_or_default()
-                && is_tcp(port.protocol.as_deref())
+                && transport.is(port.protocol.as_deref())
         });
         for port in same.filter_map(|port| port.port.and_then(|port| u16::try_from(port).ok())) {
             for (_, address) in ready_addresses(slice) {
@@ -212,7 +283,12 @@ pub(super) fn ready_addresses(slice: &EndpointSlice) -> impl Iterator<Item = (Op
     ready.flat_map(|endpoint| endpoint.addresses.iter().map(|address| (endpoint.zone.as_deref(), address.as_str())))
 }
 
-fn backend(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Result<Resolved, Fault> {
+fn backend(
+    inputs: &Inputs<'_>,
+    _transport: Transport,
+    namespace: &str,
+    reference: Reference<'_>,
+) -> Result<Resolved, Fault> {
     let name = reference.name;
     if !inputs.settings.backend {
         let message = "Backend is disabled in Envoy Gateway configuration";
@@ -232,7 +308,10 @@ fn backend(inputs: &Inputs<'_>, namespace: &str, reference: Reference<'_>) -> Re
         (Endpoints::Static(_), None) => format!("{name}.{namespace}"),
     };
     let object = ObjectRef { kind: "Backend", namespace: namespace.to_owned(), name: name.to_owned() };
+    let section = reference.port.map(|port| port.to_string());
     Ok(Resolved {
+        tls: backend_tls::resolve(inputs, &object, section.as_deref(), spec.tls.as_ref())?,
+        fallback: spec.fallback == Some(true),
         origin: Origin { object, section: None },
         endpoints,
         http2: spec.app_protocols.iter().any(|protocol| protocol == "gateway.envoyproxy.io/h2c"),
@@ -262,12 +341,6 @@ pub(super) fn validate(backend: &BackendObject, running_on_host: bool) -> Result
     let unsupported = |message: &str| Fault::resolved_refs("UnsupportedValue", message);
     if spec.kind == Some(BackendType::DynamicResolver) {
         return Err(unsupported("a Backend of type DynamicResolver is not supported yet"));
-    }
-    if spec.tls.is_some() {
-        return Err(unsupported("TLS to a Backend is not supported yet"));
-    }
-    if spec.fallback == Some(true) {
-        return Err(unsupported("a fallback Backend is not supported yet"));
     }
     for endpoint in &spec.endpoints {
         let kinds = [endpoint.fqdn.is_some(), endpoint.ip.is_some(), endpoint.unix.is_some()];

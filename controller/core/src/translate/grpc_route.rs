@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use controller_api::grpc_route::GrpcRule;
 
 use super::{
+    attachment::{self, Object},
     gateway::Gateway,
     grpc_match,
     inputs::Inputs,
-    route::{self, Object, Route},
+    route::Route,
     route_rule::Spec,
     status::Report,
 };
@@ -20,7 +21,7 @@ pub(super) fn attach(inputs: &Inputs<'_>, gateways: &mut BTreeMap<Key, Gateway<'
         let parent_refs = route.spec.parent_refs.as_deref().unwrap_or_default();
         (key, Object { metadata: &route.metadata, parent_refs, spec: route.as_ref() })
     });
-    route::attach_all(inputs, gateways, report, "GRPCRoute", objects, |reference, route| {
+    attachment::attach_all(inputs, gateways, report, "GRPCRoute", objects, |reference, route| {
         let rules = route.spec.rules.iter().flatten().map(spec);
         Route::read(inputs, reference, &route.metadata, route.spec.hostnames.as_deref(), rules)
     });

@@ -190,7 +190,7 @@ fn credential(spec: &CredentialInjection, owner: &ObjectRef, inputs: &Inputs<'_>
     })
 }
 
-/// The cookies of one rule, those of several filters together as alternatives.
+/// The alternatives of a rule, which come from one filter only.
 fn add_cookies(filters: &mut Filters, spec: &HttpRouteFilterSpec) -> Result<(), Fault> {
     let read = |matches: &CookieMatches| -> Result<Vec<ValueMatch>, Fault> {
         let cookies = matches.cookies.iter().map(|cookie| {
@@ -202,12 +202,11 @@ fn add_cookies(filters: &mut Filters, spec: &HttpRouteFilterSpec) -> Result<(), 
         });
         cookies.collect()
     };
-    for matches in &spec.matches {
-        let cookies = read(matches)?;
-        if !filters.cookies.contains(&cookies) {
-            filters.cookies.push(cookies);
-        }
+    let cookies: Vec<_> = spec.matches.iter().map(read).collect::<Result<_, _>>()?;
+    if !cookies.is_empty() && !filters.cookies.is_empty() {
+        return Err(unsupported("only one HTTPRouteFilter with matches is supported per HTTPRouteRule"));
     }
+    filters.cookies.extend(cookies);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
+use super::backend_tls::Policies;
 use crate::{Settings, Snapshot};
 
 /// A snapshot with the indexes that a translation needs.
@@ -12,24 +13,26 @@ pub(super) struct Inputs<'s> {
     pub(super) snapshot: &'s Snapshot,
     /// The operator's choices.
     pub(super) settings: &'s Settings,
-    slices: BTreeMap<&'s str, BTreeMap<&'s str, Vec<&'s EndpointSlice>>>,
+    /// How to speak TLS with backends.
+    pub(super) backend_tls: Policies<'s>,
+    slices: Slices<'s>,
+    imported_slices: Slices<'s>,
 }
+
+/// By namespace and the Service's name.
+type Slices<'s> = BTreeMap<&'s str, BTreeMap<&'s str, Vec<&'s EndpointSlice>>>;
 
 /// The label by which a slice says whose endpoints it holds.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// The same for endpoints in other clusters.
+const IMPORT_NAME: &str = "multicluster.kubernetes.io/service-name";
 
 impl<'s> Inputs<'s> {
     /// Indexes `snapshot`.
     pub(super) fn new(snapshot: &'s Snapshot, settings: &'s Settings) -> Self {
-        let mut slices: BTreeMap<_, BTreeMap<_, Vec<_>>> = BTreeMap::new();
-        for ((namespace, _), slice) in &snapshot.endpoint_slices {
-            let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
-            if let Some(service) = service {
-                let of_namespace = slices.entry(namespace.as_str()).or_default();
-                of_namespace.entry(service.as_str()).or_default().push(slice.as_ref());
-            }
-        }
-        Self { snapshot, settings, slices }
+        let backend_tls = Policies::new(snapshot);
+        let (slices, imported_slices) = (by_label(snapshot, SERVICE_NAME), by_label(snapshot, IMPORT_NAME));
+        Self { snapshot, settings, backend_tls, slices, imported_slices }
     }
 
     /// The slices of a Service, by name of the slice.
@@ -37,9 +40,26 @@ impl<'s> Inputs<'s> {
         self.slices.get(namespace).and_then(|services| services.get(service)).map_or(&[], Vec::as_slice)
     }
 
+    /// The slices of a ServiceImport, likewise.
+    pub(super) fn imported_slices(&self, namespace: &str, import: &str) -> &[&'s EndpointSlice] {
+        self.imported_slices.get(namespace).and_then(|imports| imports.get(import)).map_or(&[], Vec::as_slice)
+    }
+
     /// The labels of a namespace; none when there is no such object.
     pub(super) fn namespace_labels(&self, namespace: &str) -> Option<&'s BTreeMap<String, String>> {
         let key = (String::new(), namespace.to_owned());
         self.snapshot.namespaces.get(&key)?.metadata.labels.as_ref()
     }
+}
+
+fn by_label<'s>(snapshot: &'s Snapshot, label: &str) -> Slices<'s> {
+    let mut slices: Slices<'s> = BTreeMap::new();
+    for ((namespace, _), slice) in &snapshot.endpoint_slices {
+        let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(label));
+        if let Some(service) = service {
+            let of_namespace = slices.entry(namespace.as_str()).or_default();
+            of_namespace.entry(service.as_str()).or_default().push(slice.as_ref());
+        }
+    }
+    slices
 }

@@ -22,6 +22,16 @@ pub(super) fn backend(destination: &str, index: Option<usize>) -> String {
     format!("{destination}/backend/{}", or_minus_one(index))
 }
 
+/// A route that looks into no request: `tcproute/<namespace>/<name>`.
+pub(super) fn transport_route(route: &ObjectRef) -> String {
+    format!("{}/{}/{}", route.kind.to_lowercase(), route.namespace, route.name)
+}
+
+/// The cluster of such a route, whose one rule is called -1.
+pub(super) fn transport_destination(route: &ObjectRef) -> String {
+    format!("{}/rule/-1", transport_route(route))
+}
+
 /// One match of a rule on one host; a rule without matches has the match -1.
 pub(super) fn route(destination: &str, index: Option<usize>, host: &str) -> String {
     format!("{destination}/match/{}/{}", or_minus_one(index), host.replace('.', "_"))

@@ -2,70 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use controller_api::route::ParentRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Value, json};
 
 use super::{
-    attachment,
+    attachment::Attach,
     fault::{Fault, by_condition},
     gateway::Gateway,
     hostname,
     inputs::Inputs,
     name,
     route_rule::{self, Rule, Spec},
-    status::{Conditions, Report},
+    status::Conditions,
 };
-use crate::{
-    ir::{Action, HttpListener, HttpRoute, Match, ObjectRef, ValueMatch},
-    snapshot::Key,
-};
-
-/// Attaches every route of one kind to the listeners that take it, oldest first, and writes its status.
-///
-/// `objects` are in order of namespace and name; `read` is only called for routes with a Gateway of ours.
-pub(super) fn attach_all<'o, T: 'o>(
-    inputs: &Inputs<'_>,
-    gateways: &mut BTreeMap<Key, Gateway<'_>>,
-    report: &mut Report,
-    kind: &'static str,
-    objects: impl Iterator<Item = (&'o Key, Object<'o, T>)>,
-    read: impl for<'r> Fn(&'r ObjectRef, &'o T) -> Route<'r>,
-) {
-    let mut objects: Vec<_> = objects.collect();
-    objects.sort_by_key(|(_, object)| object.metadata.creation_timestamp.clone());
-    for ((namespace, name), object) in objects {
-        let mut ours =
-            object.parent_refs.iter().filter(|parent| attachment::gateway(gateways, parent, namespace).is_some());
-        if ours.next().is_none() {
-            continue;
-        }
-        let reference = ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
-        let mut route = read(&reference, object.spec);
-        let mut statuses: Vec<Value> = Vec::new();
-        for parent in object.parent_refs {
-            let Some(gateway) = attachment::gateway(gateways, parent, namespace) else { continue };
-            let conditions = route.attach(inputs, gateway, parent);
-            statuses.push(json!({
-                "parentRef": parent,
-                "controllerName": inputs.settings.controller_name,
-                "conditions": conditions.to_json(object.metadata.generation),
-            }));
-        }
-        report.push(&reference, json!({"parents": statuses}));
-    }
-}
-
-/// The parts of an object that say where it wants to attach.
-pub(super) struct Object<'o, T> {
-    pub(super) metadata: &'o ObjectMeta,
-    pub(super) parent_refs: &'o [ParentRef],
-    pub(super) spec: &'o T,
-}
+use crate::ir::{Action, HttpListener, HttpRoute, Match, ObjectRef, ValueMatch};
 
 /// A route with all that does not depend on where it attaches.
-pub(super) struct Route<'s> {
-    reference: &'s ObjectRef,
+pub(super) struct Route {
+    reference: ObjectRef,
     hostnames: Vec<String>,
     rules: Vec<Rule>,
     faults: Vec<Fault>,
@@ -79,11 +32,11 @@ pub(super) struct Route<'s> {
 /// Annotations below this prefix go into Envoy's metadata.
 const ANNOTATION_PREFIX: &str = "gateway.envoyproxy.io/";
 
-impl<'s> Route<'s> {
+impl Route {
     /// Reads a route of any kind, whose rules are `specs`.
     pub(super) fn read<'r>(
         inputs: &Inputs<'_>,
-        reference: &'s ObjectRef,
+        reference: &ObjectRef,
         metadata: &ObjectMeta,
         hostnames: Option<&[String]>,
         specs: impl Iterator<Item = Spec<'r>>,
@@ -110,7 +63,7 @@ impl<'s> Route<'s> {
         let metadata = annotations
             .filter_map(|(key, value)| key.strip_prefix(ANNOTATION_PREFIX).map(|key| (key.to_owned(), value.clone())));
         Self {
-            reference,
+            reference: reference.clone(),
             hostnames,
             rules,
             faults,
@@ -120,48 +73,44 @@ impl<'s> Route<'s> {
         }
     }
 
-    /// Attaches to the listeners that `parent` names; the conditions are those of this parent.
-    fn attach(&mut self, inputs: &Inputs<'_>, gateway: &mut Gateway<'_>, parent: &ParentRef) -> Conditions {
-        let mut conditions = Conditions::default();
-        let kind = self.reference.kind;
-        let refused = match attachment::listeners(inputs, gateway, parent, kind, &self.reference.namespace) {
-            Ok(listeners) => {
-                let met = listeners.into_iter().filter(|index| self.attach_to(gateway, *index)).count();
-                (met == 0).then(|| {
-                    let message = format!(
-                        "There were no hostname intersections between the {kind} and this parent ref's Listener(s)."
-                    );
-                    Fault::accepted("NoMatchingListenerHostname", message)
-                })
-            }
-            Err(fault) => Some(fault),
-        };
-        conditions.set("Accepted", true, "Accepted", "Route is accepted");
-        self.report_faults(&mut conditions);
-        if conditions.find("ResolvedRefs").is_none() {
-            let message = "Resolved all the Object references for the Route";
-            conditions.set("ResolvedRefs", true, "ResolvedRefs", message);
-        }
-        if let Some(Fault { condition, reason, message }) = refused {
-            conditions.set(condition, false, reason, message);
-        }
-        conditions
-    }
-
-    fn report_faults(&self, conditions: &mut Conditions) {
-        for (condition, (reason, message)) in by_condition(&self.faults) {
-            let all = self.rules.is_empty() || self.unaccepted.len() == self.rules.len();
-            if condition == "Accepted" && !all {
-                let dropped: Vec<String> = self.unaccepted.iter().map(ToString::to_string).collect();
-                let message = format!("Dropped Rule(s) [{}]: {message}", dropped.join(" "));
-                conditions.set("PartiallyInvalid", true, reason, message);
-            } else {
-                conditions.set(condition, false, reason, message);
+    fn add_routes(&self, listener: &mut HttpListener, host: &str) {
+        for rule in &self.rules {
+            for (index, matches) in &rule.matches {
+                let name = name::route(&rule.destination, *index, host);
+                let route = self.http_route(rule, matches, name, host, listener);
+                if let Some(matches) = preflight(&route) {
+                    let name = name::preflight(&rule.destination, *index, host);
+                    listener.routes.push(HttpRoute { name, matches, ..route.clone() });
+                }
+                listener.routes.push(route);
             }
         }
     }
 
-    /// Adds the routes for every host that it shares with a listener; whether there is any such host.
+    fn http_route(&self, rule: &Rule, matches: &Match, name: String, host: &str, on: &HttpListener) -> HttpRoute {
+        HttpRoute {
+            name,
+            route: self.reference.clone(),
+            rule: rule.index,
+            rule_name: rule.name.clone(),
+            hostname: host.to_owned(),
+            matches: matches.clone(),
+            action: action_on(&rule.action, on.gateway_port, on.tls.is_some()),
+            request_headers: rule.filters.request_headers.clone(),
+            response_headers: rule.filters.response_headers.clone(),
+            rewrite: rule.filters.rewrite.clone(),
+            mirrors: rule.filters.mirrors.clone(),
+            filters: rule.filters.http.clone(),
+            timeouts: rule.timeouts,
+            retry: rule.retry.clone(),
+            metadata: self.metadata.clone(),
+            traffic: None,
+            security: None,
+        }
+    }
+}
+
+impl Attach for Route {
     fn attach_to(&mut self, gateway: &mut Gateway<'_>, index: usize) -> bool {
         let Some(listener) = gateway.listeners.get(index) else { return false };
         let hosts = hostname::meet(&self.hostnames, listener.hostname(), &gateway.neighbours(index));
@@ -183,39 +132,16 @@ impl<'s> Route<'s> {
         true
     }
 
-    fn add_routes(&self, listener: &mut HttpListener, host: &str) {
-        for rule in &self.rules {
-            for (index, matches) in &rule.matches {
-                let name = name::route(&rule.destination, *index, host);
-                let route = self.http_route(rule, matches, name, host, listener.gateway_port);
-                if let Some(matches) = preflight(&route) {
-                    let name = name::preflight(&rule.destination, *index, host);
-                    listener.routes.push(HttpRoute { name, matches, ..route.clone() });
-                }
-                listener.routes.push(route);
+    fn report_faults(&self, conditions: &mut Conditions) {
+        for (condition, (reason, message)) in by_condition(&self.faults) {
+            let all = self.rules.is_empty() || self.unaccepted.len() == self.rules.len();
+            if condition == "Accepted" && !all {
+                let dropped: Vec<String> = self.unaccepted.iter().map(ToString::to_string).collect();
+                let message = format!("Dropped Rule(s) [{}]: {message}", dropped.join(" "));
+                conditions.set("PartiallyInvalid", true, reason, message);
+            } else {
+                conditions.set(condition, false, reason, message);
             }
-        }
-    }
-
-    fn http_route(&self, rule: &Rule, matches: &Match, name: String, host: &str, port: u16) -> HttpRoute {
-        HttpRoute {
-            name,
-            route: self.reference.clone(),
-            rule: rule.index,
-            rule_name: rule.name.clone(),
-            hostname: host.to_owned(),
-            matches: matches.clone(),
-            action: action_on(&rule.action, port),
-            request_headers: rule.filters.request_headers.clone(),
-            response_headers: rule.filters.response_headers.clone(),
-            rewrite: rule.filters.rewrite.clone(),
-            mirrors: rule.filters.mirrors.clone(),
-            filters: rule.filters.http.clone(),
-            timeouts: rule.timeouts,
-            retry: rule.retry.clone(),
-            metadata: self.metadata.clone(),
-            traffic: None,
-            security: None,
         }
     }
 }
@@ -233,10 +159,11 @@ fn preflight(route: &HttpRoute) -> Option<Match> {
 
 /// A rule's action on a listener: a redirect without a port goes to that of its scheme, or else of the listener. A port
 /// that the scheme implies is not written.
-fn action_on(action: &Action, listener_port: u16) -> Action {
+fn action_on(action: &Action, listener_port: u16, https: bool) -> Action {
     let Action::Redirect(redirect) = action else { return action.clone() };
     let well_known = match redirect.scheme.as_deref() {
         Some("https") => 443,
+        None if https => 443,
         _ => 80,
     };
     let port = redirect.port.unwrap_or(if redirect.scheme.is_some() { well_known } else { listener_port });
@@ -252,13 +179,17 @@ mod tests {
 
     #[test]
     fn a_redirect_names_its_port_only_where_it_must() {
-        let port = |scheme: Option<&str>, port, listener| {
+        let on = |scheme: Option<&str>, port, listener, https| {
             let redirect = Redirect { scheme: scheme.map(Into::into), hostname: None, path: None, port, status: 302 };
-            match action_on(&Action::Redirect(redirect), listener) {
+            match action_on(&Action::Redirect(redirect), listener, https) {
                 Action::Redirect(redirect) => redirect.port,
                 _ => None,
             }
         };
+        let port = |scheme, port, listener| on(scheme, port, listener, false);
+        assert_eq!(on(None, None, 443, true), None);
+        assert_eq!(on(None, None, 8443, true), Some(8443));
+        assert_eq!(on(Some("http"), None, 443, true), None);
         assert_eq!(port(None, None, 80), None);
         assert_eq!(port(None, None, 8080), Some(8080));
         assert_eq!(port(None, Some(9090), 80), Some(9090));

@@ -150,7 +150,7 @@ fn timeouts(spec: Option<&HttpRouteRulesTimeouts>) -> Result<RouteTimeouts, Faul
 }
 
 /// The backends with a weight above zero, and what is wrong with any of them.
-fn backends(
+pub(super) fn backends(
     inputs: &Inputs<'_>,
     from: Referrer<'_>,
     destination: &str,
@@ -198,6 +198,8 @@ fn read_backend(
                 origin: Some(resolved.origin),
                 endpoints: Some(resolved.endpoints),
                 http2: resolved.http2,
+                fallback: resolved.fallback,
+                tls: resolved.tls,
                 request_headers: filters.request_headers,
                 response_headers: filters.response_headers,
             };
@@ -210,6 +212,8 @@ fn read_backend(
                 origin: None,
                 endpoints: None,
                 http2: false,
+                fallback: false,
+                tls: None,
                 request_headers: HeaderMutations::default(),
                 response_headers: HeaderMutations::default(),
             };

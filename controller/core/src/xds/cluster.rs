@@ -31,15 +31,17 @@ use envoy_types::pb::{
 };
 
 mod settings;
+mod tls;
 
 pub(crate) use settings::{http2, http2_windows, http2_with_keepalive};
+pub(crate) use tls::endpoint_metadata;
 
 use self::settings::Settings;
 use super::{
     Resources, endpoint, metadata, service,
     value::{ads, any, extension, millis, uint32},
 };
-use crate::ir::{Backend, Destination, Endpoints, HeaderMutations, Local, Traffic};
+use crate::ir::{Backend, Certificate, Destination, Endpoints, HeaderMutations, Local, Traffic};
 
 const CONNECT_TIMEOUT_MS: u64 = 10_000;
 const BUFFER_LIMIT_BYTES: u32 = 32_768;
@@ -67,33 +69,52 @@ fn is_dns(backend: &Backend) -> bool {
     matches!(backend.endpoints, Some(Endpoints::Dns(_)))
 }
 
+/// What the clusters of a destination have beside its backends.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Options<'a> {
+    /// Where the destination comes from.
+    pub(crate) metadata: Option<&'a Metadata>,
+    /// The BackendTrafficPolicy in force.
+    pub(crate) traffic: Option<&'a Traffic>,
+    /// What the Gateway shows backends that ask for a certificate.
+    pub(crate) certificate: Option<&'a Certificate>,
+    /// Bytes go there, not requests.
+    pub(crate) raw: bool,
+}
+
 /// The clusters of a destination with their endpoints: one, or one for each valid backend.
-pub(crate) fn add(
-    resources: &mut Resources,
-    destination: &Destination,
-    metadata: Option<&Metadata>,
-    traffic: Option<&Traffic>,
-) {
-    let settings = traffic.map(Settings::of).unwrap_or_default();
+pub(crate) fn add(resources: &mut Resources, destination: &Destination, options: Options<'_>) {
+    let settings = Settings { raw: options.raw, ..options.traffic.map(Settings::of).unwrap_or_default() };
     if !is_split(destination) {
         let backends: Vec<&Backend> = destination.backends.iter().collect();
-        return add_one(resources, &destination.name, &backends, metadata, &settings);
+        return add_one(resources, &destination.name, &backends, options, &settings);
     }
     for backend in destination.backends.iter().filter(|backend| backend.endpoints.is_some()) {
-        add_one(resources, &backend.name, &[backend], metadata, &settings);
+        add_one(resources, &backend.name, &[backend], options, &settings);
     }
+}
+
+/// One cluster for all valid backends, where nothing can choose among several clusters.
+pub(crate) fn add_whole(resources: &mut Resources, destination: &Destination, options: Options<'_>) {
+    let backends: Vec<&Backend> = destination.backends.iter().filter(|backend| backend.endpoints.is_some()).collect();
+    let settings = Settings { raw: options.raw, ..Settings::default() };
+    add_one(resources, &destination.name, &backends, options, &settings);
 }
 
 /// One cluster for all backends of a policy itself, under the destination's name.
 pub(crate) fn add_for_policy(
     resources: &mut Resources,
     destination: &Destination,
-    metadata: Option<&Metadata>,
+    options: Options<'_>,
     settings: &ClusterSettings,
 ) {
     let backends: Vec<&Backend> = destination.backends.iter().collect();
-    let settings = Settings { timeout: settings.timeout.as_ref(), circuit_breaker: settings.circuit_breaker.as_ref() };
-    add_one(resources, &destination.name, &backends, metadata, &settings);
+    let settings = Settings {
+        timeout: settings.timeout.as_ref(),
+        circuit_breaker: settings.circuit_breaker.as_ref(),
+        raw: options.raw,
+    };
+    add_one(resources, &destination.name, &backends, options, &settings);
 }
 
 /// The cluster of a site that is no backend of the API, over TLS when it has a `server_name`.
@@ -113,12 +134,13 @@ fn add_one(
     resources: &mut Resources,
     name: &str,
     backends: &[&Backend],
-    metadata: Option<&Metadata>,
+    options: Options<'_>,
     settings: &Settings<'_>,
 ) {
     let assignment = endpoint::load_assignment(name, backends);
-    let mut cluster = Cluster { metadata: metadata.cloned(), ..named(name) };
-    settings.apply(&mut cluster, backends.iter().any(|backend| backend.http2));
+    let mut cluster = Cluster { metadata: options.metadata.cloned(), ..named(name) };
+    settings.apply(&mut cluster, backends);
+    tls::apply(&mut cluster, backends, options.certificate, resources);
     if backends.iter().copied().any(is_dns) {
         resources.add(&with_dns(cluster, assignment));
     } else {

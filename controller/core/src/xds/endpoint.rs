@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::{
 };
 
 use super::{
-    metadata,
+    cluster, metadata,
     value::{pipe, socket_address, uint32},
 };
 use crate::ir::{Backend, Endpoint, Endpoints, Local};
@@ -39,11 +39,16 @@ fn locality(backend: &Backend) -> LocalityLbEndpoints {
         Some(Endpoints::Static(endpoints)) => endpoints.iter().map(address).collect(),
         Some(Endpoints::Dns(hosts)) => hosts.iter().map(|(host, port)| socket_address(host, *port)).collect(),
     };
+    let socket = cluster::endpoint_metadata(backend);
     LocalityLbEndpoints {
         locality: Some(Locality { region: backend.name.clone(), ..Default::default() }),
         metadata: backend.origin.as_ref().map(metadata::origin),
-        lb_endpoints: addresses.into_iter().map(lb_endpoint).collect(),
+        lb_endpoints: addresses
+            .into_iter()
+            .map(|address| LbEndpoint { metadata: socket.clone(), ..lb_endpoint(address) })
+            .collect(),
         load_balancing_weight: uint32(backend.weight),
+        priority: u32::from(backend.fallback),
         ..Default::default()
     }
 }

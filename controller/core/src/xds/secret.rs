@@ -41,6 +41,13 @@ pub(crate) fn authorities(name: &str, bundle: &[u8]) -> Secret {
     Secret { name: name.to_owned(), r#type: Some(Type::ValidationContext(context)) }
 }
 
+/// Those in a file of the proxies' containers.
+pub(crate) fn authorities_file(name: &str, file: &str) -> Secret {
+    let file = DataSource { specifier: Some(Specifier::Filename(file.to_owned())), ..Default::default() };
+    let context = CertificateValidationContext { trusted_ca: Some(file), ..Default::default() };
+    Secret { name: name.to_owned(), r#type: Some(Type::ValidationContext(context)) }
+}
+
 fn inline(bytes: &[u8]) -> DataSource {
     DataSource { specifier: Some(Specifier::InlineBytes(bytes.to_vec())), ..Default::default() }
 }

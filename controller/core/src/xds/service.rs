@@ -30,7 +30,7 @@ use crate::{ServiceAddress, Settings};
 const CA_FILE: &str = "/certs/ca.crt";
 
 /// Where the proxies' containers hold the authorities of the system.
-const SYSTEM_CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
+pub(super) const SYSTEM_CA_FILE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The cluster `name` for a service at `address`, over HTTP/2.
 pub(crate) fn add(resources: &mut Resources, name: &str, address: &ServiceAddress, settings: &Settings) {

@@ -13,7 +13,7 @@ use envoy_types::pb::envoy::{
 use super::{Resources, access_log, cluster, listener::tls, metadata, name, value::any};
 use crate::{
     Settings,
-    ir::{Destination, TcpListener, TcpRoute, Tls},
+    ir::{Destination, Proxy, TcpListener, TcpRoute, Tls},
 };
 
 /// One chain for each route that takes some connections for itself: an older one has the names that both want.
@@ -28,10 +28,16 @@ pub(crate) fn chains(listener: &TcpListener, settings: &Settings) -> Vec<FilterC
 }
 
 /// The clusters and secrets that the chains refer to.
-pub(crate) fn resources(listener: &TcpListener, resources: &mut Resources) {
+pub(crate) fn resources(proxy: &Proxy, listener: &TcpListener, resources: &mut Resources) {
     for route in &listener.routes {
         let metadata = metadata::of(&route.route, None, &std::collections::BTreeMap::new());
-        cluster::add(resources, &route.destination, Some(&metadata), None);
+        let options = cluster::Options {
+            metadata: Some(&metadata),
+            certificate: proxy.client_certificate.as_ref(),
+            raw: true,
+            ..Default::default()
+        };
+        cluster::add(resources, &route.destination, options);
     }
     if let Some(Tls::Terminate(tls)) = &listener.tls {
         super::secret::add(resources, tls);

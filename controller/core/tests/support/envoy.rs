@@ -30,7 +30,7 @@ use envoy_types::pb::{
                 HttpConnectionManager, http_connection_manager::RouteSpecifier,
             },
             transport_sockets::tls::v3::{
-                DownstreamTlsContext, UpstreamTlsContext, common_tls_context::ValidationContextType,
+                CommonTlsContext, DownstreamTlsContext, UpstreamTlsContext, common_tls_context::ValidationContextType,
             },
         },
     },
@@ -110,7 +110,11 @@ fn with_routes(mut listener: Listener, routes: &[RouteConfiguration]) -> Listene
 /// Secrets without a source are those of the bootstrap.
 fn with_secrets(any: &mut Any) {
     let mut context = DownstreamTlsContext::decode(any.value.as_slice()).unwrap();
-    let common = context.common_tls_context.as_mut().unwrap();
+    fix_secrets(context.common_tls_context.as_mut().unwrap());
+    any.value = context.encode_to_vec();
+}
+
+fn fix_secrets(common: &mut CommonTlsContext) {
     for certificate in &mut common.tls_certificate_sds_secret_configs {
         certificate.sds_config = None;
     }
@@ -121,7 +125,6 @@ fn with_secrets(any: &mut Any) {
         }
         _ => {}
     }
-    any.value = context.encode_to_vec();
 }
 
 fn with_endpoints(mut cluster: Cluster, endpoints: &[ClusterLoadAssignment]) -> Cluster {
@@ -129,6 +132,14 @@ fn with_endpoints(mut cluster: Cluster, endpoints: &[ClusterLoadAssignment]) -> 
         let assignment = endpoints.iter().find(|assignment| assignment.cluster_name == eds.service_name);
         cluster.load_assignment = Some(assignment.expect("an EDS cluster without endpoints").clone());
         cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into()));
+    }
+    for one in &mut cluster.transport_socket_matches {
+        let socket = one.transport_socket.as_mut().unwrap();
+        if let Some(transport_socket::ConfigType::TypedConfig(any)) = &mut socket.config_type {
+            let mut context = UpstreamTlsContext::decode(any.value.as_slice()).unwrap();
+            fix_secrets(context.common_tls_context.as_mut().unwrap());
+            any.value = context.encode_to_vec();
+        }
     }
     if let Some(transport_socket::ConfigType::TypedConfig(any)) =
         cluster.transport_socket.as_mut().and_then(|socket| socket.config_type.as_mut())

@@ -12,12 +12,13 @@ use envoy_types::pb::{
             },
             core::v3::{
                 Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions as CommonOptions, KeepaliveSettings,
+                UpstreamHttpProtocolOptions,
             },
         },
         extensions::upstreams::http::v3::{
             HttpProtocolOptions,
             http_protocol_options::{
-                ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
+                AutoHttpConfig, ExplicitHttpConfig, UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
             },
         },
         r#type::v3::Percent,
@@ -25,8 +26,9 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 
+use super::tls;
 use crate::{
-    ir::Traffic,
+    ir::{Backend, ServerName, Traffic},
     xds::value::{any, duration, millis, uint32},
 };
 
@@ -38,16 +40,22 @@ const MAX_RETRIES: u32 = 1024;
 pub(super) struct Settings<'a> {
     pub(super) timeout: Option<&'a Timeout>,
     pub(super) circuit_breaker: Option<&'a CircuitBreaker>,
+    /// Not for HTTP.
+    pub(super) raw: bool,
 }
 
 impl<'a> Settings<'a> {
     /// Those of a BackendTrafficPolicy.
     pub(super) fn of(traffic: &'a Traffic) -> Self {
-        Self { timeout: traffic.spec.timeout.as_ref(), circuit_breaker: traffic.spec.circuit_breaker.as_ref() }
+        Self {
+            timeout: traffic.spec.timeout.as_ref(),
+            circuit_breaker: traffic.spec.circuit_breaker.as_ref(),
+            raw: false,
+        }
     }
 
-    /// Writes them into `cluster`, whose hosts speak HTTP/2 or whatever Envoy's default is.
-    pub(super) fn apply(&self, cluster: &mut Cluster, http2: bool) {
+    /// Writes them into the `cluster` of `backends`.
+    pub(super) fn apply(&self, cluster: &mut Cluster, backends: &[&Backend]) {
         let timeout = self.timeout.and_then(|timeout| timeout.tcp.as_ref()).and_then(|tcp| tcp.connect_timeout);
         // Envoy refuses to wait for no time at all.
         if let Some(timeout) = timeout.filter(|timeout| !timeout.is_zero()) {
@@ -56,14 +64,41 @@ impl<'a> Settings<'a> {
         if let Some(breaker) = self.circuit_breaker {
             cluster.circuit_breakers = Some(circuit_breakers(breaker));
         }
+        if !self.raw {
+            cluster.typed_extension_protocol_options = self.protocol_options(backends);
+        }
+    }
+
+    /// HTTP/2 where a backend says so; over TLS what the handshake settles; else Envoy's default.
+    fn protocol_options(&self, backends: &[&Backend]) -> HashMap<String, Any> {
         let common = self.common_options();
-        cluster.typed_extension_protocol_options = match (http2, common) {
-            (false, None) => HashMap::new(),
-            (true, common) => protocol_options(common, ProtocolConfig::Http2ProtocolOptions(http2_windows())),
-            (false, common) => {
-                protocol_options(common, ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()))
-            }
+        let names =
+            |backend: &&Backend| backend.tls.as_ref().is_some_and(|tls| tls.server_name == ServerName::OfRequest);
+        // The server name is the request's host, so a connection is for one host only.
+        let upstream =
+            backends.iter().any(names).then(|| UpstreamHttpProtocolOptions { auto_sni: true, ..Default::default() });
+        let explicit = |protocol| {
+            UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig { protocol_config: Some(protocol) })
         };
+        let protocol = if backends.iter().any(|backend| backend.http2) {
+            explicit(ProtocolConfig::Http2ProtocolOptions(http2_windows()))
+        } else if tls::is_everywhere(backends) {
+            UpstreamProtocolOptions::AutoConfig(AutoHttpConfig {
+                http_protocol_options: Some(Http1ProtocolOptions::default()),
+                http2_protocol_options: Some(http2_windows()),
+                ..Default::default()
+            })
+        } else if common.is_some() || upstream.is_some() {
+            explicit(ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()))
+        } else {
+            return HashMap::new();
+        };
+        packed(&HttpProtocolOptions {
+            common_http_protocol_options: common,
+            upstream_http_protocol_options: upstream,
+            upstream_protocol_options: Some(protocol),
+            ..Default::default()
+        })
     }
 
     fn common_options(&self) -> Option<CommonOptions> {
@@ -112,7 +147,11 @@ fn protocol_options(common: Option<CommonOptions>, protocol: ProtocolConfig) -> 
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
         ..Default::default()
     };
-    HashMap::from([(HTTP_PROTOCOL_OPTIONS.to_owned(), any(&options))])
+    packed(&options)
+}
+
+fn packed(options: &HttpProtocolOptions) -> HashMap<String, Any> {
+    HashMap::from([(HTTP_PROTOCOL_OPTIONS.to_owned(), any(options))])
 }
 
 /// HTTP/2 towards the hosts, whatever the client speaks.

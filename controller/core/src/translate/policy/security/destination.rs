@@ -45,6 +45,8 @@ pub(super) fn resolve(
             origin: Some(resolved.origin),
             endpoints: Some(resolved.endpoints),
             http2: resolved.http2,
+            fallback: resolved.fallback,
+            tls: resolved.tls,
             request_headers: HeaderMutations::default(),
             response_headers: HeaderMutations::default(),
         });

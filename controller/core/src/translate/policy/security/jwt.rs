@@ -110,6 +110,8 @@ fn site(url: &str) -> Option<ir::RemoteJwks> {
         origin: None,
         endpoints: Some(endpoints),
         http2: false,
+        fallback: false,
+        tls: None,
         request_headers: HeaderMutations::default(),
         response_headers: HeaderMutations::default(),
     };

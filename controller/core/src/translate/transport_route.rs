@@ -1,0 +1,139 @@
+//! Routes that look into no request: TLSRoute, TCPRoute and UDPRoute.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use controller_api::route::Rule;
+
+use super::{
+    attachment::{self, Attach, Object},
+    fault::{Fault, by_condition},
+    gateway::Gateway,
+    grant::Referrer,
+    hostname,
+    inputs::Inputs,
+    listener::Slot,
+    name, route_rule,
+    status::{Conditions, Report},
+};
+use crate::{
+    ir::{Destination, ObjectRef, TcpRoute, Tls, UdpRoute},
+    snapshot::Key,
+};
+
+/// Attaches the routes of all three kinds to the listeners that take them and writes their statuses.
+pub(super) fn attach(inputs: &Inputs<'_>, gateways: &mut BTreeMap<Key, Gateway<'_>>, report: &mut Report) {
+    let tls = inputs.snapshot.tls_routes.iter().map(|(key, route)| {
+        let parent_refs = route.spec.parent_refs.as_deref().unwrap_or_default();
+        (key, Object { metadata: &route.metadata, parent_refs, spec: &route.spec })
+    });
+    attachment::attach_all(inputs, gateways, report, "TLSRoute", tls, |reference, spec| {
+        Route::read(inputs, reference, spec.hostnames.as_deref(), spec.rules.as_deref())
+    });
+    let tcp = inputs.snapshot.tcp_routes.iter().map(|(key, route)| {
+        let parent_refs = route.spec.parent_refs.as_deref().unwrap_or_default();
+        (key, Object { metadata: &route.metadata, parent_refs, spec: &route.spec })
+    });
+    attachment::attach_all(inputs, gateways, report, "TCPRoute", tcp, |reference, spec| {
+        Route::read(inputs, reference, None, spec.rules.as_deref())
+    });
+    let udp = inputs.snapshot.udp_routes.iter().map(|(key, route)| {
+        let parent_refs = route.spec.parent_refs.as_deref().unwrap_or_default();
+        (key, Object { metadata: &route.metadata, parent_refs, spec: &route.spec })
+    });
+    attachment::attach_all(inputs, gateways, report, "UDPRoute", udp, |reference, spec| {
+        Route::read(inputs, reference, None, spec.rules.as_deref())
+    });
+}
+
+/// A route with all that does not depend on where it attaches.
+struct Route {
+    reference: ObjectRef,
+    hostnames: Vec<String>,
+    destination: Destination,
+    faults: Vec<Fault>,
+    /// It takes nothing at all.
+    refused: bool,
+    /// Names of the listeners that have it already: two parentRefs may lead to the same one.
+    attached: BTreeSet<String>,
+}
+
+impl Route {
+    fn read(inputs: &Inputs<'_>, reference: &ObjectRef, hostnames: Option<&[String]>, rules: Option<&[Rule]>) -> Self {
+        let mut faults = Vec::new();
+        let name = name::transport_destination(reference);
+        let from =
+            Referrer { group: "gateway.networking.k8s.io", kind: reference.kind, namespace: &reference.namespace };
+        let mut backends = Vec::new();
+        match rules.unwrap_or_default() {
+            [rule] => {
+                let references = rule.backend_refs.as_deref().unwrap_or_default();
+                (backends, faults) = route_rule::backends(inputs, from, &name, 0, references);
+            }
+            rules => {
+                let message = format!("a {} has exactly one rule, not {}", reference.kind, rules.len());
+                faults.push(Fault::accepted("UnsupportedValue", message));
+            }
+        }
+        let (hostnames, invalid): (Vec<_>, Vec<_>) =
+            hostnames.unwrap_or_default().iter().cloned().partition(|host| hostname::is_valid(host));
+        if !invalid.is_empty() {
+            let message = format!("hostnames [{}] are invalid", invalid.join(" "));
+            faults.push(Fault::accepted("UnsupportedValue", message));
+        }
+        let refused = faults.iter().any(|fault| fault.condition == "Accepted");
+        let destination = Destination { name, backends };
+        Self { reference: reference.clone(), hostnames, destination, faults, refused, attached: BTreeSet::new() }
+    }
+
+    fn add_to(&self, gateway: &mut Gateway<'_>, slot: Slot, hosts: BTreeSet<String>) {
+        let name = name::transport_route(&self.reference);
+        let (route, mut destination) = (self.reference.clone(), self.destination.clone());
+        match slot {
+            Slot::Http(_) => {}
+            Slot::Tcp(index) => {
+                if let Some(listener) = gateway.proxy.tcp.get_mut(index) {
+                    // What is handed on is TLS already, between the client and the backend.
+                    if listener.tls == Some(Tls::Passthrough) {
+                        for backend in &mut destination.backends {
+                            backend.tls = None;
+                        }
+                    }
+                    let sni = hosts.into_iter().filter(|host| host != hostname::ANY).collect();
+                    listener.routes.push(TcpRoute { name, route, sni, destination });
+                }
+            }
+            Slot::Udp(index) => {
+                if let Some(listener) = gateway.proxy.udp.get_mut(index) {
+                    listener.route.get_or_insert(UdpRoute { name, route, destination });
+                }
+            }
+        }
+    }
+}
+
+impl Attach for Route {
+    fn attach_to(&mut self, gateway: &mut Gateway<'_>, index: usize) -> bool {
+        let Some(listener) = gateway.listeners.get(index) else { return false };
+        let hosts = hostname::meet(&self.hostnames, listener.hostname(), &gateway.neighbours(index));
+        if hosts.is_empty() {
+            return false;
+        }
+        if !self.attached.insert(listener.name.clone()) {
+            return true;
+        }
+        let slot = listener.slot;
+        if let Some(listener) = gateway.listeners.get_mut(index) {
+            listener.attached_routes += 1;
+        }
+        if let Some(slot) = slot.filter(|_| !self.refused) {
+            self.add_to(gateway, slot, hosts);
+        }
+        true
+    }
+
+    fn report_faults(&self, conditions: &mut Conditions) {
+        for (condition, (reason, message)) in by_condition(&self.faults) {
+            conditions.set(condition, false, reason, message);
+        }
+    }
+}
