@@ -13,7 +13,7 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::error::chain;
+use crate::{cluster::is_leading, error::chain};
 
 mod kind;
 mod plan;
@@ -92,12 +92,16 @@ impl Applier {
         Self { client, settings, applied: Applied::default(), complete: None }
     }
 
-    /// Follows `wanted` while `leads` is true, until its source ends.
-    pub async fn run(mut self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>, mut leads: watch::Receiver<bool>) {
+    /// Follows `wanted` while this is the leader, which `leads` tells, until its source ends.
+    pub async fn run(
+        mut self,
+        mut wanted: watch::Receiver<Option<Arc<Wanted>>>,
+        mut leads: watch::Receiver<Option<std::time::Instant>>,
+    ) {
         let mut pause = FIRST_PAUSE;
         let mut due = None;
         loop {
-            let leading = *leads.borrow_and_update();
+            let leading = is_leading(&leads.borrow_and_update());
             let latest = wanted.borrow_and_update().clone();
             if !leading {
                 // Another replica may change what this one remembers.
@@ -115,7 +119,7 @@ impl Applier {
             }
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
-                changed = leads.changed() => if changed.is_err() { return },
+                changed = leads.wait_for(|until| is_leading(until) != leading) => if changed.is_err() { return },
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
         }

@@ -19,3 +19,4 @@ pub use lease::Lease;
 pub use store::{Options, snapshots};
 pub use token::Reviewer;
 pub use writer::Writer;
+pub(crate) use writer::is_valid as is_leading;

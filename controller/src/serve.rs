@@ -30,6 +30,7 @@ use tonic::service::Routes;
 use self::{saved::State as Saved, translator::Translator};
 use crate::{
     ads,
+    apply::Applier,
     cluster::{self, Board, Lease, Reviewer, Writer},
     error::chain,
 };
@@ -56,6 +57,15 @@ pub struct Options {
     /// The cluster's DNS suffix
     #[arg(long, value_name = "DOMAIN", env = "KUBERNETES_CLUSTER_DOMAIN", default_value = "cluster.local")]
     pub dns_domain: String,
+    /// Envoy's image [default: the release that this one is tested with]
+    #[arg(long, value_name = "IMAGE", env = "ENVOY_IMAGE")]
+    pub envoy_image: Option<String>,
+    /// The image of this program, which runs beside each Envoy to end it gracefully [default: that of this version]
+    #[arg(long, value_name = "IMAGE", env = "CONTROLLER_IMAGE")]
+    pub controller_image: Option<String>,
+    /// Run Envoys in the namespaces of their Gateways instead of the controller's; wants --identity-by token
+    #[arg(long, env = "GATEWAY_NAMESPACE_MODE")]
+    pub gateway_namespace_mode: bool,
     /// Where Envoys ask for their configuration; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(ANY, 18000))]
     pub xds: SocketAddr,
@@ -162,7 +172,9 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let snapshots = cluster::snapshots(client.clone(), Arc::clone(&board), watches);
     let cache = ads::Cache::default();
     let (limits, limited) = watch::channel(None);
-    let translator = Translator::new(settings(options), cache.clone(), limits, Arc::clone(&board), synced);
+    let settings = Arc::new(settings(options));
+    let (fleets, wanted) = watch::channel(None);
+    let translator = Translator::new(Arc::clone(&settings), cache.clone(), limits, Arc::clone(&board), fleets, synced);
 
     let mut parts: JoinSet<Result<(), Error>> = JoinSet::new();
     let mut followers = JoinSet::new();
@@ -189,7 +201,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
         compete.await;
         Ok(())
     });
-    followers.spawn(Writer::new(client, board, options.status_rate).run(leads));
+    followers.spawn(Writer::new(client.clone(), board, options.status_rate).run(leads.clone()));
+    followers.spawn(Applier::new(client, settings).run(wanted, leads));
     let saved = options.state.as_deref().map(Saved::new);
     if let Some(saved) = saved.clone() {
         followers.spawn(translator::keep(saved, cache, limited));
@@ -227,8 +240,11 @@ fn settings(options: &Options) -> Settings {
         controller_name: options.controller_name.clone(),
         namespace: namespace.clone(),
         dns_domain: options.dns_domain.clone(),
+        gateway_namespace_mode: options.gateway_namespace_mode,
         ..Settings::default()
     };
+    settings.envoy_image = options.envoy_image.clone().unwrap_or(settings.envoy_image);
+    settings.controller_image = options.controller_image.clone().unwrap_or(settings.controller_image);
     let service = |name: &str| format!("{name}.{namespace}.svc.{}", options.dns_domain);
     if let Some(rate_limit) = &mut settings.rate_limit {
         rate_limit.address = ServiceAddress::Dns { host: service(infra::RATE_LIMIT), port: 8081 };

@@ -7,6 +7,8 @@ mod api_server;
 mod controller;
 #[path = "kubernetes/faults.rs"]
 mod faults;
+#[path = "kubernetes/fleets.rs"]
+mod fleets;
 #[path = "kubernetes/identity.rs"]
 mod identity;
 #[path = "kubernetes/pki.rs"]

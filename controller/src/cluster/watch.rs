@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use controller_core::snapshot::Kind;
+use controller_core::{infra, snapshot::Kind};
 use futures::StreamExt;
 use kube::{
     Api, Client,
@@ -110,7 +110,7 @@ fn config(kind: &Kind) -> watcher::Config {
     match kind.name {
         "Secret" => config.fields("type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token"),
         "ConfigMap" => config.fields("metadata.name!=kube-root-ca.crt"),
-        "Deployment" | "DaemonSet" => config.labels("app.kubernetes.io/managed-by=envoy-gateway"),
+        "Deployment" | "DaemonSet" => config.labels(&infra::selector()),
         _ => config,
     }
 }

@@ -124,7 +124,8 @@ impl Writer {
     }
 }
 
+/// Whether this replica leads now, when it does so `until` then.
 #[expect(clippy::ref_option, reason = "what `watch::Receiver::wait_for` wants")]
-fn is_valid(until: &Option<Instant>) -> bool {
+pub(crate) fn is_valid(until: &Option<Instant>) -> bool {
     until.is_some_and(|until| Instant::now() < until)
 }

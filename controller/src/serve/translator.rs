@@ -11,7 +11,7 @@ use proto::readiness::Block;
 use tokio::{sync::watch, time::timeout};
 
 use super::saved::{Served, State};
-use crate::{ads, cluster::Board, error::chain};
+use crate::{ads, apply::Wanted, cluster::Board, error::chain};
 
 /// How long the API server has before what was kept is served instead.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,19 +25,21 @@ pub(super) struct Translator {
     cache: ads::Cache,
     limits: watch::Sender<Option<Arc<Vec<RateLimitConfig>>>>,
     board: Arc<Board>,
+    fleets: watch::Sender<Option<Arc<Wanted>>>,
     /// Held until there is something to serve.
     synced: Option<Block>,
 }
 
 impl Translator {
     pub(super) fn new(
-        settings: Settings,
+        settings: Arc<Settings>,
         cache: ads::Cache,
         limits: watch::Sender<Option<Arc<Vec<RateLimitConfig>>>>,
         board: Arc<Board>,
+        fleets: watch::Sender<Option<Arc<Wanted>>>,
         synced: Block,
     ) -> Self {
-        Self { settings: Arc::new(settings), cache, limits, board, synced: Some(synced) }
+        Self { settings, cache, limits, board, fleets, synced: Some(synced) }
     }
 
     /// Follows the snapshots until their source ends. Until the first one, what was kept may have to do.
@@ -75,9 +77,9 @@ impl Translator {
     }
 
     async fn apply(&mut self, snapshot: Arc<Snapshot>) {
-        let settings = Arc::clone(&self.settings);
+        let (settings, input) = (Arc::clone(&self.settings), Arc::clone(&snapshot));
         let start = Instant::now();
-        let translation = tokio::task::spawn_blocking(move || translate(&snapshot, &settings)).await;
+        let translation = tokio::task::spawn_blocking(move || translate(&input, &settings)).await;
         metrics::histogram!("controller_translation_seconds").record(start.elapsed());
         let translation = match translation {
             Ok(translation) => translation,
@@ -86,6 +88,7 @@ impl Translator {
                 return;
             }
         };
+        self.fleets.send_replace(Some(Arc::new(Wanted::new(&translation, &snapshot))));
         // The limits first: Envoy's new configuration asks for what the old one did not.
         self.limits.send_if_modified(|limits| {
             let is_new = limits.as_deref() != Some(&translation.rate_limits);

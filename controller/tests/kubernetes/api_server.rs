@@ -206,18 +206,18 @@ impl ApiServer {
         made.status.unwrap().token.unwrap()
     }
 
-    /// Writes a status of an object of Gateway API v1, as another controller does.
+    /// Writes a status of an object, as another controller does.
     pub(crate) async fn write_status(&self, kind: &str, namespace: &str, name: &str, status: &Value) {
-        let manifest = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+        let manifest = json!({"apiVersion": api_version(kind), "kind": kind,
             "metadata": {"name": name, "namespace": namespace}});
         let (api, name) = self.api(&manifest).await;
         let patch = Patch::Merge(json!({"status": status}));
         api.patch_status(&name, &PatchParams::default(), &patch).await.unwrap();
     }
 
-    /// An object of Gateway API v1 as it stands.
+    /// An object as it stands.
     pub(crate) async fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
-        let manifest = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": kind,
+        let manifest = json!({"apiVersion": api_version(kind), "kind": kind,
             "metadata": {"name": name, "namespace": namespace}});
         let (api, name) = self.api(&manifest).await;
         serde_json::to_value(api.get_opt(&name).await.unwrap()?).ok()
@@ -262,6 +262,15 @@ pub(crate) fn has_condition(object: &Value, [name, status, reason]: [&str; 3]) -
 }
 
 /// Among the files there are admission policies too, which guard real clusters against downgrades.
+/// Of Kubernetes' own kinds; all others are of Gateway API v1.
+fn api_version(kind: &str) -> &'static str {
+    match kind {
+        "ConfigMap" | "Service" | "ServiceAccount" => "v1",
+        "Deployment" => "apps/v1",
+        _ => "gateway.networking.k8s.io/v1",
+    }
+}
+
 fn is_crd(name: &str) -> bool {
     name.starts_with("gateway.networking.k8s.io_") && !name.contains("_vap_")
 }

@@ -94,7 +94,7 @@ mod tests {
                 "metadata": {"name": "a", "namespace": "ns", "labels": labels},
                 "addressType": "IPv4", "endpoints": [],
                 "spec": {"controllerName": "c", "gatewayClassName": "c", "listeners": [], "from": [], "to": [], "rules": [],
-                    "targetRefs": [], "parentRef": {"name": "g"}, "validation": {"hostname": "h"}},
+                    "targetRefs": [], "parentRef": {"name": "g"}, "validation": {"hostname": "h"}, "trustBundle": ""},
             });
             let mut snapshot = Snapshot::default();
             let known = match snapshot.insert(object) {

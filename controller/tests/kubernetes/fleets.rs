@@ -1,0 +1,85 @@
+//! What runs for a Gateway in the cluster.
+
+use serde_json::json;
+
+use crate::{
+    api_server::{ApiServer, has_condition},
+    controller::{Controller, manifests},
+    tool::eventually,
+    xds::Envoy,
+};
+
+const GATEWAY: &str = "fleets/fleets";
+
+/// The fleet's name.
+async fn fleet(server: &ApiServer) -> String {
+    let name = controller_core::infra::fleet_name("fleets", "fleets");
+    eventually("the Gateway has a Deployment and a Service", async || {
+        server.find("Deployment", "fleets", &name).await?;
+        server.find("Service", "fleets", &name).await
+    })
+    .await;
+    name
+}
+
+#[tokio::test]
+async fn a_gateway_gets_its_envoys_and_their_address_and_takes_them_along() {
+    let server = ApiServer::shared().await;
+    server.apply(&manifests("fleets")).await;
+    let foreign = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: foreign, namespace: fleets}\ndata: {a: b}";
+    server.apply(foreign).await;
+    let controller = Controller::start(&server, "fleets", &[]).await;
+    let name = fleet(&server).await;
+    for kind in ["ServiceAccount", "ConfigMap"] {
+        assert!(server.find(kind, "fleets", &name).await.is_some(), "{kind}");
+    }
+    let service = server.find("Service", "fleets", &name).await.unwrap();
+    assert_eq!(service["spec"]["type"], "LoadBalancer");
+    assert_eq!(service["spec"]["ports"][0]["port"], 80);
+    assert_eq!(service["spec"]["ports"][0]["targetPort"], 10080);
+    server.until_condition("Gateway", "fleets", "fleets", ["Programmed", "False", "AddressNotAssigned"]).await;
+
+    // What a cluster's own controllers would write.
+    let balanced = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}});
+    server.write_status("Service", "fleets", &name, &balanced).await;
+    let available = json!({"replicas": 1, "availableReplicas": 1, "readyReplicas": 1, "updatedReplicas": 1});
+    server.write_status("Deployment", "fleets", &name, &available).await;
+    let gateway = server.until_condition("Gateway", "fleets", "fleets", ["Programmed", "True", "Programmed"]).await;
+    assert_eq!(gateway["status"]["addresses"][0]["value"], "192.0.2.7");
+
+    // Somebody deletes what is needed, and the Gateway goes in the end.
+    server.delete(&format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: fleets}}")).await;
+    eventually("the Service is there again", async || server.find("Service", "fleets", &name).await).await;
+    let mut envoy = Envoy::connect(controller.xds, GATEWAY).await;
+    envoy.until("httproute/fleets/app/rule/0", true).await;
+    server
+        .delete("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: fleets, namespace: fleets}")
+        .await;
+    for kind in ["Service", "Deployment", "ConfigMap", "ServiceAccount"] {
+        eventually("what ran for the Gateway is gone", async || {
+            let left = server.find(kind, "fleets", &name).await;
+            // Nobody collects garbage here, so a deletion may stop at its finalizers.
+            left.is_none_or(|left| left["metadata"]["deletionTimestamp"].is_string()).then_some(())
+        })
+        .await;
+    }
+    assert!(server.find("ConfigMap", "fleets", "foreign").await.is_some());
+}
+
+#[tokio::test]
+async fn what_has_the_name_of_a_fleet_and_is_none_stays_as_it_is() {
+    let server = ApiServer::shared().await;
+    server.apply(&manifests("squatted")).await;
+    let name = controller_core::infra::fleet_name("squatted", "squatted");
+    server
+        .apply(&format!(
+            "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: squatted}}\ndata: {{a: b}}"
+        ))
+        .await;
+    let _controller = Controller::start(&server, "squatted", &[]).await;
+    eventually("the rest of the fleet is there", async || server.find("Deployment", "squatted", &name).await).await;
+    let squatter = server.find("ConfigMap", "squatted", &name).await.unwrap();
+    assert_eq!(squatter["data"], json!({"a": "b"}));
+    let gateway = server.find("Gateway", "squatted", "squatted").await.unwrap();
+    assert!(!has_condition(&gateway, ["Programmed", "True", "Programmed"]));
+}
