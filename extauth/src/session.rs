@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -92,8 +92,11 @@ pub struct Session {
     pub claims: Map<String, Value>,
     /// The same for Envoy's dynamic metadata.
     pub metadata: Arc<Shared>,
-    stored: Bytes,
+    version: Version,
 }
+
+/// What tells one form of a session in the store from the next: its digest, since the form itself is large.
+type Version = [u8; 32];
 
 /// The sessions of all policies. Clones share them.
 #[derive(Clone)]
@@ -154,22 +157,26 @@ impl Record {
 }
 
 impl Session {
-    fn open(id: &Id, stored: Bytes) -> Option<Self> {
-        let record = sealed::open(&id.0, PURPOSE, &stored)?;
+    fn open(id: &Id, stored: &[u8]) -> Option<Self> {
+        let record = sealed::open(&id.0, PURPOSE, stored)?;
         Self::of(serde_json::from_slice(&record).ok()?, stored)
     }
 
-    /// A session whose claims can be read; `stored` is its form in the store, if it is there.
-    pub(crate) fn of(record: Record, stored: Bytes) -> Option<Self> {
+    /// A session whose claims can be read; `stored` is its form in the store, empty if it is not there.
+    pub(crate) fn of(record: Record, stored: &[u8]) -> Option<Self> {
         let claims = record.claims()?;
         let metadata = Arc::new(Shared::of_claims(&record.provider, &claims));
-        Some(Self { record, claims, metadata, stored })
+        Some(Self { record, claims, metadata, version: version(stored) })
     }
 
-    /// Bytes that it takes in the cache: what was stored and read, and the claims as a tree and encoded.
+    /// Bytes that it takes in the cache: what was read, and the claims as a tree and encoded.
     pub(crate) fn weight(&self) -> u32 {
         const FRAME: usize = 1024;
-        u32::try_from(FRAME + 2 * self.stored.len() + 4 * self.record.id_token.len()).unwrap_or(u32::MAX)
+        /// A tree and its text, beside the text alone.
+        const TREE: usize = 5;
+        let record = &self.record;
+        let tokens = record.access_token.len() + record.refresh_token.as_ref().map_or(0, String::len);
+        u32::try_from(FRAME + tokens + record.id_token.len() + TREE * self.metadata.encoded_len()).unwrap_or(u32::MAX)
     }
 }
 
@@ -247,7 +254,7 @@ impl Sessions {
 
     async fn read(&self, id: &Id, hash: &Hash) -> Result<Option<Arc<Session>>, Error> {
         let stored = self.store.get(&hash.key()).await?;
-        Ok(stored.and_then(|stored| Session::open(id, stored)).map(Arc::new))
+        Ok(stored.and_then(|stored| Session::open(id, &stored)).map(Arc::new))
     }
 
     /// Tells every replica to read a session again. One that does not hear it does so within [`FRESH`].
@@ -257,6 +264,12 @@ impl Sessions {
             tracing::warn!(%error, "replicas will notice a second later that a session has changed");
         }
     }
+}
+
+fn version(stored: &[u8]) -> Version {
+    let mut version = Version::default();
+    version.copy_from_slice(digest::digest(&digest::SHA256, stored).as_ref());
+    version
 }
 
 fn seal(id: &Id, record: &Record) -> Result<Vec<u8>, Error> {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
 
-use super::{Error, Hash, Id, Record, Session, Sessions, seal};
+use super::{Error, Hash, Id, Record, Session, Sessions, seal, version};
 use crate::{metrics, random};
 
 /// How long a replica that died, or one whose store was away in the middle, keeps others from using its refresh token again,
@@ -131,15 +131,15 @@ impl Sessions {
         let deadline = Instant::now() + PATIENCE;
         while !self.store.put_new(&lease.key, lease.owner.as_bytes(), LEASE).await? {
             match self.current(id, hash, session).await? {
-                Some(changed) => return Ok(changed),
-                None if Instant::now() >= deadline => return Ok(Renewal::Unchanged),
-                None => sleep(GLANCE).await,
+                Current::Changed(changed) => return Ok(changed),
+                Current::Same(_) if Instant::now() >= deadline => return Ok(Renewal::Unchanged),
+                Current::Same(_) => sleep(GLANCE).await,
             }
         }
         let outcome = match self.current(id, hash, session).await {
             // Somebody else was faster, between our look at the session and the lease.
-            Ok(Some(changed)) => Ok(changed),
-            Ok(None) => self.exchange(id, hash, session, &lease, refresh).await,
+            Ok(Current::Changed(changed)) => Ok(changed),
+            Ok(Current::Same(stored)) => self.exchange(id, hash, (session, &stored), &lease, refresh).await,
             Err(error) => Err(error),
         };
         let (key, owner) = (lease.key.as_str(), lease.owner.as_bytes());
@@ -152,7 +152,7 @@ impl Sessions {
         &self,
         id: &Id,
         hash: &Hash,
-        session: &Arc<Session>,
+        (session, stored): (&Arc<Session>, &Bytes),
         lease: &Lease,
         refresh: F,
     ) -> Result<Renewal, Error>
@@ -167,7 +167,7 @@ impl Sessions {
         match refreshed {
             // Nobody may use the old refresh token meanwhile: it is spent.
             Ok(record) => tokio::select! {
-                replaced = self.replace(id, hash, session, record) => replaced,
+                replaced = self.replace(id, hash, (session, stored), record) => replaced,
                 never = self.hold(lease) => match never {},
             },
             Err(Refused::Unavailable(reason)) => {
@@ -178,7 +178,7 @@ impl Sessions {
                 tracing::debug!(reason, "a provider ended a session");
                 let deadline = Instant::now() + DOUBT;
                 while Instant::now() < deadline {
-                    if let Some(changed) = self.current(id, hash, session).await? {
+                    if let Current::Changed(changed) = self.current(id, hash, session).await? {
                         return Ok(changed);
                     }
                     sleep(GLANCE).await;
@@ -202,12 +202,18 @@ impl Sessions {
     }
 
     /// Puts the new tokens in the place of the old; a session that ended meanwhile stays ended.
-    async fn replace(&self, id: &Id, hash: &Hash, old: &Arc<Session>, record: Record) -> Result<Renewal, Error> {
+    async fn replace(
+        &self,
+        id: &Id,
+        hash: &Hash,
+        (old, old_stored): (&Arc<Session>, &Bytes),
+        record: Record,
+    ) -> Result<Renewal, Error> {
         let stored = Bytes::from(seal(id, &record)?);
         let ttl = Duration::from_secs(record.expires.saturating_sub(record.renewed));
         let deadline = Instant::now() + OFFERS;
         let replaced = loop {
-            match self.store.swap(&hash.key(), &old.stored, &stored, ttl).await {
+            match self.store.swap(&hash.key(), old_stored, &stored, ttl).await {
                 Ok(replaced) => break replaced,
                 // The old refresh token is spent: the new one must not be lost.
                 Err(error) if Instant::now() < deadline => {
@@ -219,22 +225,33 @@ impl Sessions {
         };
         // An offer that seemed to fail may have been taken.
         if !replaced && self.store.get(&hash.key()).await?.as_ref() != Some(&stored) {
-            return Ok(self.current(id, hash, old).await?.unwrap_or(Renewal::Ended));
+            return Ok(match self.current(id, hash, old).await? {
+                Current::Changed(changed) => changed,
+                Current::Same(_) => Renewal::Ended,
+            });
         }
         self.enlist(hash, &record, ttl).await?;
         self.changed(hash).await;
-        Ok(Session::of(record, stored).map_or(Renewal::Unchanged, |session| Renewal::Renewed(Arc::new(session))))
+        Ok(Session::of(record, &stored).map_or(Renewal::Unchanged, |session| Renewal::Renewed(Arc::new(session))))
     }
 
-    /// What has become of the session in the store; `None` when it is as we know it.
-    async fn current(&self, id: &Id, hash: &Hash, known: &Arc<Session>) -> Result<Option<Renewal>, Error> {
-        let Some(stored) = self.store.get(&hash.key()).await? else { return Ok(Some(Renewal::Ended)) };
-        if stored == known.stored {
-            return Ok(None);
+    /// What has become of the session in the store.
+    async fn current(&self, id: &Id, hash: &Hash, known: &Arc<Session>) -> Result<Current, Error> {
+        let Some(stored) = self.store.get(&hash.key()).await? else { return Ok(Current::Changed(Renewal::Ended)) };
+        if version(&stored) == known.version {
+            return Ok(Current::Same(stored));
         }
         self.cache.invalidate(hash).await;
-        Ok(Some(Session::open(id, stored).map_or(Renewal::Ended, |session| Renewal::Renewed(Arc::new(session)))))
+        let session = Session::open(id, &stored);
+        Ok(Current::Changed(session.map_or(Renewal::Ended, |session| Renewal::Renewed(Arc::new(session)))))
     }
+}
+
+/// A session as the store has it.
+enum Current {
+    /// It is the one that is known; these are its bytes.
+    Same(Bytes),
+    Changed(Renewal),
 }
 
 struct Lease {

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
-use bytes::Bytes;
 use http::header::SET_COOKIE;
 use proto::extauth::SessionKind;
 
@@ -126,7 +125,7 @@ impl Sealed {
         }
         let (record, current) = self.ring.open(&self.purpose(SESSION, ""), &text).ok_or(Error::Over)?;
         let record = serde_json::from_slice(&record).map_err(|_| Error::Over)?;
-        let session = Session::of(record, Bytes::new()).map(Arc::new).ok_or(Error::Over)?;
+        let session = Session::of(record, &[]).map(Arc::new).ok_or(Error::Over)?;
         let opened = Opened { session, current };
         self.opened.insert(place, opened.clone());
         Ok(Some(opened))

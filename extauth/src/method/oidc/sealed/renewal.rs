@@ -5,7 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::background::Background;
@@ -76,7 +75,7 @@ impl Shared {
 fn outcome(refreshed: Result<Record, Refused>) -> Renewal {
     match refreshed {
         Ok(record) => {
-            Session::of(record, Bytes::new()).map_or(Renewal::Unchanged, |session| Renewal::Renewed(Arc::new(session)))
+            Session::of(record, &[]).map_or(Renewal::Unchanged, |session| Renewal::Renewed(Arc::new(session)))
         }
         Err(Refused::Unavailable(reason)) => {
             tracing::warn!(reason, "a provider did not renew a session");
