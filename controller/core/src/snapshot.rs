@@ -17,7 +17,6 @@ use k8s_openapi::{
     ByteString,
     api::{
         apps::v1::{DaemonSet, Deployment},
-        certificates::v1beta1::ClusterTrustBundle,
         core::v1::{ConfigMap, Namespace, Node, Secret, Service},
         discovery::v1::EndpointSlice,
     },
@@ -30,10 +29,12 @@ mod listener_set;
 pub use self::listener_set::ListenerSet;
 use crate::{infra, ir::ObjectRef};
 
+mod cluster_trust_bundle;
 mod kind;
 mod routes;
 mod service_import;
 
+pub use cluster_trust_bundle::ClusterTrustBundle;
 pub use kind::{KINDS, Kind};
 pub(crate) use routes::Route;
 pub use service_import::ServiceImport;

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that happens by itself.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The program: `$VARIABLE`, on `PATH`, or in `.tools/`, where `make` puts it.
 pub(crate) fn find(name: &str, variable: &str) -> PathBuf {
