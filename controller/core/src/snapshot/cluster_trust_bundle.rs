@@ -13,7 +13,7 @@ pub struct ClusterTrustBundle {
     pub spec: Spec,
 }
 
-/// The part of a ClusterTrustBundle that matters here.
+/// The part of a `ClusterTrustBundle` that matters here.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Spec {
