@@ -63,6 +63,8 @@ pub(super) struct Task {
     pub(super) version: String,
     /// The fields of `status` that change; null for those that go.
     pub(super) status: Value,
+    /// The whole status that we want, null for none. By the time the write is done, we may want another.
+    desired: Value,
 }
 
 impl Board {
@@ -166,10 +168,10 @@ impl Board {
     }
 
     /// A write has succeeded, with this outcome.
-    pub(super) fn wrote(&self, object: &ObjectRef, version: String, generation: Option<i64>, status: Option<&Value>) {
+    pub(super) fn wrote(&self, task: &Task, version: String, generation: Option<i64>, status: Option<&Value>) {
         let mut state = self.state.lock();
         let status = status.map(Value::to_string).unwrap_or_default();
-        let desired = state.desired.get(object).cloned().unwrap_or_default();
+        let (object, desired) = (&task.object, task.desired.clone());
         let disputes = match state.written.get(object) {
             Some(written) if written.desired == desired && written.at.elapsed() < MAX_DISPUTE * 2 => written.disputes,
             _ => 0,
@@ -220,7 +222,8 @@ impl State {
         }
         let status = serde_json::from_str(&standing.status).unwrap_or_default();
         let status = merge::merge(&status, desired, controller, jiff::Timestamp::now())?;
-        Some(Task { version: standing.version.clone(), object, resource, status })
+        let desired = desired.cloned().unwrap_or_default();
+        Some(Task { version: standing.version.clone(), object, resource, status, desired })
     }
 }
 

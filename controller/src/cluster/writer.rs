@@ -10,7 +10,7 @@ use kube::{
     Api, Client,
     api::{DynamicObject, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
@@ -68,7 +68,7 @@ impl Writer {
     }
 
     async fn perform(&self, task: &Task) {
-        let Task { object, resource, version, status } = task;
+        let Task { object, resource, version, status, .. } = task;
         let api: Api<DynamicObject> = match object.namespace.as_str() {
             "" => Api::all_with(self.client.clone(), resource),
             namespace => Api::namespaced_with(self.client.clone(), namespace, resource),
@@ -80,7 +80,8 @@ impl Writer {
         let written = tokio::time::timeout(TIMEOUT, api.patch_status(&object.name, &params, &patch)).await;
         let outcome = match written {
             Ok(Ok(written)) => {
-                self.take_in(object, written, true);
+                let Standing { version, generation, status } = standing(written);
+                self.board.wrote(task, version, generation, status.as_ref());
                 "written"
             }
             Ok(Err(kube::Error::Api(error))) if error.code == 409 => {
@@ -106,22 +107,26 @@ impl Writer {
     async fn look_again(&self, object: &ObjectRef, api: &Api<DynamicObject>) {
         match tokio::time::timeout(TIMEOUT, api.get_status(&object.name)).await {
             Ok(Ok(latest)) => {
-                self.take_in(object, latest, false);
+                let Standing { version, generation, status } = standing(latest);
+                self.board.stands(object, version, generation, status);
                 self.board.retry(object, Duration::ZERO);
             }
             _ => self.board.retry(object, PAUSE),
         }
     }
+}
 
-    fn take_in(&self, object: &ObjectRef, latest: DynamicObject, is_our_work: bool) {
-        let (version, generation) = (latest.metadata.resource_version.unwrap_or_default(), latest.metadata.generation);
-        let status = latest.data.get("status");
-        if is_our_work {
-            self.board.wrote(object, version, generation, status);
-        } else {
-            self.board.stands(object, version, generation, status.cloned());
-        }
-    }
+/// What the API server says of an object now.
+struct Standing {
+    version: String,
+    generation: Option<i64>,
+    status: Option<Value>,
+}
+
+fn standing(mut object: DynamicObject) -> Standing {
+    let status = object.data.get_mut("status").map(Value::take);
+    let (version, generation) = (object.metadata.resource_version.unwrap_or_default(), object.metadata.generation);
+    Standing { version, generation, status }
 }
 
 /// Whether this replica leads now, when it does so `until` then.

@@ -23,7 +23,7 @@ async fn fleet(server: &ApiServer) -> String {
 }
 
 #[tokio::test]
-async fn a_gateway_gets_its_envoys_and_takes_them_along() {
+async fn a_gateway_gets_its_envoys_and_their_address_and_takes_them_along() {
     let server = ApiServer::shared().await;
     server.apply(&manifests("fleets")).await;
     let foreign = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: foreign, namespace: fleets}\ndata: {a: b}";
@@ -38,6 +38,14 @@ async fn a_gateway_gets_its_envoys_and_takes_them_along() {
     assert_eq!(service["spec"]["ports"][0]["port"], 80);
     assert_eq!(service["spec"]["ports"][0]["targetPort"], 10080);
     server.until_condition("Gateway", "fleets", "fleets", ["Programmed", "False", "AddressNotAssigned"]).await;
+
+    // What a cluster's own controllers would write.
+    let balanced = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}});
+    server.write_status("Service", "fleets", &name, &balanced).await;
+    let available = json!({"replicas": 1, "availableReplicas": 1, "readyReplicas": 1, "updatedReplicas": 1});
+    server.write_status("Deployment", "fleets", &name, &available).await;
+    let gateway = server.until_condition("Gateway", "fleets", "fleets", ["Programmed", "True", "Programmed"]).await;
+    assert_eq!(gateway["status"]["addresses"][0]["value"], "192.0.2.7");
 
     // Somebody deletes what is needed, and the Gateway goes in the end.
     server.delete(&format!("apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: fleets}}")).await;
