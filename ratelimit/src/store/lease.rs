@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Algorithm, Charge, CounterStore, Outcome, Standing, StoreError,
-    redis::{Options, Redis},
+    redis::{Charged, Options, Redis},
 };
 use crate::lease::Timing;
 
@@ -43,6 +43,19 @@ struct Taken<'a> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.table.put_back_all(self.charges, self.parts);
+    }
+}
+
+/// A lease that is asked for. The table hears of its end, even if that is the end of the runtime it is asked for on.
+struct Renewal {
+    table: Arc<Table>,
+    charge: Charge,
+    reply: Option<Charged>,
+}
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.table.renewed(&self.charge, self.reply.as_ref());
     }
 }
 
@@ -106,11 +119,12 @@ impl Lease {
 
     /// Debits a lease, in the background.
     fn renew(&self, charge: Charge) {
-        let lease = self.clone();
+        let redis = self.redis.clone();
+        let mut renewal = Renewal { table: Arc::clone(&self.table), charge, reply: None };
         tokio::spawn(async move {
-            lease.table.metrics.renew_calls.increment(1);
-            let reply = lease.redis.charge_in_epoch(&[charge]).await;
-            lease.table.renewed(&charge, reply.ok().as_ref());
+            renewal.table.metrics.renew_calls.increment(1);
+            renewal.reply = redis.charge_in_epoch(&[charge]).await.ok();
+            drop(renewal);
         });
     }
 }

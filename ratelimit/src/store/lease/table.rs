@@ -435,6 +435,11 @@ impl Table {
         released
     }
 
+    /// Whether any lease is being asked for.
+    pub(super) fn is_renewing(&self) -> bool {
+        self.shards.iter().any(|shard| shard.lock().values().any(|slot| slot.renewing))
+    }
+
     /// Forgets windows that are over, and sums up the others.
     pub(super) fn sweep(&self) -> Sums {
         let now = self.now();

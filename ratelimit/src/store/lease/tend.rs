@@ -39,8 +39,12 @@ impl Lease {
         }
     }
 
-    /// Gives back all leases, at the end. Nothing may be charged afterwards.
+    /// Gives back all leases, at the end. Nothing may be charged from here on.
     pub async fn close(&self) -> Result<(), StoreError> {
+        // What is asked for just now would stay counted. It ends within the deadline of a call.
+        while self.table.is_renewing() {
+            time::sleep(HEARTBEAT / 100).await;
+        }
         let released = self.table.release(true);
         // Numbers of returns begin far above those of the task that tends.
         self.give_back(u64::from(u32::MAX), &released).await.map(drop)
