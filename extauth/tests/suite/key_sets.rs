@@ -114,7 +114,7 @@ fn i1_i4_the_last_good_keys_stay_whatever_the_issuer_answers_later() {
         let fresh = issuer.token(json!({"jti": "fresh"}));
         let started = Instant::now();
         assert_eq!(service.ask(&bearer(&fresh)).status, 200, "{reply:?}");
-        assert!(started.elapsed() < Duration::from_secs(2), "a known key waits for nobody");
+        assert!(started.elapsed() < Duration::from_secs(4), "a known key waits for nobody");
     }
     assert_eq!(elsewhere.asked().len(), 0, "redirects are not followed");
 }

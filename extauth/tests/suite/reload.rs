@@ -73,7 +73,7 @@ async fn i10_a_secret_with_several_clients_is_read_and_followed() {
         assert!(start.elapsed() < Duration::from_secs(30), "the secret is not followed");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert_eq!(status(&authorizer, with("new-key-of-acme")).await, 200);
 }
 

@@ -113,7 +113,7 @@ fn p01_p02_a_rollout_fails_no_request_and_a_killed_replica_no_more_than_is_in_fl
         let status = replica.process.0.wait().unwrap();
         let took = asked.elapsed();
         assert!(status.success() && took >= Duration::from_millis(500), "{status} after {took:?}: {}", replica.log());
-        assert!(took < Duration::from_secs(10), "it ended after {took:?}");
+        assert!(took < Duration::from_secs(30), "it ended after {took:?}");
         replica.restart();
         fleet.await_healthy(2);
         load.go_on(50);

@@ -135,7 +135,8 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
 /// The cluster bus takes the port that is 10000 higher, so the port must be low enough for both.
 pub(crate) fn free_port() -> u16 {
     loop {
-        let port = 20_000 + rand::random::<u16>() % 25_000;
+        // Below the ports that connections go out from, or one may take it while its server is down.
+        let port = 12_000 + rand::random::<u16>() % 10_700;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() && TcpListener::bind(("127.0.0.1", port + 10_000)).is_ok() {
             return port;
         }

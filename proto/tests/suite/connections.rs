@@ -12,7 +12,7 @@ use tonic::Code;
 use crate::server::{Gate, Server, call, connect, gated};
 
 const MOMENT: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads until the server closes; returns what came, and after how long.
 async fn closed(socket: &mut TcpStream) -> (Vec<u8>, Duration) {

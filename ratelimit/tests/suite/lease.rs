@@ -18,7 +18,7 @@ mod authority;
 mod guarded;
 mod program;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const HOUR: u32 = 3600;
 
 fn strict(name: &str, limit: u32) -> Charge {

@@ -240,7 +240,7 @@ async fn overrides_are_live_audited_and_expire() {
     let mut client = program.client().await;
     assert_eq!(remaining(&ask(&mut client, "joe").await.unwrap()), (Code::Ok, 19));
 
-    let expires = Timestamp::now() + SignedDuration::from_secs(3);
+    let expires = Timestamp::now() + SignedDuration::from_secs(6);
     write(
         dir.path(),
         &format!(
@@ -287,5 +287,5 @@ async fn overrides_lie_over_what_an_xds_server_sends() {
     fs::remove_file(dir.path().join("vip.yaml")).unwrap();
     let removed = std::time::Instant::now();
     until("the end of the override", || rules().contains("requests_per_unit=7,"));
-    assert!(removed.elapsed() < Duration::from_secs(2), "{:?}", removed.elapsed());
+    assert!(removed.elapsed() < Duration::from_secs(10), "{:?}", removed.elapsed());
 }

@@ -41,7 +41,7 @@ impl RedisServer {
         command.args(["--save", "", "--port", "0", "--unixsocket"]).arg(self.socket());
         command.current_dir(self.dir.path()).stdout(Stdio::null()).stderr(Stdio::null());
         self.process = Some(command.spawn().unwrap());
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(30);
         while UnixStream::connect(self.socket()).is_err() {
             assert!(Instant::now() < deadline, "redis-server does not listen");
             thread::sleep(Duration::from_millis(10));

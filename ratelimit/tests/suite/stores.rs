@@ -19,7 +19,7 @@ mod layouts;
 mod version;
 
 /// Long enough for a machine that is busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A window that does not end during a test, but for the second before its end, on which [`settled`] waits.
 pub(crate) const HOUR: u32 = 3600;
 

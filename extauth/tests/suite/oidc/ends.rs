@@ -211,7 +211,7 @@ async fn whoever_runs_this_lists_and_ends_a_user_s_sessions() {
     assert_eq!(sessions.revoke(&forger.issuer, "ada").await.unwrap(), 2);
     let begun = Instant::now();
     while alive(&mut on_second).await {
-        assert!(begun.elapsed() < Duration::from_secs(2), "the other replica does not notice");
+        assert!(begun.elapsed() < Duration::from_secs(20), "the other replica does not notice");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(!alive(&mut laptop).await && !alive(&mut phone).await && alive(&mut other).await);

@@ -59,5 +59,5 @@ async fn a_revoked_token_is_denied_when_what_was_said_of_it_is_forgotten() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(browser.ask("GET", SHOP, b"").await.status, 401);
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
 }

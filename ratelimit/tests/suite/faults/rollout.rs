@@ -66,7 +66,7 @@ fn roll_out(times: usize) {
             let status = replica.process.wait().unwrap();
             let took = asked.elapsed();
             assert!(status.success(), "round {round}: {status}");
-            assert!(took < Duration::from_secs(5), "round {round}: it ended after {took:?}");
+            assert!(took < Duration::from_secs(20), "round {round}: it ended after {took:?}");
             *replica = port.serve();
             envoy.await_healthy(3);
             load.go_on(50);
