@@ -13,7 +13,7 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::{cluster::is_leading, error::chain};
+use crate::{cluster::is_leading, error::chain, scope::Scope};
 
 mod kind;
 mod plan;
@@ -62,6 +62,7 @@ impl Wanted {
 pub struct Applier {
     client: Client,
     settings: Arc<Settings>,
+    scope: Scope,
     applied: Applied,
     /// When everything was applied last.
     complete: Option<Instant>,
@@ -87,9 +88,9 @@ impl std::fmt::Debug for Applier {
 }
 
 impl Applier {
-    /// Reaches the cluster by `client`.
-    pub fn new(client: Client, settings: Arc<Settings>) -> Self {
-        Self { client, settings, applied: Applied::default(), complete: None }
+    /// Reaches the cluster by `client`, and looks for objects of fleets in `scope` only.
+    pub fn new(client: Client, settings: Arc<Settings>, scope: Scope) -> Self {
+        Self { client, settings, scope, applied: Applied::default(), complete: None }
     }
 
     /// Follows `wanted` while this is the leader, which `leads` tells, until its source ends.
@@ -188,45 +189,53 @@ impl Applier {
         fleets: &[Fleet],
     ) -> Vec<Error> {
         let mut failures = Vec::new();
-        let apart = self.settings.gateway_namespace_mode;
+        let (apart, namespaces) = (self.settings.gateway_namespace_mode, self.scope.of_fleets());
         for kind in &KINDS {
-            let api = if apart {
-                Api::all_with(self.client.clone(), &kind.resource())
-            } else {
-                self.api(kind, &self.settings.namespace)
-            };
-            let list = api.list_metadata(&ListParams::default().labels(&infra::selector())).await;
-            let list = match list {
-                Ok(list) => list,
-                // A cluster without the kind has nothing of it.
-                Err(kube::Error::Api(status)) if status.code == 404 => continue,
-                Err(source) => {
-                    failures.push(Error::List { kind: kind.name, source: Box::new(source) });
-                    continue;
-                }
-            };
-            let live = list.items.into_iter().map(|item| Live {
-                id: Id::new(
-                    kind.name,
-                    item.metadata.namespace.as_deref().unwrap_or_default(),
-                    item.metadata.name.as_deref().unwrap_or_default(),
-                ),
-                labels: item.metadata.labels.unwrap_or_default(),
-                is_going: item.metadata.deletion_timestamp.is_some(),
-            });
-            let live: Vec<Live> = live.collect();
-            for id in plan::unwanted(&live, objects, untouchable, apart.then_some(fleets)) {
-                match self.api(kind, &id.namespace).delete(&id.name, &DeleteParams::background()).await {
-                    Ok(_) => tracing::info!("{id} is deleted: nothing asks for it any more"),
-                    Err(kube::Error::Api(status)) if status.code == 404 => {}
-                    Err(source) => {
-                        failures.push(Error::Api { attempt: "deleting", id: id.clone(), source: Box::new(source) });
+            for namespace in &namespaces {
+                let live = match self.live(kind, namespace.as_deref()).await {
+                    Ok(live) => live,
+                    Err(error) => {
+                        failures.push(error);
+                        continue;
                     }
+                };
+                for id in plan::unwanted(&live, objects, untouchable, apart.then_some(fleets)) {
+                    match self.api(kind, &id.namespace).delete(&id.name, &DeleteParams::background()).await {
+                        Ok(_) => tracing::info!("{id} is deleted: nothing asks for it any more"),
+                        Err(kube::Error::Api(status)) if status.code == 404 => {}
+                        Err(source) => {
+                            failures.push(Error::Api { attempt: "deleting", id: id.clone(), source: Box::new(source) });
+                        }
+                    }
+                    self.applied.forget(&id);
                 }
-                self.applied.forget(&id);
             }
         }
         failures
+    }
+
+    /// What there is of fleets, of one kind.
+    async fn live(&self, kind: &Kind, namespace: Option<&str>) -> Result<Vec<Live>, Error> {
+        let api = match namespace {
+            Some(namespace) => self.api(kind, namespace),
+            None => Api::all_with(self.client.clone(), &kind.resource()),
+        };
+        let list = match api.list_metadata(&ListParams::default().labels(&infra::selector())).await {
+            Ok(list) => list,
+            // A cluster without the kind has nothing of it.
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+            Err(source) => return Err(Error::List { kind: kind.name, source: Box::new(source) }),
+        };
+        let live = list.items.into_iter().map(|item| Live {
+            id: Id::new(
+                kind.name,
+                item.metadata.namespace.as_deref().unwrap_or_default(),
+                item.metadata.name.as_deref().unwrap_or_default(),
+            ),
+            labels: item.metadata.labels.unwrap_or_default(),
+            is_going: item.metadata.deletion_timestamp.is_some(),
+        });
+        Ok(live.collect())
     }
 
     fn api(&self, kind: &Kind, namespace: &str) -> Api<DynamicObject> {

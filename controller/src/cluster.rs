@@ -6,6 +6,7 @@ pub mod lease;
 mod merge;
 mod object;
 mod pace;
+mod part;
 mod queue;
 mod reason;
 mod resources;
@@ -16,6 +17,7 @@ mod writer;
 
 pub use board::Board;
 pub use lease::Lease;
+pub(crate) use object::REPORTED;
 pub use store::{Options, snapshots};
 pub use token::Reviewer;
 pub use writer::Writer;

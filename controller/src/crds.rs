@@ -3,16 +3,16 @@
 use std::io::{self, Write};
 
 use controller_api::{
-    backend::Backend, backend_traffic_policy::BackendTrafficPolicy, http_route_filter::HttpRouteFilter,
-    security_policy::SecurityPolicy,
+    backend::Backend, backend_traffic_policy::BackendTrafficPolicy, envoy_proxy::EnvoyProxy,
+    http_route_filter::HttpRouteFilter, security_policy::SecurityPolicy,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-/// The kinds of the group `gateway.envoyproxy.io` that the controller reads; of EnvoyProxy, the schema is not one that an API server takes yet.
+/// The kinds of the group `gateway.envoyproxy.io` that the controller reads.
 fn all() -> Vec<CustomResourceDefinition> {
-    vec![Backend::crd(), BackendTrafficPolicy::crd(), HttpRouteFilter::crd(), SecurityPolicy::crd()]
+    vec![Backend::crd(), BackendTrafficPolicy::crd(), EnvoyProxy::crd(), HttpRouteFilter::crd(), SecurityPolicy::crd()]
 }
 
 /// Writes them as YAML documents.

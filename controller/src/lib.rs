@@ -10,6 +10,8 @@ pub mod envoy;
 pub mod error;
 pub mod explain;
 mod pods;
+pub mod rbac;
+pub mod scope;
 pub mod serve;
 pub mod source;
 pub mod standalone;

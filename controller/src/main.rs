@@ -7,7 +7,7 @@ use controller::{
     certgen, crds, echo,
     envoy::{child, shutdown},
     error::chain,
-    explain, serve, standalone, translate,
+    explain, rbac, serve, standalone, translate,
 };
 use proto::{
     drain,
@@ -49,6 +49,7 @@ enum Command {
     Envoy(shutdown::Command),
     /// Print the CRDs of gateway.envoyproxy.io
     Crds,
+    Rbac(rbac::Options),
     /// Answer every request with itself, as JSON
     Echo {
         /// Where to listen
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         Command::Envoy(command) => shutdown::run(&command).map_err(|error| chain(&error)),
         Command::Explain(options) => explain::run(&options).map_err(|error| chain(&error)),
         Command::Crds => crds::print(&mut std::io::stdout().lock()).map_err(|error| chain(&error)),
+        Command::Rbac(rbac::Options {}) => rbac::print(&mut std::io::stdout().lock()).map_err(|error| chain(&error)),
         Command::Echo { listen } => serve_echo(listen).map_err(|error| chain(error.as_ref())),
         Command::RunChild { parent, program, arguments } => {
             let error = child::run(parent, &program, &arguments);

@@ -33,6 +33,7 @@ use crate::{
     apply::Applier,
     cluster::{self, Board, Lease, Reviewer, Writer},
     error::chain,
+    scope::Scope,
 };
 
 mod saved;
@@ -66,6 +67,9 @@ pub struct Options {
     /// Run Envoys in the namespaces of their Gateways instead of the controller's; wants --identity-by token
     #[arg(long, env = "GATEWAY_NAMESPACE_MODE")]
     pub gateway_namespace_mode: bool,
+    /// Serve the Gateways and routes of these namespaces only, and read nothing elsewhere [default: all]
+    #[arg(long, value_name = "NAMES", env = "WATCH_NAMESPACES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
     /// Where Envoys ask for their configuration; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(ANY, 18000))]
     pub xds: SocketAddr,
@@ -165,7 +169,9 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let readiness = Readiness::new();
     let synced = readiness.block("the first snapshot of the API server's objects");
     let board = Arc::new(Board::new(options.controller_name.clone()));
+    let scope = scope(options);
     let watches = cluster::Options {
+        scope: scope.clone(),
         hold: Duration::from_secs(options.deletion_hold_seconds),
         rediscover: Duration::from_secs(options.rediscovery_seconds.into()),
     };
@@ -202,7 +208,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
         Ok(())
     });
     followers.spawn(Writer::new(client.clone(), board, options.status_rate).run(leads.clone()));
-    followers.spawn(Applier::new(client, settings).run(wanted, leads));
+    followers.spawn(Applier::new(client, settings, scope).run(wanted, leads));
     let saved = options.state.as_deref().map(Saved::new);
     if let Some(saved) = saved.clone() {
         followers.spawn(translator::keep(saved, cache, limited));
@@ -251,6 +257,16 @@ fn settings(options: &Options) -> Settings {
     }
     settings.extauth = Some(ServiceAddress::Dns { host: service(infra::EXTAUTH), port: 10003 });
     settings
+}
+
+fn scope(options: &Options) -> Scope {
+    // A variable that is set to nothing is one empty name.
+    let watched = options.watch_namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
+    Scope {
+        own: options.namespace.clone(),
+        watched: watched.map(str::to_owned).collect(),
+        gateway_namespace_mode: options.gateway_namespace_mode,
+    }
 }
 
 fn identity(options: &Options, client: &Client) -> ads::Identity {

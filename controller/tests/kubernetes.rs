@@ -5,6 +5,8 @@
 mod api_server;
 #[path = "kubernetes/controller.rs"]
 mod controller;
+#[path = "kubernetes/crds.rs"]
+mod crds;
 #[path = "kubernetes/faults.rs"]
 mod faults;
 #[path = "kubernetes/fleets.rs"]
@@ -13,6 +15,8 @@ mod fleets;
 mod identity;
 #[path = "kubernetes/pki.rs"]
 mod pki;
+#[path = "kubernetes/rights.rs"]
+mod rights;
 #[path = "kubernetes/statuses.rs"]
 mod statuses;
 #[allow(dead_code, reason = "shared with the tests of standalone")]

@@ -7,12 +7,14 @@ use std::{
 
 use controller_core::snapshot::Key;
 
+use super::part::Part;
+
 /// Objects that a list lacks, kept for a while.
 #[derive(Debug)]
 pub(super) struct Guard {
     /// How long; zero keeps nothing.
     hold: Duration,
-    held: BTreeMap<&'static str, Held>,
+    held: BTreeMap<Part, Held>,
 }
 
 #[derive(Debug)]
@@ -26,16 +28,10 @@ impl Guard {
         Self { hold, held: BTreeMap::new() }
     }
 
-    /// Which of the objects that a new list of a kind lacks may be taken away now. `stood` is how many there were. They are
+    /// Which of the objects that a new list lacks may be taken away now. `stood` is how many there were. They are
     /// kept when they are more than half of all; objects that were deleted one by one never come here.
-    pub(super) fn missing(
-        &mut self,
-        kind: &'static str,
-        missing: BTreeSet<Key>,
-        stood: usize,
-        now: Instant,
-    ) -> BTreeSet<Key> {
-        let until = match self.held.remove(kind) {
+    pub(super) fn missing(&mut self, part: &Part, missing: BTreeSet<Key>, stood: usize, now: Instant) -> BTreeSet<Key> {
+        let until = match self.held.remove(part) {
             Some(held) => held.until,
             None => now + self.hold,
         };
@@ -44,24 +40,26 @@ impl Guard {
             return missing;
         }
         tracing::error!(
-            kind,
+            %part,
             "a list lacks {} of {stood} objects at once: they stay in force for {:?}, in case they come back",
             missing.len(),
             until - now
         );
-        self.held.insert(kind, Held { until, keys: missing });
+        self.held.insert(part.clone(), Held { until, keys: missing });
         self.count();
         BTreeSet::new()
     }
 
     /// An object is there again, or was deleted by somebody.
     pub(super) fn forget(&mut self, kind: &'static str, key: &Key) {
-        let Some(held) = self.held.get_mut(kind) else { return };
-        held.keys.remove(key);
-        if held.keys.is_empty() {
-            self.held.remove(kind);
+        let parts = self.held.len();
+        self.held.retain(|part, held| {
+            let is_last = part.kind.name == kind && held.keys.remove(key) && held.keys.is_empty();
+            !is_last
+        });
+        if parts > 0 {
+            self.count();
         }
-        self.count();
     }
 
     /// When the next objects are held no longer.
@@ -69,10 +67,10 @@ impl Guard {
         self.held.values().map(|held| held.until).min()
     }
 
-    /// The kinds and objects that were held until now.
-    pub(super) fn expired(&mut self, now: Instant) -> Vec<(&'static str, BTreeSet<Key>)> {
-        let kinds: Vec<_> = self.held.iter().filter(|(_, held)| held.until <= now).map(|(kind, _)| *kind).collect();
-        let expired = kinds.into_iter().filter_map(|kind| Some((kind, self.held.remove(kind)?.keys))).collect();
+    /// The parts and objects that were held until now.
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<(Part, BTreeSet<Key>)> {
+        let expired = self.held.extract_if(.., |_, held| held.until <= now);
+        let expired = expired.map(|(part, held)| (part, held.keys)).collect();
         self.count();
         expired
     }
@@ -85,9 +83,17 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use controller_core::snapshot::Kind;
+
     use super::*;
 
     const HOLD: Duration = Duration::from_mins(5);
+
+    fn gateways() -> Part {
+        Part { kind: Kind::named("Gateway").unwrap(), namespace: None }
+    }
 
     fn keys(names: &[&str]) -> BTreeSet<Key> {
         names.iter().map(|name| ("ns".to_owned(), (*name).to_owned())).collect()
@@ -97,9 +103,9 @@ mod tests {
     fn half_may_go_but_not_more() {
         let now = Instant::now();
         let mut guard = Guard::new(HOLD);
-        assert_eq!(guard.missing("Gateway", keys(&["a", "b"]), 4, now), keys(&["a", "b"]));
+        assert_eq!(guard.missing(&gateways(), keys(&["a", "b"]), 4, now), keys(&["a", "b"]));
         assert_eq!(guard.deadline(), None);
-        assert_eq!(guard.missing("Gateway", keys(&["a", "b", "c"]), 4, now), keys(&[]));
+        assert_eq!(guard.missing(&gateways(), keys(&["a", "b", "c"]), 4, now), keys(&[]));
         assert_eq!(guard.deadline(), Some(now + HOLD));
     }
 
@@ -107,12 +113,12 @@ mod tests {
     fn what_is_held_goes_in_the_end_or_comes_back() {
         let now = Instant::now();
         let mut guard = Guard::new(HOLD);
-        guard.missing("Gateway", keys(&["a", "b"]), 2, now);
+        guard.missing(&gateways(), keys(&["a", "b"]), 2, now);
         guard.forget("Gateway", &("ns".into(), "a".into()));
         assert!(guard.expired(now + HOLD / 2).is_empty());
         // Another list that lacks them does not prolong it.
-        assert_eq!(guard.missing("Gateway", keys(&["b"]), 1, now + HOLD / 2), keys(&[]));
-        assert_eq!(guard.expired(now + HOLD), [("Gateway", keys(&["b"]))]);
+        assert_eq!(guard.missing(&gateways(), keys(&["b"]), 1, now + HOLD / 2), keys(&[]));
+        assert_eq!(guard.expired(now + HOLD), [(gateways(), keys(&["b"]))]);
         assert_eq!(guard.deadline(), None);
     }
 
@@ -120,14 +126,14 @@ mod tests {
     fn a_list_that_is_whole_again_ends_it() {
         let now = Instant::now();
         let mut guard = Guard::new(HOLD);
-        guard.missing("Gateway", keys(&["a", "b"]), 2, now);
-        assert_eq!(guard.missing("Gateway", keys(&[]), 2, now), keys(&[]));
+        guard.missing(&gateways(), keys(&["a", "b"]), 2, now);
+        assert_eq!(guard.missing(&gateways(), keys(&[]), 2, now), keys(&[]));
         assert_eq!(guard.deadline(), None);
     }
 
     #[test]
     fn without_a_hold_everything_goes() {
         let mut guard = Guard::new(Duration::ZERO);
-        assert_eq!(guard.missing("Gateway", keys(&["a"]), 1, Instant::now()), keys(&["a"]));
+        assert_eq!(guard.missing(&gateways(), keys(&["a"]), 1, Instant::now()), keys(&["a"]));
     }
 }

@@ -7,7 +7,7 @@ use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
 /// Kinds of these groups have statuses that controllers write, which are no input.
-pub(super) const REPORTED: [&str; 2] = ["gateway.networking.k8s.io", "gateway.envoyproxy.io"];
+pub(crate) const REPORTED: [&str; 2] = ["gateway.networking.k8s.io", "gateway.envoyproxy.io"];
 /// What `kubectl apply` notes for itself is as large as the object.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 

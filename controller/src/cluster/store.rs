@@ -25,10 +25,12 @@ use super::{
     board::Board,
     guard::Guard,
     object::{Fingerprints, Object},
+    part::Part,
     reason::{Failure, reason},
     resources::{self, Resources},
-    watch::{self as kind_watch, Change},
+    watch::{self as part_watch, Change},
 };
+use crate::scope::Scope;
 
 /// Changes that wait for the store; a watch that is faster waits too.
 const QUEUE: usize = 1024;
@@ -38,8 +40,10 @@ const QUIET: Duration = Duration::from_millis(10);
 const MAX_DELAY: Duration = Duration::from_millis(100);
 
 /// What an operator decides about the watches.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
+    /// Where objects are looked for.
+    pub scope: Scope,
     /// How long objects stay in force when a list suddenly lacks most of a kind; zero turns that off.
     pub hold: Duration,
     /// How often the API server is asked for kinds that it did not have.
@@ -56,7 +60,7 @@ pub fn snapshots(client: Client, board: Arc<Board>, options: Options) -> watch::
     tokio::spawn(async move {
         tokio::select! {
             () = run(store, incoming, expectation, &snapshots) => {}
-            () = discover(client, board, options.rediscover, changes, expected) => {}
+            () = discover(client, board, options, changes, expected) => {}
             () = snapshots.closed() => {}
         }
     });
@@ -67,14 +71,15 @@ pub fn snapshots(client: Client, board: Arc<Board>, options: Options) -> watch::
 async fn discover(
     client: Client,
     board: Arc<Board>,
-    pause: Duration,
+    options: Options,
     changes: mpsc::Sender<Change>,
-    expected: watch::Sender<Option<BTreeSet<&'static str>>>,
+    expected: watch::Sender<Option<BTreeSet<Part>>>,
 ) {
     let mut watches = Watches {
+        scope: options.scope,
         changes,
         running: JoinSet::new(),
-        kinds: BTreeSet::new(),
+        parts: BTreeSet::new(),
         stopped: BTreeSet::new(),
         newest: Arc::default(),
     };
@@ -88,7 +93,7 @@ async fn discover(
                 board.serve(&found);
                 expected.send_if_modified(|expected| {
                     let is_first = expected.is_none();
-                    expected.get_or_insert_with(|| found.keys().copied().collect());
+                    expected.get_or_insert_with(|| watches.parts.clone());
                     is_first
                 });
             }
@@ -100,10 +105,10 @@ async fn discover(
             }
         }
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(options.rediscover) => {}
             Some(ended) = watches.running.join_next() => {
                 match ended {
-                    Ok(kind) => watches.kinds.remove(kind),
+                    Ok(part) => watches.parts.remove(&part),
                     Err(panic) => return tracing::error!("the objects are followed no longer: {panic}"),
                 };
                 // A kind that has just gone is still listed for a moment.
@@ -113,13 +118,14 @@ async fn discover(
     }
 }
 
-/// One for each kind.
+/// One for each kind, or for each kind and namespace.
 struct Watches {
+    scope: Scope,
     changes: mpsc::Sender<Change>,
-    running: JoinSet<&'static str>,
-    kinds: BTreeSet<&'static str>,
+    running: JoinSet<Part>,
+    parts: BTreeSet<Part>,
     /// Those that were followed before the data was lost.
-    stopped: BTreeSet<&'static str>,
+    stopped: BTreeSet<Part>,
     /// The highest version that any of them has seen.
     newest: Arc<AtomicU64>,
 }
@@ -132,24 +138,27 @@ impl Watches {
         if resources::version(client).await? < seen {
             tracing::error!("the API server's data is older than what it has shown before: everything is listed anew");
             self.running.shutdown().await;
-            self.stopped.append(&mut self.kinds);
+            self.stopped.append(&mut self.parts);
             self.newest = Arc::default();
         }
         let found = resources::discover(client).await?;
         // A watch that runs finds out by itself that its kind has gone.
-        for name in std::mem::take(&mut self.stopped).into_iter().filter(|name| !found.contains_key(name)) {
-            if let Some(kind) = Kind::named(name) {
-                let _ = self.changes.send(Change::Unserved(kind)).await;
-            }
+        let stopped = std::mem::take(&mut self.stopped);
+        for part in stopped.into_iter().filter(|part| !found.contains_key(part.kind.name)) {
+            let _ = self.changes.send(Change::Unserved(part)).await;
         }
         for (name, resource) in &found {
-            let Some(kind) = Kind::named(name).filter(|kind| self.kinds.insert(kind.name)) else { continue };
-            let (changes, newest) = (self.changes.clone(), Arc::clone(&self.newest));
-            let followed = kind_watch::follow(client.clone(), kind, resource.clone(), changes, newest);
-            self.running.spawn(async move {
-                followed.await;
-                kind.name
-            });
+            let Some(kind) = Kind::named(name) else { continue };
+            for part in self.scope.of(kind).into_iter().map(|namespace| Part { kind, namespace }) {
+                if self.parts.insert(part.clone()) {
+                    let (changes, newest) = (self.changes.clone(), Arc::clone(&self.newest));
+                    let followed = part_watch::follow(client.clone(), part.clone(), resource.clone(), changes, newest);
+                    self.running.spawn(async move {
+                        followed.await;
+                        part
+                    });
+                }
+            }
         }
         Ok(found)
     }
@@ -169,7 +178,7 @@ fn tell_missing(found: &Resources, missing: &mut BTreeSet<&'static str>) {
 async fn run(
     mut store: Store,
     mut changes: mpsc::Receiver<Change>,
-    mut expected: watch::Receiver<Option<BTreeSet<&'static str>>>,
+    mut expected: watch::Receiver<Option<BTreeSet<Part>>>,
     snapshots: &watch::Sender<Option<Arc<Snapshot>>>,
 ) {
     loop {
@@ -210,9 +219,9 @@ struct Store {
     known: BTreeMap<&'static str, BTreeMap<Key, u64>>,
     fingerprints: Fingerprints,
     malformed: BTreeSet<ObjectRef>,
-    /// Kinds that have not been listed yet; `None` before it is known which there are.
-    awaited: Option<BTreeSet<&'static str>>,
-    listed: BTreeSet<&'static str>,
+    /// What has not been listed yet; `None` before it is known what there is.
+    awaited: Option<BTreeSet<Part>>,
+    listed: BTreeSet<Part>,
     changed: bool,
     guard: Guard,
     board: Arc<Board>,
@@ -233,17 +242,17 @@ impl Store {
         }
     }
 
-    /// The first snapshot has to wait for these kinds.
-    fn expect(&mut self, kinds: &BTreeSet<&'static str>) {
-        self.awaited = Some(kinds.difference(&self.listed).copied().collect());
+    /// The first snapshot has to wait for these.
+    fn expect(&mut self, parts: &BTreeSet<Part>) {
+        self.awaited = Some(parts.difference(&self.listed).cloned().collect());
     }
 
     fn apply(&mut self, change: Change, now: Instant) {
         match change {
             Change::Applied(object) => self.put(object),
             Change::Deleted(object) => self.delete(&object.reference),
-            Change::Listed(kind, objects) => self.list(kind, objects, now),
-            Change::Unserved(kind) => self.list(kind, Vec::new(), now),
+            Change::Listed(part, objects) => self.list(part, objects, now),
+            Change::Unserved(part) => self.list(part, Vec::new(), now),
         }
     }
 
@@ -283,34 +292,34 @@ impl Store {
         self.count();
     }
 
-    fn list(&mut self, kind: &'static Kind, objects: Vec<Object>, now: Instant) {
-        let known = self.known.get(kind.name);
-        let stood = known.map_or(0, BTreeMap::len);
-        let mut missing: BTreeSet<Key> = known.into_iter().flat_map(BTreeMap::keys).cloned().collect();
+    fn list(&mut self, part: Part, objects: Vec<Object>, now: Instant) {
+        let known = self.known.get(part.kind.name).into_iter().flat_map(BTreeMap::keys);
+        let mut missing: BTreeSet<Key> = known.filter(|key| part.covers(key)).cloned().collect();
+        let stood = missing.len();
         for object in objects {
             missing.remove(&(object.reference.namespace.clone(), object.reference.name.clone()));
             self.put(object);
         }
-        for key in self.guard.missing(kind.name, missing, stood, now) {
-            self.delete(&reference(kind.name, key));
+        for key in self.guard.missing(&part, missing, stood, now) {
+            self.delete(&reference(part.kind.name, key));
         }
-        self.listed.insert(kind.name);
         if let Some(awaited) = &mut self.awaited {
-            awaited.remove(kind.name);
+            awaited.remove(&part);
         }
+        self.listed.insert(part);
     }
 
     /// Lets go of what the guard has held long enough.
     fn release(&mut self, now: Instant) {
-        for (kind, keys) in self.guard.expired(now) {
-            tracing::error!(kind, "{} objects have not come back and are gone now", keys.len());
+        for (part, keys) in self.guard.expired(now) {
+            tracing::error!(%part, "{} objects have not come back and are gone now", keys.len());
             for key in keys {
-                self.delete(&reference(kind, key));
+                self.delete(&reference(part.kind.name, key));
             }
         }
     }
 
-    /// A snapshot, if there is a new one and no kind is still to be listed.
+    /// A snapshot, if there is a new one and nothing is still to be listed.
     fn take(&mut self) -> Option<Snapshot> {
         let is_complete = self.awaited.as_ref().is_some_and(BTreeSet::is_empty);
         (is_complete && std::mem::take(&mut self.changed)).then(|| self.snapshot.clone())

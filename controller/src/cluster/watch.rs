@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use controller_core::{infra, snapshot::Kind};
+use controller_core::infra;
 use futures::StreamExt;
 use kube::{
     Api, Client,
@@ -25,20 +25,21 @@ use tokio::sync::mpsc;
 
 use super::{
     object::Object,
+    part::Part,
     reason::{Failure, reason},
 };
 
-/// What is new about one kind.
+/// What is new about one part of what is followed.
 #[derive(Debug)]
 pub(super) enum Change {
     /// These are all of them, after the first look or when the thread was lost.
-    Listed(&'static Kind, Vec<Object>),
+    Listed(Part, Vec<Object>),
     /// There is a new one, or a new version of one.
     Applied(Object),
     /// Somebody has deleted it.
     Deleted(Object),
     /// The API server does not serve the kind any more.
-    Unserved(&'static Kind),
+    Unserved(Part),
 }
 
 /// The first pause after a failure.
@@ -51,14 +52,18 @@ const CALM: Duration = Duration::from_secs(20);
 /// Sends every change until the kind is not served any more or nobody listens. `newest` is the highest version of any object.
 pub(super) async fn follow(
     client: Client,
-    kind: &'static Kind,
+    part: Part,
     resource: ApiResource,
     changes: mpsc::Sender<Change>,
     newest: Arc<AtomicU64>,
 ) {
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
+    let kind = part.kind;
+    let api: Api<DynamicObject> = match &part.namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
     let backoff = ResetTimerBackoff::new(Pauses::default(), CALM);
-    let mut events = pin!(watcher(api, config(kind)).backoff(backoff));
+    let mut events = pin!(watcher(api, config(kind.name)).backoff(backoff));
     let mut listed = Vec::new();
     let mut failure = Failure::default();
     while let Some(event) = events.next().await {
@@ -76,17 +81,17 @@ pub(super) async fn follow(
                 listed.extend(object(item));
                 None
             }
-            Ok(Event::InitDone) => Some(Change::Listed(kind, std::mem::take(&mut listed))),
+            Ok(Event::InitDone) => Some(Change::Listed(part.clone(), std::mem::take(&mut listed))),
             Ok(Event::Apply(item)) => object(item).map(Change::Applied),
             Ok(Event::Delete(item)) => object(item).map(Change::Deleted),
             Err(error) if is_unserved(&error) => {
-                let _ = changes.send(Change::Unserved(kind)).await;
+                let _ = changes.send(Change::Unserved(part)).await;
                 return;
             }
             Err(error) => {
                 let reason = reason(&error);
                 if failure.is_new(&reason) {
-                    tracing::warn!(kind = kind.name, "the watch has failed and starts again: {reason}");
+                    tracing::warn!(%part, "the watch has failed and starts again: {reason}");
                 }
                 metrics::counter!("controller_watch_failures_total", "kind" => kind.name).increment(1);
                 None
@@ -94,7 +99,7 @@ pub(super) async fn follow(
         };
         if let Some(change) = change {
             if failure.is_over() {
-                tracing::info!(kind = kind.name, "the watch works again");
+                tracing::info!(%part, "the watch works again");
             }
             if changes.send(change).await.is_err() {
                 return;
@@ -105,9 +110,9 @@ pub(super) async fn follow(
 
 /// Leaves out what is large and never looked at: charts' releases, a copy of the cluster's certificate in each namespace, and
 /// everybody else's workloads.
-fn config(kind: &Kind) -> watcher::Config {
+fn config(kind: &str) -> watcher::Config {
     let config = watcher::Config::default();
-    match kind.name {
+    match kind {
         "Secret" => config.fields("type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token"),
         "ConfigMap" => config.fields("metadata.name!=kube-root-ca.crt"),
         "Deployment" | "DaemonSet" => config.labels(&infra::selector()),

@@ -32,9 +32,9 @@ use crate::{
 };
 
 const TOKEN: &str = "the-test-is-the-admin";
-/// Every write is noted, with the user agent of its author.
+/// Every write is noted, with the user agent of its author, and whatever a service account asks for.
 const AUDIT: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"],
-    "rules": [{"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]}]}"#;
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]}]}"#;
 
 /// A test's connection to an API server, which ends with the last of them.
 pub(crate) struct ApiServer {
@@ -142,7 +142,8 @@ impl ApiServer {
     /// The CRDs that the controller prints.
     pub(crate) async fn define_ours(&self) {
         let crds = Command::new(env!("CARGO_BIN_EXE_controller")).arg("crds").output().unwrap();
-        for crd in String::from_utf8(crds.stdout).unwrap().split("---\n").filter(|crd| !crd.trim().is_empty()) {
+        let text = format!("\n{}", String::from_utf8(crds.stdout).unwrap());
+        for crd in text.split("\n---\n").filter(|crd| !crd.trim().is_empty()) {
             self.define(crd.to_owned()).await;
         }
     }
@@ -164,11 +165,17 @@ impl ApiServer {
     /// Does what `kubectl apply --server-side` does for each of the manifests.
     pub(crate) async fn apply(&self, manifests: &str) {
         for manifest in serde_saphyr::from_multiple::<Value>(manifests).unwrap() {
-            self.patch(&manifest).await.unwrap();
+            self.try_put(&manifest).await.unwrap();
         }
     }
 
-    async fn patch(&self, manifest: &Value) -> kube::Result<DynamicObject> {
+    /// Does the same for one manifest.
+    pub(crate) async fn put(&self, manifest: &Value) {
+        self.try_put(manifest).await.unwrap();
+    }
+
+    /// Does the same, and yields what the API server makes of it.
+    pub(crate) async fn try_put(&self, manifest: &Value) -> kube::Result<DynamicObject> {
         let (api, name) = self.api(manifest).await;
         api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(manifest)).await
     }
@@ -198,7 +205,7 @@ impl ApiServer {
     pub(crate) async fn token(&self, namespace: &str, account: &str, audience: &str) -> String {
         let manifest = json!({"apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"name": account, "namespace": namespace}});
-        self.patch(&manifest).await.unwrap();
+        self.try_put(&manifest).await.unwrap();
         let accounts: Api<ServiceAccount> = Api::namespaced(self.client.clone(), namespace);
         let spec = TokenRequestSpec { audiences: Some(vec![audience.to_owned()]), ..Default::default() };
         let request = TokenRequest { spec: Some(spec), ..Default::default() };
@@ -233,16 +240,28 @@ impl ApiServer {
         .await
     }
 
-    /// How often statuses have been written until now.
+    /// The writes of statuses in a namespace until now.
     pub(crate) fn status_writes(&self, namespace: &str) -> Vec<Value> {
-        let audit = fs::read_to_string(self.processes.folder.path().join("audit.log")).unwrap();
-        let entries = audit.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut entries = self.audit();
+        entries.retain(|entry| {
+            entry.pointer("/objectRef/subresource") == Some(&json!("status"))
+                && entry.pointer("/objectRef/namespace") == Some(&json!(namespace))
+                && entry.pointer("/verb").is_some_and(|verb| verb != "get")
+        });
         entries
-            .filter(|entry| {
-                entry.pointer("/objectRef/subresource") == Some(&json!("status"))
-                    && entry.pointer("/objectRef/namespace") == Some(&json!(namespace))
-            })
-            .collect()
+    }
+
+    /// What the service account `name`, in the namespace of that name, has asked for until now.
+    pub(crate) fn requests(&self, name: &str) -> Vec<Value> {
+        let user = json!(format!("system:serviceaccount:{name}:{name}"));
+        let mut entries = self.audit();
+        entries.retain(|entry| entry.pointer("/user/username") == Some(&user));
+        entries
+    }
+
+    fn audit(&self) -> Vec<Value> {
+        let audit = fs::read_to_string(self.processes.folder.path().join("audit.log")).unwrap();
+        audit.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 }
 
@@ -267,6 +286,7 @@ fn api_version(kind: &str) -> &'static str {
     match kind {
         "ConfigMap" | "Service" | "ServiceAccount" => "v1",
         "Deployment" => "apps/v1",
+        "EnvoyProxy" => "gateway.envoyproxy.io/v1alpha1",
         _ => "gateway.networking.k8s.io/v1",
     }
 }

@@ -49,8 +49,7 @@ impl Controller {
                 name,
             ])
             .args(["--controller-name", &controller_name(name), "--rediscovery-seconds", "1"])
-            .arg("--kubeconfig")
-            .arg(server.kubeconfig())
+            .envs((!arguments.contains(&"--kubeconfig")).then(|| ("KUBECONFIG", server.kubeconfig())))
             .arg("--ready-file")
             .arg(&ready_file)
             .args(arguments)

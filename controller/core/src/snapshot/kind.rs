@@ -10,15 +10,21 @@ pub struct Kind {
     pub group: &'static str,
     /// As written in a manifest.
     pub name: &'static str,
+    /// As in the API server's paths, and in the rules of a role.
+    pub plural: &'static str,
+    /// Whether its objects live in namespaces or in the cluster as a whole.
+    pub namespaced: bool,
     remove: fn(&mut Snapshot, &ObjectRef) -> bool,
 }
 
 macro_rules! kinds {
-    ($($group:expr, $name:literal, $field:ident;)*) => {
+    ($($group:expr, $name:literal, $plural:literal, $namespaced:literal, $field:ident;)*) => {
         /// Every kind, in no particular order.
         pub const KINDS: &[Kind] = &[$(Kind {
             group: $group,
             name: $name,
+            plural: $plural,
+            namespaced: $namespaced,
             remove: |snapshot, object| {
                 snapshot.$field.remove(&(object.namespace.clone(), object.name.clone())).is_some()
             },
@@ -30,31 +36,31 @@ macro_rules! kinds {
 }
 
 kinds! {
-    GATEWAY_API, "GatewayClass", gateway_classes;
-    GATEWAY_API, "Gateway", gateways;
-    GATEWAY_API, "ListenerSet", listener_sets;
-    GATEWAY_API, "HTTPRoute", http_routes;
-    GATEWAY_API, "GRPCRoute", grpc_routes;
-    GATEWAY_API, "TLSRoute", tls_routes;
-    GATEWAY_API, "TCPRoute", tcp_routes;
-    GATEWAY_API, "UDPRoute", udp_routes;
-    GATEWAY_API, "BackendTLSPolicy", backend_tls_policies;
-    GATEWAY_API, "ReferenceGrant", reference_grants;
-    ENVOY_GATEWAY, "Backend", backends;
-    ENVOY_GATEWAY, "HTTPRouteFilter", http_route_filters;
-    ENVOY_GATEWAY, "EnvoyProxy", envoy_proxies;
-    ENVOY_GATEWAY, "BackendTrafficPolicy", backend_traffic_policies;
-    ENVOY_GATEWAY, "SecurityPolicy", security_policies;
-    "", "Namespace", namespaces;
-    "", "Service", services;
-    "", "Node", nodes;
-    "", "Secret", secrets;
-    "", "ConfigMap", config_maps;
-    "discovery.k8s.io", "EndpointSlice", endpoint_slices;
-    "multicluster.x-k8s.io", "ServiceImport", service_imports;
-    "certificates.k8s.io", "ClusterTrustBundle", cluster_trust_bundles;
-    "apps", "Deployment", deployments;
-    "apps", "DaemonSet", daemon_sets;
+    GATEWAY_API, "GatewayClass", "gatewayclasses", false, gateway_classes;
+    GATEWAY_API, "Gateway", "gateways", true, gateways;
+    GATEWAY_API, "ListenerSet", "listenersets", true, listener_sets;
+    GATEWAY_API, "HTTPRoute", "httproutes", true, http_routes;
+    GATEWAY_API, "GRPCRoute", "grpcroutes", true, grpc_routes;
+    GATEWAY_API, "TLSRoute", "tlsroutes", true, tls_routes;
+    GATEWAY_API, "TCPRoute", "tcproutes", true, tcp_routes;
+    GATEWAY_API, "UDPRoute", "udproutes", true, udp_routes;
+    GATEWAY_API, "BackendTLSPolicy", "backendtlspolicies", true, backend_tls_policies;
+    GATEWAY_API, "ReferenceGrant", "referencegrants", true, reference_grants;
+    ENVOY_GATEWAY, "Backend", "backends", true, backends;
+    ENVOY_GATEWAY, "HTTPRouteFilter", "httproutefilters", true, http_route_filters;
+    ENVOY_GATEWAY, "EnvoyProxy", "envoyproxies", true, envoy_proxies;
+    ENVOY_GATEWAY, "BackendTrafficPolicy", "backendtrafficpolicies", true, backend_traffic_policies;
+    ENVOY_GATEWAY, "SecurityPolicy", "securitypolicies", true, security_policies;
+    "", "Namespace", "namespaces", false, namespaces;
+    "", "Service", "services", true, services;
+    "", "Node", "nodes", false, nodes;
+    "", "Secret", "secrets", true, secrets;
+    "", "ConfigMap", "configmaps", true, config_maps;
+    "discovery.k8s.io", "EndpointSlice", "endpointslices", true, endpoint_slices;
+    "multicluster.x-k8s.io", "ServiceImport", "serviceimports", true, service_imports;
+    "certificates.k8s.io", "ClusterTrustBundle", "clustertrustbundles", false, cluster_trust_bundles;
+    "apps", "Deployment", "deployments", true, deployments;
+    "apps", "DaemonSet", "daemonsets", true, daemon_sets;
 }
 
 impl Kind {

@@ -8,12 +8,12 @@ const HOLD: Duration = Duration::from_mins(5);
 
 fn store() -> Store {
     let mut store = Store::new(Arc::new(Board::new("example.com/ours")), HOLD);
-    store.expect(&BTreeSet::from(["Backend", "Namespace"]));
+    store.expect(&BTreeSet::from([kind("Backend"), kind("Namespace")]));
     store
 }
 
-fn kind(name: &str) -> &'static Kind {
-    Kind::named(name).unwrap()
+fn kind(name: &str) -> Part {
+    Part { kind: Kind::named(name).unwrap(), namespace: None }
 }
 
 fn backend(name: &str, version: u64, spec: &Value) -> Object {
@@ -100,4 +100,18 @@ fn an_empty_list_is_not_believed_at_once() {
     assert!(store.take().is_none());
     store.release(now + HOLD * 2);
     assert_eq!(names(&store.take().unwrap()), [] as [&str; 0]);
+}
+
+#[test]
+fn a_list_of_a_namespace_is_about_that_namespace() {
+    let mut store = Store::new(Arc::new(Board::new("example.com/ours")), HOLD);
+    let part = |namespace: &str| Part { namespace: Some(namespace.into()), ..kind("Backend") };
+    store.expect(&BTreeSet::from([part("ns"), part("other")]));
+    let now = Instant::now();
+    store.apply(Change::Listed(part("ns"), vec![good("a"), good("b")]), now);
+    assert!(store.take().is_none());
+    store.apply(Change::Listed(part("other"), vec![]), now);
+    assert_eq!(names(&store.take().unwrap()), ["a", "b"]);
+    store.apply(Change::Listed(part("ns"), vec![good("b")]), now);
+    assert_eq!(names(&store.take().unwrap()), ["b"]);
 }
