@@ -1,5 +1,7 @@
 //! What is known about somebody as JSON: how a claim is found, how it reads as a header, and which scopes it names.
 
+use std::borrow::Cow;
+
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value as ProtoValue};
 use http::HeaderName;
@@ -12,6 +14,18 @@ use crate::{header, json};
 
 /// The members of a token, or of an answer about one.
 pub(crate) type Claims = Map<String, Value>;
+
+/// Where claims are looked up.
+pub(crate) trait Lookup {
+    /// The claim with exactly that name, else the one that the dots lead to.
+    fn find(&self, path: &str) -> Option<Cow<'_, Value>>;
+}
+
+impl Lookup for Claims {
+    fn find(&self, path: &str) -> Option<Cow<'_, Value>> {
+        find(self, path).map(Cow::Borrowed)
+    }
+}
 
 /// Key of the granted scopes in the metadata.
 pub(crate) const SCOPES: &str = "scopes";
@@ -55,12 +69,12 @@ impl ToHeaders {
     }
 
     /// The headers that these claims make: none for a claim that is missing, empty, or nothing that its format can write.
-    pub(crate) fn of(&self, claims: &Claims) -> Result<Vec<(HeaderName, String)>, Unfit> {
-        let mut headers = Vec::new();
+    pub(crate) fn of(&self, claims: &impl Lookup) -> Result<Vec<(HeaderName, String)>, Unfit> {
+        let mut headers = Vec::with_capacity(self.0.len());
         for ToHeader { claim, header, format } in &self.0 {
-            let Some(value) = find(claims, claim) else { continue };
+            let Some(value) = claims.find(claim) else { continue };
             let text = match format {
-                Format::Text => text(value)?,
+                Format::Text => text(&value)?,
                 Format::Json => Some(value.to_string()).filter(|_| !value.is_null()),
             };
             if let Some(text) = text.filter(|text| !text.is_empty()) {

@@ -1,5 +1,6 @@
 //! JSON read strictly: no member twice, no deep nesting; and written as protobuf's `Value`.
 
+mod decode;
 mod encode;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use envoy_types::pb::google::protobuf::{ListValue, NullValue, Struct, Value as P
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+pub(crate) use self::decode::{Members, survives};
 pub(crate) use self::encode::{Object, Text, Texts};
 
 /// Objects and arrays within each other. Protobuf's parsers stop at 100 messages, of which a level takes three.

@@ -6,7 +6,7 @@ mod explain;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, SET_COOKIE};
 use http::{HeaderName, StatusCode};
 use proto::extauth::Action;
 
@@ -224,7 +224,14 @@ impl Policy {
     /// What becomes of a request that would be denied, and is not: it passes as nobody's.
     fn spare(&self, verdict: Verdict, check: &Check<'_>) -> Verdict {
         match &self.rule {
-            Rule::Guard(guard) => Verdict::Allow(guard.finish(metrics::ANONYMOUS, Grant::default(), check)),
+            Rule::Guard(guard) => {
+                let mut grant = Grant::default();
+                if let Verdict::Deny(Denial { headers, .. }) = verdict {
+                    // The browser's own: a session that was renewed, though it would let nobody in.
+                    grant.response_headers.extend(headers.into_iter().filter(|(name, _)| name == SET_COOKIE));
+                }
+                Verdict::Allow(guard.finish(metrics::ANONYMOUS, grant, check))
+            }
             Rule::Broken(_) => verdict,
         }
     }
@@ -243,13 +250,19 @@ impl Guard {
         let rule = match self.rules.as_ref().map_or(Ok(None), |rules| authorize(rules, check, method, &grant)) {
             Ok(rule) => rule,
             Err((rule, reason)) => {
-                return (method, rule, refusal(&self.methods, check, method, reason).await);
+                let mut verdict = refusal(&self.methods, check, method, reason).await;
+                // A session that was renewed was so for the requests that will be allowed, too.
+                grant.response_headers.drain(..).for_each(|(name, value)| verdict.tell(name, value));
+                return (method, rule, verdict);
             }
         };
-        if let Some(results) = &self.results
-            && let Err(error) = results.apply(check, method, &mut grant)
-        {
-            return (method, rule, Verdict::Deny(forbidden(&error.to_string())));
+        if let Some(results) = &self.results {
+            let told = grant.response_headers.len();
+            if let Err(error) = results.apply(check, method, &mut grant) {
+                let mut verdict = Verdict::Deny(forbidden(&error.to_string()));
+                grant.response_headers.drain(..told).for_each(|(name, value)| verdict.tell(name, value));
+                return (method, rule, verdict);
+            }
         }
         (method, rule, Verdict::Allow(self.finish(method, grant, check)))
     }

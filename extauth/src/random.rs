@@ -17,15 +17,28 @@ pub(crate) fn text() -> Option<String> {
 
 /// Whether a text may be one of [`text`]'s.
 pub(crate) fn plausible(text: &str) -> bool {
-    text.len() == 43 && URL_SAFE_NO_PAD.decode(text).is_ok_and(|bytes| bytes.len() == LENGTH)
+    bytes(text).is_some()
 }
 
-/// SHA-256 of the parts, which cannot be shifted against each other, as 43 characters.
-pub(crate) fn hash(parts: &[&str]) -> String {
+/// SHA-256 of the parts, which cannot be shifted against each other.
+pub(crate) fn digest(parts: &[&str]) -> [u8; LENGTH] {
     let mut context = Context::new(&SHA256);
     for part in parts {
         context.update(&part.len().to_be_bytes());
         context.update(part.as_bytes());
     }
-    URL_SAFE_NO_PAD.encode(context.finish())
+    let mut digest = [0; LENGTH];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+/// The same as 43 characters.
+pub(crate) fn hash(parts: &[&str]) -> String {
+    URL_SAFE_NO_PAD.encode(digest(parts))
+}
+
+/// The bytes of what may be one of [`text`]'s or [`hash`]'s texts.
+pub(crate) fn bytes(text: &str) -> Option<[u8; LENGTH]> {
+    let mut bytes = [0; LENGTH];
+    (URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).ok()? == LENGTH).then_some(bytes)
 }

@@ -3,6 +3,7 @@
 
 pub mod command;
 mod index;
+mod kept;
 mod renewal;
 
 use std::fmt;
@@ -10,13 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use base64::display::Base64Display;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::index::Listed;
+pub use self::kept::{Client, Keep, Session, Tokens, User};
 pub use self::renewal::{Refused, Renewal};
 use crate::background::Background;
-use crate::shared::Shared;
 use crate::store::{News, Store};
 use crate::{json, random, sealed, store};
 
@@ -47,8 +50,8 @@ pub enum Error {
 pub struct Id(String);
 
 /// What a session is known by to the store and to people: the hash of its id.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Hash(Arc<str>);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Hash([u8; 32]);
 
 /// A session as it is stored. The claims are read from the ID token again, which the seal has kept as it was verified.
 #[derive(Clone, Serialize, Deserialize)]
@@ -84,16 +87,7 @@ pub struct Record {
     pub latest: Option<u64>,
 }
 
-/// A session in use.
-pub struct Session {
-    /// What was stored.
-    pub record: Record,
-    /// Who it is.
-    pub claims: Map<String, Value>,
-    /// The same for Envoy's dynamic metadata.
-    pub metadata: Arc<Shared>,
-    version: Version,
-}
+type Cache = moka::future::Cache<(Hash, Keep), Option<Arc<Session>>, ahash::RandomState>;
 
 /// What tells one form of a session in the store from the next: its digest, since the form itself is large.
 type Version = [u8; 32];
@@ -102,7 +96,7 @@ type Version = [u8; 32];
 #[derive(Clone)]
 pub struct Sessions {
     store: Store,
-    cache: moka::future::Cache<Hash, Option<Arc<Session>>, ahash::RandomState>,
+    cache: Cache,
     renewals: renewal::Renewals,
     background: Background,
 }
@@ -125,27 +119,50 @@ impl Id {
 
     /// What the store knows it by.
     pub fn hash(&self) -> Hash {
-        Hash(random::hash(&["session", &self.0]).into())
+        Hash(random::digest(&["session", &self.0]))
     }
 }
 
 impl Hash {
-    /// As people read it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let text = std::str::from_utf8(bytes).ok()?;
-        random::plausible(text).then(|| Self(text.into()))
+        random::bytes(std::str::from_utf8(bytes).ok()?).map(Self)
     }
 
     fn key(&self) -> String {
-        format!("session:{}", self.0)
+        format!("session:{self}")
+    }
+}
+
+/// As people read it.
+impl fmt::Display for Hash {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Base64Display::new(&self.0, &URL_SAFE_NO_PAD).fmt(formatter)
     }
 }
 
 impl Record {
+    fn open(id: &Id, stored: &[u8]) -> Option<Self> {
+        serde_json::from_slice(&sealed::open(&id.0, PURPOSE, stored)?).ok()
+    }
+
+    /// Where the user logged in.
+    pub fn client(&self) -> Client {
+        Client::of(&self.provider, &self.issuer, &self.client_id)
+    }
+
+    /// Bytes of its texts, and of what it says of the user as a tree.
+    pub(crate) fn bytes(&self) -> usize {
+        /// A tree beside its text.
+        const TREE: usize = 5;
+        let user_info = if self.user_info.is_empty() {
+            0
+        } else {
+            serde_json::to_vec(&self.user_info).map_or(0, |text| text.len())
+        };
+        let tokens = self.id_token.len() + self.access_token.len() + self.refresh_token.as_ref().map_or(0, String::len);
+        self.issuer.len() + self.subject.len() + tokens + TREE * user_info
+    }
+
     /// Who it is: what the ID token says, and what only the `userinfo` endpoint does.
     pub fn claims(&self) -> Option<Map<String, Value>> {
         let mut claims = json::payload(&self.id_token)?;
@@ -153,37 +170,6 @@ impl Record {
             claims.entry(name).or_insert_with(|| value.clone());
         }
         Some(claims)
-    }
-}
-
-impl Session {
-    fn open(id: &Id, stored: &[u8]) -> Option<Self> {
-        let record = sealed::open(&id.0, PURPOSE, stored)?;
-        Self::of(serde_json::from_slice(&record).ok()?, stored)
-    }
-
-    /// A session whose claims can be read; `stored` is its form in the store, empty if it is not there.
-    pub(crate) fn of(record: Record, stored: &[u8]) -> Option<Self> {
-        let claims = record.claims()?;
-        let metadata = Arc::new(Shared::of_claims(&record.provider, &claims));
-        Some(Self { record, claims, metadata, version: version(stored) })
-    }
-
-    /// Bytes that it takes in the cache: what was read, and the claims as a tree and encoded.
-    pub(crate) fn weight(&self) -> u32 {
-        const FRAME: usize = 1024;
-        /// A tree and its text, beside the text alone.
-        const TREE: usize = 5;
-        let record = &self.record;
-        let tokens = record.access_token.len() + record.refresh_token.as_ref().map_or(0, String::len);
-        u32::try_from(FRAME + tokens + record.id_token.len() + TREE * self.metadata.encoded_len()).unwrap_or(u32::MAX)
-    }
-}
-
-/// Without the tokens: they are credentials.
-impl fmt::Debug for Session {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Session").field("provider", &self.record.provider).finish_non_exhaustive()
     }
 }
 
@@ -196,11 +182,7 @@ impl fmt::Debug for Sessions {
 impl Sessions {
     /// The sessions that a store holds.
     pub fn new(store: Store, background: Background) -> Self {
-        let cache = moka::future::Cache::builder()
-            .max_capacity(CACHED)
-            .weigher(|_, session: &Option<Arc<Session>>| session.as_ref().map_or(128, |session| session.weight()))
-            .time_to_live(FRESH)
-            .build_with_hasher(ahash::RandomState::default());
+        let cache = cache(CACHED, FRESH);
         let mut news = store.listen(TOPIC);
         let heard = cache.clone();
         background.spawn(async move {
@@ -208,7 +190,7 @@ impl Sessions {
                 match news.next().await {
                     News::Message(message) => {
                         if let Some(hash) = Hash::parse(&message) {
-                            heard.invalidate(&hash).await;
+                            forget(&heard, hash).await;
                         }
                     }
                     News::Missed => heard.invalidate_all(),
@@ -223,11 +205,23 @@ impl Sessions {
         &self.store
     }
 
-    /// The session with this id, which the store is asked for once a second at most.
-    pub async fn load(&self, id: &Id) -> Result<Option<Arc<Session>>, Error> {
+    /// The session with this id, which the store is asked for once a second at most for each of [`Keep`].
+    pub async fn load(&self, id: &Id, keep: Keep) -> Result<Option<Arc<Session>>, Error> {
         let hash = id.hash();
-        let read = self.cache.try_get_with_by_ref(&hash, async { self.read(id, &hash).await });
-        read.await.map_err(|error| Error::clone(&error))
+        let read = async {
+            Ok(self
+                .read(id, &hash)
+                .await?
+                .and_then(|(record, version)| Session::of(record, version, keep))
+                .map(Arc::new))
+        };
+        let session = self.cache.try_get_with((hash, keep), read).await;
+        session.map_err(|error: Arc<Error>| Error::clone(&error))
+    }
+
+    /// All that is stored of the session with this id.
+    pub async fn record(&self, id: &Id) -> Result<Option<Record>, Error> {
+        Ok(self.read(id, &id.hash()).await?.map(|(record, _)| record))
     }
 
     /// Begins a session that ends by itself when the record says so.
@@ -252,17 +246,32 @@ impl Sessions {
         Ok(ended)
     }
 
-    async fn read(&self, id: &Id, hash: &Hash) -> Result<Option<Arc<Session>>, Error> {
+    async fn read(&self, id: &Id, hash: &Hash) -> Result<Option<(Record, Version)>, Error> {
         let stored = self.store.get(&hash.key()).await?;
-        Ok(stored.and_then(|stored| Session::open(id, &stored)).map(Arc::new))
+        Ok(stored.and_then(|stored| Some((Record::open(id, &stored)?, version(&stored)))))
     }
 
     /// Tells every replica to read a session again. One that does not hear it does so within [`FRESH`].
     async fn changed(&self, hash: &Hash) {
-        self.cache.invalidate(hash).await;
-        if let Err(error) = self.store.announce(TOPIC, hash.0.as_bytes()).await {
+        forget(&self.cache, *hash).await;
+        if let Err(error) = self.store.announce(TOPIC, hash.to_string().as_bytes()).await {
             tracing::warn!(%error, "replicas will notice a second later that a session has changed");
         }
+    }
+}
+
+/// Sessions that are used for so long, and take so many bytes at most.
+fn cache(capacity: u64, fresh: Duration) -> Cache {
+    moka::future::Cache::builder()
+        .max_capacity(capacity)
+        .weigher(|_, session: &Option<Arc<Session>>| session.as_ref().map_or(128, |session| session.weight()))
+        .time_to_live(fresh)
+        .build_with_hasher(ahash::RandomState::default())
+}
+
+async fn forget(cache: &Cache, hash: Hash) {
+    for keep in [Keep::Tokens, Keep::Nothing] {
+        cache.invalidate(&(hash, keep)).await;
     }
 }
 
@@ -275,4 +284,117 @@ fn version(stored: &[u8]) -> Version {
 fn seal(id: &Id, record: &Record) -> Result<Vec<u8>, Error> {
     let text = serde_json::to_vec(record).map_err(|_| Error::Form)?;
     sealed::seal(&id.0, PURPOSE, text).ok_or(Error::Random)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Weak;
+    use std::time::Instant;
+
+    use base64::Engine as _;
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(claims: &Value, token: usize) -> Record {
+        Record {
+            provider: "main".into(),
+            issuer: "https://issuer.example.com".into(),
+            client_id: "shop".into(),
+            subject: "ada".into(),
+            sid: None,
+            id_token: format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims.to_string())),
+            user_info: Map::new(),
+            access_token: "x".repeat(token),
+            access_expires: 600,
+            refresh_token: None,
+            created: 0,
+            renewed: 0,
+            expires: 600,
+            latest: None,
+        }
+    }
+
+    /// Bytes of tokens and claims that stay of so many sessions, as soon as they are no more than `most`.
+    async fn held(capacity: u64, sessions: u8, most: usize) -> usize {
+        const CLAIMS: usize = 20_000;
+        const TOKEN: usize = 30_000;
+        let cache = cache(capacity, Duration::from_hours(1));
+        let mut known: Vec<Weak<Session>> = Vec::new();
+        for number in 0..sessions {
+            let record = record(&json!({"sub": "ada", "long": "x".repeat(CLAIMS)}), TOKEN);
+            let session = Arc::new(Session::of(record, Version::default(), Keep::Tokens).unwrap());
+            known.push(Arc::downgrade(&session));
+            cache.insert((Hash([number; 32]), Keep::Tokens), Some(session)).await;
+        }
+        let begun = Instant::now();
+        loop {
+            cache.run_pending_tasks().await;
+            let alive = known.iter().filter(|session| session.strong_count() > 0).count();
+            // The claims stand in the ID token, in base64, and in the metadata.
+            let held = alive * (CLAIMS * 7 / 3 + TOKEN);
+            if held <= most {
+                return held;
+            }
+            assert!(begun.elapsed() < Duration::from_mins(1), "{held} bytes for a cap of {capacity}");
+            // What was evicted is freed when nobody can be reading it any more; further questions move that on.
+            cache.insert((Hash([255; 32]), Keep::Nothing), None).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn sessions_in_use_are_capped_in_bytes() {
+        const MEBIBYTE: usize = 1 << 20;
+        let all = held(64 << 20, 200, usize::MAX).await;
+        assert!(all > 14 * MEBIBYTE, "they are kept where there is room: {all}");
+        let some = held(1 << 20, 200, MEBIBYTE).await;
+        assert!(some > MEBIBYTE / 2, "{some} bytes where there is room for a MiB");
+    }
+
+    #[test]
+    fn what_is_kept_of_a_session_says_what_its_record_does() {
+        let claims = json!({"sub": "ada", "large": 9_007_199_254_740_993_u64, "org": {"tenant": "blue"}});
+        for claims in [claims.clone(), json!({"sub": "ada", "org": {"tenant": "blue"}})] {
+            let session = Session::of(record(&claims, 10), Version::default(), Keep::Nothing).unwrap();
+            for path in ["sub", "org.tenant", "org", "large", "none"] {
+                let expected = crate::claims::find(claims.as_object().unwrap(), path);
+                assert_eq!(crate::claims::Lookup::find(&session.user, path).as_deref(), expected, "{path}");
+            }
+            assert!(session.tokens.is_none());
+        }
+    }
+
+    /// Resident bytes of this process.
+    fn resident() -> usize {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    }
+
+    #[tokio::test]
+    async fn a_session_in_use_takes_little_more_than_its_claims() {
+        const SESSIONS: u32 = 20_000;
+        let claims = json!({
+            "iss": "https://issuer.example.com", "aud": "shop", "sub": "user-0000000001", "exp": 1_900_000_000, "iat": 1_800_000_000,
+            "email": "user-0000000001@example.com", "email_verified": true, "name": "Ada Lovelace", "sid": "x".repeat(40),
+            "org": {"tenant": "blue-inc", "roles": ["admin", "editor"]}, "groups": ["dev", "ops", "on-call"], "note": "x".repeat(340),
+        });
+        let record = record(&claims, 900);
+        assert!((850..950).contains(&record.id_token.len()), "{}", record.id_token.len());
+        let (cache, before) = (cache(CACHED, Duration::from_hours(1)), resident());
+        for number in 0..SESSIONS {
+            let session = Session::of(record.clone(), Version::default(), Keep::Nothing).map(Arc::new).unwrap();
+            let mut hash = [0; 32];
+            hash[..4].copy_from_slice(&number.to_le_bytes());
+            cache.insert((Hash(hash), Keep::Nothing), Some(session)).await;
+        }
+        cache.run_pending_tasks().await;
+        assert_eq!(cache.entry_count(), u64::from(SESSIONS));
+        let each = resident().saturating_sub(before) / SESSIONS as usize;
+        let (weight, counted) = (cache.weighted_size() / u64::from(SESSIONS), size_of::<Session>());
+        println!("{each} bytes a session, {weight} as the cache sees it, {counted} of them fixed");
+        // 700 bytes of claims; the process has other tests to run meanwhile.
+        assert!(each < 2048, "{each} bytes");
+    }
 }

@@ -48,6 +48,11 @@ impl Shared {
         Struct::decode(self.encoded.clone()).unwrap_or_default().fields
     }
 
+    /// The claims of [`Self::of_claims`], which stand last.
+    pub(crate) fn claims(&self) -> Option<json::Members<'_>> {
+        json::Members::of(&self.encoded).last()?.1.object()
+    }
+
     /// Bytes of the encoded form.
     pub fn encoded_len(&self) -> usize {
         self.encoded.len()

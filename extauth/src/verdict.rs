@@ -233,7 +233,12 @@ fn allow(mut grant: Grant) -> CheckResponse {
 
 fn deny(denial: Denial) -> CheckResponse {
     let code = if denial.status == StatusCode::UNAUTHORIZED { Code::Unauthenticated } else { Code::PermissionDenied };
-    let mut headers: Vec<_> = denial.headers.into_iter().map(|(name, value)| set(name.as_str(), value)).collect();
+    let mut headers = Vec::with_capacity(denial.headers.len() + 1);
+    for (name, value) in denial.headers {
+        // Each cookie is a line of its own.
+        let put = if name == http::header::SET_COOKIE { add } else { set };
+        headers.push(put(name.as_str(), value));
+    }
     if !denial.challenges.is_empty() {
         headers.push(set(http::header::WWW_AUTHENTICATE.as_str(), denial.challenges.join(", ")));
     }

@@ -5,16 +5,16 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use serde_json::{Map, Value};
 
 /// `Struct.fields`, `ListValue.values`, and the key of a map's entry: field 1, length-delimited.
-const FIRST: u8 = 1 << 3 | 2;
+pub(super) const FIRST: u8 = 1 << 3 | 2;
 /// The value of a map's entry.
-const ENTRY_VALUE: u8 = 2 << 3 | 2;
+pub(super) const ENTRY_VALUE: u8 = 2 << 3 | 2;
 /// The kinds of a `google.protobuf.Value`.
-const NULL: u8 = 1 << 3;
-const NUMBER: u8 = 2 << 3 | 1;
-const STRING: u8 = 3 << 3 | 2;
-const BOOL: u8 = 4 << 3;
-const STRUCT: u8 = 5 << 3 | 2;
-const LIST: u8 = 6 << 3 | 2;
+pub(super) const NULL: u8 = 1 << 3;
+pub(super) const NUMBER: u8 = 2 << 3 | 1;
+pub(super) const STRING: u8 = 3 << 3 | 2;
+pub(super) const BOOL: u8 = 4 << 3;
+pub(super) const STRUCT: u8 = 5 << 3 | 2;
+pub(super) const LIST: u8 = 6 << 3 | 2;
 
 /// A member that is a text.
 pub(crate) struct Text<'a> {

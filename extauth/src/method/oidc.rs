@@ -4,6 +4,7 @@
 mod allow;
 mod back_channel;
 mod cookie;
+mod due;
 mod flow;
 mod issuer;
 mod logout;
@@ -22,12 +23,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, RETRY_AFTER};
+use http::header::{AUTHORIZATION, RETRY_AFTER, SET_COOKIE};
 use http::{HeaderName, StatusCode};
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse};
 
 use self::allow::Users;
 use self::cookie::Cookies;
+use self::due::{AHEAD, Due};
 pub use self::issuer::Issuers;
 use self::navigation::Navigation;
 use self::provider::Provider;
@@ -42,12 +44,10 @@ use crate::host::Pattern;
 use crate::method::jwt;
 use crate::method::{Invalid, unauthorized};
 use crate::resources::Resources;
-use crate::session::{Id, Record, Renewal, Session, Sessions};
+use crate::session::{Client, Id, Keep, Renewal, Session, Sessions, Tokens};
 use crate::verdict::{Denial, Grant, LocalResponse, Removal};
 use crate::{credential, header, session};
 
-/// How long before its end an access token is renewed, in seconds; a short-lived one after four fifths of its life.
-const AHEAD: u64 = 60;
 /// How long a request waits for tokens without which it cannot pass.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest parameter of a request to ourselves that is looked at, in bytes.
@@ -74,6 +74,14 @@ pub enum Error {
     /// A claim or a token that goes out as a header would break out of it.
     #[error("the session has a claim that cannot be sent as a header")]
     Header,
+    /// The session goes on, with new cookies, although it lets nobody in here.
+    #[error("{error}")]
+    Kept {
+        /// Why it does not.
+        error: Box<Error>,
+        /// `Set-Cookie` for each.
+        cookies: Vec<String>,
+    },
 }
 
 /// What takes its time; boxed, so that the methods that answer at once stay small.
@@ -99,38 +107,12 @@ pub struct Oidc {
     id_token_header: Option<HeaderName>,
     access_token_cookie: Option<String>,
     id_token_cookie: Option<String>,
+    keep: Keep,
     to_headers: ToHeaders,
     users: Users,
     sessions: Sessions,
     /// Where the browser keeps its session itself.
     sealed: Option<Sealed>,
-}
-
-/// When a session needs new tokens.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Due {
-    Later,
-    /// Shortly before it is needed, while the session is used.
-    Soon,
-    /// Before it can be used.
-    Now,
-}
-
-impl Due {
-    fn of(record: &Record, provider: &Provider, now: u64) -> Result<Self, Error> {
-        if now >= record.expires {
-            return Err(Error::Over);
-        }
-        let ahead = AHEAD.min(record.access_expires.saturating_sub(record.renewed) / 5);
-        if now < record.access_expires.saturating_sub(ahead) {
-            return Ok(Self::Later);
-        }
-        let good = now < record.access_expires;
-        if record.refresh_token.is_none() || !provider.config.refresh_token {
-            return if good { Ok(Self::Later) } else { Err(Error::Over) };
-        }
-        Ok(if good { Self::Soon } else { Self::Now })
-    }
 }
 
 impl Oidc {
@@ -163,7 +145,12 @@ impl Oidc {
             return Err(Invalid::new("claimsToHeaders", "sets a header that is for tokens"));
         }
         let cookies = Cookies::compile(&config.cookie, &config.providers)?;
+        let access_token_cookie = cookie_name("accessToken", config.cookie_names.access_token.as_ref())?;
+        let id_token_cookie = cookie_name("idToken", config.cookie_names.id_token.as_ref())?;
+        let in_headers = config.forward_access_token || id_token_header.is_some();
+        let in_cookies = access_token_cookie.is_some() || id_token_cookie.is_some();
         Ok(Self {
+            keep: if in_headers || in_cookies { Keep::Tokens } else { Keep::Nothing },
             sealed: Sealed::compile(config, &cookies, resources)?,
             cookies,
             providers: providers(&config.providers, resources)?,
@@ -180,8 +167,8 @@ impl Oidc {
             max_session: config.max_session_seconds,
             forward_access_token: config.forward_access_token,
             id_token_header,
-            access_token_cookie: cookie_name("accessToken", config.cookie_names.access_token.as_ref())?,
-            id_token_cookie: cookie_name("idToken", config.cookie_names.id_token.as_ref())?,
+            access_token_cookie,
+            id_token_cookie,
             to_headers,
             users: Users::compile(&config.allow)?,
             sessions: resources.sessions.clone(),
@@ -196,16 +183,15 @@ impl Oidc {
             }
             let Some(cookie) = self.cookies.session(check)? else { return Ok(None) };
             let id = Id::parse(&cookie).ok_or(Error::Over)?;
-            let session = self.sessions.load(&id).await?.ok_or(Error::Over)?;
-            let provider = self.owner_of(&session).ok_or(Error::Over)?;
+            let session = self.sessions.load(&id, self.keep).await?.ok_or(Error::Over)?;
+            let provider = self.owner(session.client).ok_or(Error::Over)?;
             let session = self.keep_alive(&id, session, provider, check.now()).await?;
-            self.users.admit(&session.claims).map_err(Error::User)?;
+            self.users.admit(&session.user).map_err(Error::User)?;
             let mut grant = self.grant(&session)?;
-            let record = &session.record;
             // The browser is to keep the id for as long as the session now lives.
-            if record.renewed > record.created && check.now().saturating_sub(record.renewed) < AHEAD {
-                let cookie = self.cookies.set_session(id.expose(), record.expires.saturating_sub(check.now()));
-                grant.response_headers.push((http::header::SET_COOKIE, cookie));
+            if session.renewed > session.created && check.now().saturating_sub(session.renewed) < AHEAD {
+                let cookie = self.cookies.set_session(id.expose(), session.expires.saturating_sub(check.now()));
+                grant.response_headers.push((SET_COOKIE, cookie));
             }
             Ok(Some(grant))
         })
@@ -315,18 +301,9 @@ impl Oidc {
         page::chooser(&choices.collect::<Vec<_>>())
     }
 
-    /// The provider with this name, unless it has become another one.
-    fn owner(&self, name: &str, issuer: &str, client_id: &str) -> Option<&Arc<Provider>> {
-        let owns = |provider: &&Arc<Provider>| {
-            let config = &provider.config;
-            config.name == name && config.issuer == issuer && config.client_id == client_id
-        };
-        self.providers.iter().find(owns)
-    }
-
-    fn owner_of(&self, session: &Session) -> Option<&Arc<Provider>> {
-        let record = &session.record;
-        self.owner(&record.provider, &record.issuer, &record.client_id)
+    /// The provider whose client this is.
+    fn owner(&self, client: Client) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| provider.client == client)
     }
 
     /// The session with tokens that are good now. Shortly before they are not, new ones are fetched while it is used.
@@ -337,13 +314,12 @@ impl Oidc {
         provider: &Arc<Provider>,
         now: u64,
     ) -> Result<Arc<Session>, Error> {
-        let record = &session.record;
-        let due = Due::of(record, provider, now)?;
+        let due = Due::of(&session, provider, now)?;
         if due == Due::Later {
             return Ok(session);
         }
-        let (asked, old) = (Arc::clone(provider), record.clone());
-        let mut told = self.sessions.renew(id, &session, move || async move { asked.refresh(old).await });
+        let asked = Arc::clone(provider);
+        let mut told = self.sessions.renew(id, &session, move |old| async move { asked.refresh(old).await });
         if due == Due::Soon {
             return Ok(session);
         }
@@ -357,25 +333,28 @@ impl Oidc {
     }
 
     fn grant(&self, session: &Session) -> Result<Grant, Error> {
-        let record = &session.record;
-        let headers = self.to_headers.of(&session.claims).map_err(|_| Error::Header)?;
-        let shared = Some(Arc::clone(&session.metadata));
-        let mut grant = Grant { headers, shared, ..Grant::default() };
+        let headers = self.to_headers.of(&session.user).map_err(|_| Error::Header)?;
+        let mut grant = Grant { headers, shared: Some(session.user.metadata()), ..Grant::default() };
+        if let Some(tokens) = &session.tokens {
+            self.forward(tokens, &mut grant)?;
+        }
+        Ok(grant)
+    }
+
+    fn forward(&self, tokens: &Tokens, grant: &mut Grant) -> Result<(), Error> {
         if self.forward_access_token {
-            grant.headers.push((AUTHORIZATION, format!("Bearer {}", token(&record.access_token)?)));
+            grant.headers.push((AUTHORIZATION, format!("Bearer {}", token(&tokens.access)?)));
         }
         if let Some(name) = &self.id_token_header {
             let bearer = if name == AUTHORIZATION { "Bearer " } else { "" };
-            grant.headers.push((name.clone(), format!("{bearer}{}", token(&record.id_token)?)));
+            grant.headers.push((name.clone(), format!("{bearer}{}", token(&tokens.id)?)));
         }
-        for (name, value) in
-            [(&self.access_token_cookie, &record.access_token), (&self.id_token_cookie, &record.id_token)]
-        {
+        for (name, value) in [(&self.access_token_cookie, &tokens.access), (&self.id_token_cookie, &tokens.id)] {
             if let Some(name) = name {
                 grant.cookies.push((name.clone(), token(value)?.to_owned()));
             }
         }
-        Ok(grant)
+        Ok(())
     }
 }
 
@@ -393,6 +372,11 @@ pub fn denial(error: &Error) -> Denial {
         Error::Credential(_) | Error::Over => return unauthorized("Session".to_owned(), "Log in again.", reason),
         Error::Session(_) | Error::Provider => (StatusCode::SERVICE_UNAVAILABLE, "Try again in a few seconds."),
         Error::User(_) | Error::Header => (StatusCode::FORBIDDEN, "Forbidden"),
+        Error::Kept { error, cookies } => {
+            let mut denial = denial(error);
+            denial.headers.extend(cookies.iter().map(|cookie| (SET_COOKIE, cookie.clone())));
+            return denial;
+        }
     };
     let later = (status == StatusCode::SERVICE_UNAVAILABLE).then(|| (RETRY_AFTER, page::RETRY.to_owned()));
     Denial { status, challenges: Vec::new(), headers: later.into_iter().collect(), body: body.to_owned(), reason }

@@ -46,8 +46,7 @@ impl Sessions {
 
     /// Makes a session known by its user and by the provider's session. It must be known before it can be used.
     pub(super) async fn enlist(&self, hash: &Hash, record: &Record, ttl: Duration) -> Result<(), Error> {
-        let listed =
-            Listed { session: hash.as_str().to_owned(), created: record.created, provider: record.provider.clone() };
+        let listed = Listed { session: hash.to_string(), created: record.created, provider: record.provider.clone() };
         let member = serde_json::to_vec(&listed).map_err(|_| Error::Form)?;
         self.store.add(&by_subject(&record.issuer, &record.subject), &member, ttl).await?;
         if let Some(sid) = &record.sid {

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, sleep};
 
-use super::{Error, Hash, Id, Record, Session, Sessions, seal, version};
+use super::{Error, Hash, Id, Keep, Record, Session, Sessions, forget, seal, version};
 use crate::{metrics, random};
 
 /// How long a replica that died, or one whose store was away in the middle, keeps others from using its refresh token again,
@@ -39,16 +39,16 @@ pub enum Refused {
 
 /// What became of a session.
 #[derive(Clone, Debug)]
-pub enum Renewal {
+pub enum Renewal<S = Arc<Session>> {
     /// It has new tokens.
-    Renewed(Arc<Session>),
+    Renewed(S),
     /// It has ended.
     Ended,
     /// Nobody could say; it is as it was.
     Unchanged,
 }
 
-impl Renewal {
+impl<S> Renewal<S> {
     /// For the metrics.
     pub(crate) fn name(&self) -> &'static str {
         match self {
@@ -76,11 +76,11 @@ impl fmt::Debug for Renewals {
 }
 
 impl Sessions {
-    /// Has `refresh` fetch new tokens, unless somebody is doing so already, and returns where the outcome will be told. It
+    /// Has `refresh` fetch the tokens that follow on those of the record, unless somebody is doing so already, and returns where the outcome will be told. It
     /// goes on when nobody waits for it.
     pub fn renew<F, R>(&self, id: &Id, session: &Arc<Session>, refresh: F) -> watch::Receiver<Option<Renewal>>
     where
-        F: FnOnce() -> R + Send + 'static,
+        F: FnOnce(Record) -> R + Send + 'static,
         R: Future<Output = Result<Record, Refused>> + Send + 'static,
     {
         let hash = id.hash();
@@ -94,7 +94,7 @@ impl Sessions {
                     tell.send_replace(Some(Renewal::Unchanged));
                     return told;
                 }
-                None => running.insert(hash.clone(), Waiting::Running(told.clone())),
+                None => running.insert(hash, Waiting::Running(told.clone())),
             };
         }
         let (sessions, id, session) = (self.clone(), id.clone(), Arc::clone(session));
@@ -124,10 +124,10 @@ impl Sessions {
         refresh: F,
     ) -> Result<Renewal, Error>
     where
-        F: FnOnce() -> R + Send + 'static,
+        F: FnOnce(Record) -> R + Send + 'static,
         R: Future<Output = Result<Record, Refused>> + Send + 'static,
     {
-        let lease = Lease { key: format!("renewal:{}", hash.as_str()), owner: random::text().ok_or(Error::Random)? };
+        let lease = Lease { key: format!("renewal:{hash}"), owner: random::text().ok_or(Error::Random)? };
         let deadline = Instant::now() + PATIENCE;
         while !self.store.put_new(&lease.key, lease.owner.as_bytes(), LEASE).await? {
             match self.current(id, hash, session).await? {
@@ -157,11 +157,12 @@ impl Sessions {
         refresh: F,
     ) -> Result<Renewal, Error>
     where
-        F: FnOnce() -> R + Send + 'static,
+        F: FnOnce(Record) -> R + Send + 'static,
         R: Future<Output = Result<Record, Refused>> + Send + 'static,
     {
+        let Some(record) = Record::open(id, stored) else { return Ok(Renewal::Ended) };
         let refreshed = tokio::select! {
-            refreshed = refresh() => refreshed,
+            refreshed = refresh(record) => refreshed,
             never = self.hold(lease) => match never {},
         };
         match refreshed {
@@ -232,7 +233,7 @@ impl Sessions {
         }
         self.enlist(hash, &record, ttl).await?;
         self.changed(hash).await;
-        Ok(Session::of(record, &stored).map_or(Renewal::Unchanged, |session| Renewal::Renewed(Arc::new(session))))
+        Ok(renewed(record, &stored).unwrap_or(Renewal::Unchanged))
     }
 
     /// What has become of the session in the store.
@@ -241,10 +242,15 @@ impl Sessions {
         if version(&stored) == known.version {
             return Ok(Current::Same(stored));
         }
-        self.cache.invalidate(hash).await;
-        let session = Session::open(id, &stored);
-        Ok(Current::Changed(session.map_or(Renewal::Ended, |session| Renewal::Renewed(Arc::new(session)))))
+        forget(&self.cache, *hash).await;
+        let renewed = Record::open(id, &stored).and_then(|record| renewed(record, &stored));
+        Ok(Current::Changed(renewed.unwrap_or(Renewal::Ended)))
     }
+}
+
+/// Whoever waits may need the tokens.
+fn renewed(record: Record, stored: &[u8]) -> Option<Renewal> {
+    Session::of(record, version(stored), Keep::Tokens).map(|session| Renewal::Renewed(Arc::new(session)))
 }
 
 /// A session as the store has it.

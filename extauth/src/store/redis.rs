@@ -19,6 +19,7 @@ mod login;
 mod options;
 mod pools;
 mod sentinel;
+mod single;
 mod topic;
 
 /// Sets the value if it is still what the caller has seen.

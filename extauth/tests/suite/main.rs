@@ -7,6 +7,7 @@ mod api_key;
 mod attempts;
 mod background;
 mod basic;
+mod caps;
 mod cel;
 #[path = "../../../proto/tests/shared/certificates.rs"]
 mod certificates;

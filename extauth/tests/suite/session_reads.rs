@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use extauth::session::{Id, Record, Sessions};
+use extauth::session::{Id, Keep, Record, Sessions};
 use extauth::store::Store;
 use extauth::store::redis::Redis;
 use futures::future::join_all;
@@ -41,7 +41,7 @@ fn reads(redis: &Node) -> u64 {
 
 async fn all_there(sessions: &Sessions, ids: &[Id]) {
     // Ten requests of each browser at once.
-    let loads = ids.iter().cycle().take(10 * ids.len()).map(|id| sessions.load(id));
+    let loads = ids.iter().cycle().take(10 * ids.len()).map(|id| sessions.load(id, Keep::Nothing));
     for session in join_all(loads).await {
         assert!(session.unwrap().is_some());
     }

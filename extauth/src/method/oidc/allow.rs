@@ -1,9 +1,9 @@
 //! Which of a provider's users may come in.
 
 use proto::extauth::Allow;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::claims;
+use crate::claims::Lookup;
 use crate::method::Invalid;
 
 /// Users that may come in.
@@ -38,33 +38,35 @@ impl Users {
     }
 
     /// Whether the user with these claims may come in; the error says what is missing.
-    pub(super) fn admit(&self, user: &Map<String, Value>) -> Result<(), &'static str> {
+    pub(super) fn admit(&self, user: &impl Lookup) -> Result<(), &'static str> {
         if let Some(domains) = &self.domains
             && !domain(user).is_some_and(|domain| domains.contains(&domain))
         {
             return Err("the user's e-mail address is in no allowed domain");
         }
         if let Some(groups) = &self.groups
-            && !self.groups(user).iter().any(|group| groups.iter().any(|allowed| allowed == group))
+            && !self.is_in(user, groups)
         {
             return Err("the user is in no allowed group");
         }
         Ok(())
     }
 
-    fn groups<'a>(&self, user: &'a Map<String, Value>) -> Vec<&'a str> {
-        match claims::find(user, &self.claim) {
-            Some(Value::String(group)) => vec![group],
-            Some(Value::Array(groups)) => groups.iter().filter_map(Value::as_str).collect(),
-            _ => Vec::new(),
+    fn is_in(&self, user: &impl Lookup, allowed: &[String]) -> bool {
+        let named = |value: &Value| value.as_str().is_some_and(|group| allowed.iter().any(|allowed| allowed == group));
+        match user.find(&self.claim).as_deref() {
+            Some(Value::Array(groups)) => groups.iter().any(named),
+            Some(group) => named(group),
+            None => false,
         }
     }
 }
 
 /// Domain of the user's address, when the provider has verified it and it is a plain one: one `@`, ASCII, nothing quoted.
-fn domain(user: &Map<String, Value>) -> Option<String> {
-    let verified = user.get("email_verified").is_some_and(|value| value == &Value::Bool(true));
-    let (local, domain) = user.get("email")?.as_str().filter(|_| verified)?.split_once('@')?;
+fn domain(user: &impl Lookup) -> Option<String> {
+    let verified = user.find("email_verified").is_some_and(|value| *value == Value::Bool(true));
+    let email = user.find("email")?;
+    let (local, domain) = email.as_str().filter(|_| verified)?.split_once('@')?;
     let legal = |byte: u8| byte.is_ascii_graphic() && !b"\"(),:;<>@[\\]".contains(&byte);
     let domain = domain.to_ascii_lowercase();
     (!local.is_empty() && local.bytes().all(legal) && plain(&domain)).then_some(domain)

@@ -14,7 +14,7 @@ use super::provider::{Proof, Provider, now};
 use super::{Oidc, page, query, target};
 use crate::attempts::TooMany;
 use crate::check::Check;
-use crate::session::{Id, Record, Refused};
+use crate::session::{Client, Id, Record, Refused};
 use crate::verdict::LocalResponse;
 use crate::{metrics, random, sealed};
 
@@ -156,7 +156,7 @@ impl Oidc {
             None => Answer::of(parameters).ok_or(Failure::Over("there is no state"))?,
         };
         let flow = self.find_flow(check, &answer.state).await?;
-        let provider = self.owner(&flow.provider, &flow.issuer, &flow.client_id);
+        let provider = self.owner(Client::of(&flow.provider, &flow.issuer, &flow.client_id));
         let provider = provider.ok_or(Failure::Over("the login was started by another policy"))?;
         self.check_issuer(provider, &answer).await?;
         if flow.origin != *origin && !(self.shares(&flow.origin) && self.shares(origin)) {

@@ -1,14 +1,12 @@
 //! The end of a session that its user asks for: here, and at the provider (RP-Initiated Logout 1.0).
 
-use std::sync::Arc;
-
 use http::StatusCode;
 use url::Url;
 
 use super::{Oidc, page, sealed, target};
 use crate::check::Check;
 use crate::metrics;
-use crate::session::{self, Id, Session};
+use crate::session::{self, Id, Record};
 use crate::verdict::LocalResponse;
 
 impl Oidc {
@@ -34,12 +32,13 @@ impl Oidc {
             .as_ref()
             .map(|url| if url.starts_with('/') { target::of_request(&origin, url) } else { url.clone() });
         // Without a session nobody knows where the user logged in; of a single provider it is clear.
-        let provider = match (ended.as_ref().and_then(|session| self.owner_of(session)), self.providers.as_slice()) {
+        let client = ended.as_ref().map(Record::client);
+        let provider = match (client.and_then(|client| self.owner(client)), self.providers.as_slice()) {
             (Some(provider), _) => Some(provider),
             (None, [only]) if had => Some(only),
             (None, _) => None,
         };
-        let hint = ended.as_ref().map(|session| session.record.id_token.as_str());
+        let hint = ended.as_ref().map(|record| record.id_token.as_str());
         if let Some(provider) = provider
             && let Some(to) = provider.end_session(hint, after.as_deref()).await
         {
@@ -54,26 +53,23 @@ impl Oidc {
     }
 
     /// Whether the browser had what looked like a session, the session that it was, and the cookies that end it.
-    async fn end_session(
-        &self,
-        check: &Check<'_>,
-    ) -> Result<(bool, Option<Arc<Session>>, Vec<String>), session::Error> {
+    async fn end_session(&self, check: &Check<'_>) -> Result<(bool, Option<Record>, Vec<String>), session::Error> {
         if let Some(sealed) = &self.sealed {
-            let session = sealed.session(&self.cookies, check).ok().flatten();
-            if session.is_some() {
+            let record = sealed.record(&self.cookies, check).ok().flatten().map(|(record, _)| record);
+            if record.is_some() {
                 metrics::session("logged_out");
             }
-            return Ok((session.is_some(), session, sealed::clear(&self.cookies, check)));
+            return Ok((record.is_some(), record, sealed::clear(&self.cookies, check)));
         }
         let cookies = vec![self.cookies.clear_session()];
         let id = self.cookies.session(check).ok().flatten().and_then(|cookie| Id::parse(&cookie));
         let Some(id) = id else { return Ok((false, None, cookies)) };
-        let session = self.sessions.load(&id).await?;
+        let record = self.sessions.record(&id).await?;
         self.sessions.end(&id).await?;
-        if session.is_some() {
+        if record.is_some() {
             metrics::session("logged_out");
         }
-        Ok((true, session, cookies))
+        Ok((true, record, cookies))
     }
 }
 

@@ -21,7 +21,7 @@ use super::{Http, user_info};
 use crate::fetch::Fetch;
 use crate::method::Invalid;
 use crate::resources::Resources;
-use crate::session::{Record, Refused};
+use crate::session::{self, Record, Refused};
 use crate::{json as strict_json, random};
 
 /// Algorithms of ID tokens. HMAC, whose key would be the client's secret, and `none` are not among them.
@@ -45,6 +45,8 @@ type Client = CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNo
 /// A provider, and what it knows us by.
 pub(super) struct Provider {
     pub(super) config: OidcProvider,
+    /// Whose sessions are its own.
+    pub(super) client: session::Client,
     pub(super) issuer: Arc<Issuer>,
     url: IssuerUrl,
     authorization: Option<AuthUrl>,
@@ -105,6 +107,7 @@ impl Provider {
             end_session: optional("endSessionEndpoint", &config.end_session_endpoint)?,
             key: signing_key(config)?,
             fetch,
+            client: session::Client::of(&config.name, &config.issuer, &config.client_id),
             config: config.clone(),
         })
     }

@@ -24,7 +24,7 @@ use crate::check::Check;
 use crate::method::Invalid;
 use crate::random;
 use crate::resources::Resources;
-use crate::session::{Record, Renewal, Session};
+use crate::session::{Keep, Record, Renewal, Session};
 use crate::verdict::{Grant, Removal};
 
 /// Bytes of sessions that were opened before.
@@ -111,24 +111,30 @@ impl Sealed {
         chunks::set(names, check, &text, record.expires.saturating_sub(now)).ok_or(TooLarge(text.len()))
     }
 
-    /// The session that the request carries; an error when it is none (any more).
-    pub(super) fn session(&self, names: &Cookies, check: &Check<'_>) -> Result<Option<Arc<Session>>, Error> {
-        Ok(self.open(names, check)?.map(|opened| opened.session))
+    /// All of the session that the request carries, and whether the key that seals today sealed it; an error when it is none
+    /// (any more).
+    pub(super) fn record(&self, names: &Cookies, check: &Check<'_>) -> Result<Option<(Record, bool)>, Error> {
+        let text = chunks::join(names, check)?;
+        text.map(|text| self.unseal(&text)).transpose()
     }
 
-    fn open(&self, names: &Cookies, check: &Check<'_>) -> Result<Option<Opened>, Error> {
+    fn open(&self, names: &Cookies, check: &Check<'_>, keep: Keep) -> Result<Option<Opened>, Error> {
         let Some(text) = chunks::join(names, check)? else { return Ok(None) };
         let mut place = [0; 32];
         place.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         if let Some(opened) = self.opened.get(&place) {
             return Ok(Some(opened));
         }
-        let (record, current) = self.ring.open(&self.purpose(SESSION, ""), &text).ok_or(Error::Over)?;
-        let record = serde_json::from_slice(&record).map_err(|_| Error::Over)?;
-        let session = Session::of(record, &[]).map(Arc::new).ok_or(Error::Over)?;
+        let (record, current) = self.unseal(&text)?;
+        let session = Session::sealed(record, keep).map(Arc::new).ok_or(Error::Over)?;
         let opened = Opened { session, current };
         self.opened.insert(place, opened.clone());
         Ok(Some(opened))
+    }
+
+    fn unseal(&self, text: &str) -> Result<(Record, bool), Error> {
+        let (record, current) = self.ring.open(&self.purpose(SESSION, ""), text).ok_or(Error::Over)?;
+        Ok((serde_json::from_slice(&record).map_err(|_| Error::Over)?, current))
     }
 
     fn purpose(&self, kind: &str, one: &str) -> String {
@@ -156,32 +162,46 @@ impl fmt::Debug for Sealed {
 impl Oidc {
     /// Whose sealed session the request carries. The answer brings the browser new cookies when the tokens or the key are new.
     pub(super) async fn unseal(&self, sealed: &Sealed, check: &Check<'_>) -> Result<Option<Grant>, Error> {
-        let Some(Opened { session, current }) = sealed.open(&self.cookies, check)? else { return Ok(None) };
-        let kept = self.renew_sealed(sealed, Arc::clone(&session), check).await?;
-        self.users.admit(&kept.claims).map_err(Error::User)?;
-        let mut grant = self.grant(&kept)?;
-        if !current || !Arc::ptr_eq(&kept, &session) {
-            match sealed.cookies(&self.cookies, check, &kept.record, check.now()) {
-                Ok(cookies) => grant.response_headers.extend(cookies.into_iter().map(|cookie| (SET_COOKIE, cookie))),
-                Err(error) => tracing::warn!(%error, "a renewed session does not fit into cookies, and will end"),
-            }
+        let Some(Opened { mut session, current }) = sealed.open(&self.cookies, check, self.keep)? else {
+            return Ok(None);
+        };
+        let mut new = self.renew_sealed(sealed, &session, check).await?;
+        if let Some(record) = &new {
+            session = Session::sealed(Record::clone(record), self.keep).map(Arc::new).ok_or(Error::Over)?;
+        } else if !current {
+            new = sealed.record(&self.cookies, check)?.map(|(record, _)| Arc::new(record));
         }
-        Ok(Some(grant))
+        let cookies = new.map(|record| sealed.cookies(&self.cookies, check, &record, check.now())).transpose();
+        let cookies = cookies.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a renewed session does not fit into cookies, and will end");
+            None
+        });
+        let cookies = cookies.unwrap_or_default();
+        match self.users.admit(&session.user).map_err(Error::User).and_then(|()| self.grant(&session)) {
+            Ok(mut grant) => {
+                grant.response_headers.extend(cookies.into_iter().map(|cookie| (SET_COOKIE, cookie)));
+                Ok(Some(grant))
+            }
+            Err(error) if cookies.is_empty() => Err(error),
+            Err(error) => Err(Error::Kept { error: Box::new(error), cookies }),
+        }
     }
 
+    /// What follows on a session whose tokens are not good (for long), if there is something.
     async fn renew_sealed(
         &self,
         sealed: &Sealed,
-        session: Arc<Session>,
+        session: &Session,
         check: &Check<'_>,
-    ) -> Result<Arc<Session>, Error> {
-        let provider = self.owner_of(&session).ok_or(Error::Over)?;
-        let due = Due::of(&session.record, provider, check.now())?;
+    ) -> Result<Option<Arc<Record>>, Error> {
+        let provider = self.owner(session.client).ok_or(Error::Over)?;
+        let due = Due::of(session, provider, check.now())?;
         if due == Due::Later || check.is_rehearsal() {
-            return Ok(session);
+            return Ok(None);
         }
-        let (asked, old) = (Arc::clone(provider), session.record.clone());
-        let mut told = sealed.shared.renew(&session.record, move || async move { asked.refresh(old).await });
+        let (old, _) = sealed.record(&self.cookies, check)?.ok_or(Error::Over)?;
+        let asked = Arc::clone(provider);
+        let mut told = sealed.shared.renew(old, move |old| async move { asked.refresh(old).await });
         let patience = match due {
             Due::Now => PATIENCE,
             Due::Soon | Due::Later => COURTESY,
@@ -191,9 +211,9 @@ impl Oidc {
             _ => None,
         };
         match (outcome, due) {
-            (Some(Renewal::Renewed(renewed)), _) => Ok(renewed),
+            (Some(Renewal::Renewed(record)), _) => Ok(Some(record)),
             // Another replica may have used the refresh token; what was given out stays good until its end.
-            (_, Due::Soon) => Ok(session),
+            (_, Due::Soon) => Ok(None),
             (Some(Renewal::Ended), _) => Err(Error::Over),
             (Some(Renewal::Unchanged) | None, _) => Err(Error::Provider),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool::Runtime;
-use deadpool::managed::{PoolConfig, PoolError, Timeouts};
+use deadpool::managed::{Object, PoolConfig, PoolError, Timeouts};
 use redis::aio::ConnectionLike;
 use redis::{
     AsyncConnectionConfig, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind,
@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::login::Login;
 use super::options::{Options, Target};
-use super::{cluster, sentinel};
+use super::{cluster, sentinel, single};
 use crate::background::Background;
 use crate::store::Abort;
 
@@ -52,7 +52,7 @@ enum State {
 
 #[derive(Clone)]
 enum Pool {
-    One { pool: deadpool_redis::Pool, info: Arc<ConnectionInfo> },
+    One { pool: deadpool::managed::Pool<single::Manager>, info: Arc<ConnectionInfo> },
     Many { pool: deadpool::managed::Pool<cluster::Manager> },
 }
 
@@ -92,7 +92,16 @@ impl Pools {
 
     async fn send(&self, command: &Cmd) -> RedisResult<Value> {
         let reply = match self.pool().await? {
-            Pool::One { pool, .. } => pool.get().await.map_err(cause)?.req_packed_command(command).await?,
+            Pool::One { pool, .. } => {
+                let mut connection = pool.get().await.map_err(cause)?;
+                match connection.req_packed_command(command).await {
+                    Ok(reply) => reply,
+                    Err(error) => {
+                        drop(Object::take(connection));
+                        return Err(error);
+                    }
+                }
+            }
             Pool::Many { pool } => {
                 let mut connection = pool.get().await.map_err(cause)?;
                 command.query_async(&mut *connection).await?
@@ -176,8 +185,8 @@ impl Plan {
         let connecting = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(self.timeout))
             .set_response_timeout(Some(self.timeout));
-        let manager = deadpool_redis::Manager::new_with_config(info.clone(), connecting)?;
-        let pool = deadpool_redis::Pool::builder(manager).config(self.size()).runtime(Runtime::Tokio1).build();
+        let manager = single::Manager(deadpool_redis::Manager::new_with_config(info.clone(), connecting)?);
+        let pool = deadpool::managed::Pool::builder(manager).config(self.size()).runtime(Runtime::Tokio1).build();
         Ok(Pool::One { pool: pool.map_err(unbuilt)?, info: Arc::new(info) })
     }
 

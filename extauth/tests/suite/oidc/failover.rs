@@ -9,7 +9,8 @@ use proto::extauth::Oidc;
 use serde_json::json;
 
 use super::{Browser, Gate, PATIENCE, SHOP, client, oidc, policy};
-use crate::redis::{Replicated, Single};
+use crate::redis::{Cluster, Node, Replicated, Single, until};
+use crate::tools;
 
 /// How long a refresh takes, so that there is a middle of it.
 const SLOW: u64 = 1500;
@@ -132,6 +133,29 @@ async fn i9_a_failover_in_the_middle_of_a_refresh_uses_the_refresh_token_once() 
     let asking = tokio::spawn(async move { (ask(&mut browser).await, browser) });
     spent(&provider).await;
     replicated.servers[0].kill();
+    let (first, mut browser) = asking.await.unwrap();
+    assert!(first.0 == 503 || first.0 == 200, "{first:?}");
+    let (status, token) = settled(&mut browser).await;
+    assert_eq!(status, 200, "the session is on the next primary");
+    assert_ne!(token.as_ref(), Some(&old));
+    assert_eq!(settled(&mut second).await.0, 200);
+    assert_eq!(provider.count("grant.error").await, 0, "no refresh token was used twice");
+    assert_eq!(settled(&mut browser).await.0, 200, "the session goes on");
+}
+
+#[tokio::test]
+async fn i9_a_cluster_that_fails_over_in_the_middle_of_a_refresh_uses_the_refresh_token_once() {
+    let mut cluster = Cluster::with_replicas(&tools::redis_server(), 1);
+    let provider = provider();
+    let Expired { mut browser, mut second, token: old, _gates } =
+        Box::pin(expired(&provider, &cluster.options())).await;
+    let holds = |node: &Node| node.cli(&["KEYS", "test:session:*"]).contains("test:session:");
+    until("the session on a replica", || cluster.nodes.iter().filter(|node| holds(node)).count() == 2);
+    let asking = tokio::spawn(async move { (ask(&mut browser).await, browser) });
+    spent(&provider).await;
+    let primary = |node: &Node| node.cli(&["ROLE"]).starts_with("master");
+    let primary = cluster.nodes.iter().position(|node| holds(node) && primary(node)).unwrap();
+    cluster.nodes[primary].kill();
     let (first, mut browser) = asking.await.unwrap();
     assert!(first.0 == 503 || first.0 == 200, "{first:?}");
     let (status, token) = settled(&mut browser).await;

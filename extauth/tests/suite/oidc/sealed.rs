@@ -7,7 +7,7 @@ use extauth::config::Config;
 use extauth::resources::{Options, Resources, Storage};
 use futures::future::join_all;
 use logins::Provider;
-use proto::extauth::{Oidc, OidcProvider, Secret, SessionCookie, SessionKind};
+use proto::extauth::{Allow, Oidc, OidcProvider, Policy, Secret, SessionCookie, SessionKind};
 use serde_json::{Value, json};
 
 use super::forger::{Forger, Started};
@@ -329,6 +329,52 @@ async fn a_refresh_token_is_used_once_and_its_tokens_reach_the_browser() {
         // Whichever answer came last, the browser has what comes next.
         browser.cookies = tabs.pop().unwrap().cookies;
         assert_ne!(session(&browser).values().collect::<Vec<_>>(), old.iter().map(|c| &c.value).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_session_reaches_a_browser_whose_request_is_denied() {
+    let forger = Forger::start().await;
+    let rules = json!([{"name": "no-admin", "action": "deny", "when": {"paths": [{"prefix": "/admin"}]}}]);
+    let by_rule = Policy {
+        rules: serde_json::from_value(rules).unwrap(),
+        default: Some(proto::extauth::Action::Allow),
+        ..policy(sealed(&forger.issuer))
+    };
+    let results = json!({"headers": [{"name": "x-large", "value": "{claims.large}"}]});
+    let by_result =
+        Policy { results: Some(serde_json::from_value(results).unwrap()), ..policy(sealed(&forger.issuer)) };
+    let groups = Allow { groups: Some(vec!["ops".to_owned()]), ..Allow::default() };
+    let by_group = policy(Oidc { allow: groups, ..sealed(&forger.issuer) });
+    for (policy, path) in [(by_rule, "/admin"), (by_result, "/"), (by_group, "/")] {
+        let gate = Gate::with(without_store(), policy);
+        let mut browser = Browser::new(&gate, "ada").await;
+        let (mut first, mut second) = (Value::Null, Value::Null);
+        let tokens = |nonce: &str| {
+            first = forger.claims(nonce);
+            first["groups"] = json!(["ops"]);
+            second = first.clone();
+            second["groups"] = json!(["sales"]);
+            second["large"] = "x".repeat(5000).into();
+            let mut tokens = Forger::tokens(&forger.sign(&first));
+            (tokens["access_token"], tokens["expires_in"], tokens["refresh_token"]) =
+                ("x".repeat(6000).into(), 2.into(), "once".into());
+            tokens
+        };
+        assert_eq!(forger.login(&mut browser, tokens).await.status, 302);
+        let (old, asked) = (session(&browser), forger.asked("token"));
+        assert!(old.len() >= 2, "more than one cookie: {:?}", old.keys());
+        second.as_object_mut().unwrap().remove("nonce");
+        let mut tokens = Forger::tokens(&forger.sign(&second));
+        (tokens["access_token"], tokens["expires_in"]) = ("y".repeat(3000).into(), 600.into());
+        forger.token(200, &tokens);
+        tokio::time::sleep(Duration::from_millis(2100)).await;
+        let page = browser.go(&format!("{SHOP}{path}")).await;
+        assert_eq!((page.status, forger.asked("token")), (403, asked + 1), "{page:?}");
+        let new = session(&browser);
+        assert!(new.len() >= 2 && new.values().all(|part| !old.values().any(|known| known == part)), "{page:?}");
+        // Envoy appends cookies, so that none takes another's place.
+        assert_eq!(page.headers.iter().filter(|(name, _)| name == "set-cookie").count(), new.len().max(old.len()));
     }
 }
 
