@@ -7,7 +7,7 @@ use controller::{
     certgen, crds, echo,
     envoy::{child, shutdown},
     error::chain,
-    explain, rbac, serve, standalone, translate,
+    explain, overview, rbac, serve, standalone, translate, validate,
 };
 use proto::{
     drain,
@@ -43,6 +43,8 @@ enum Command {
     Standalone(standalone::Options),
     Translate(translate::Args),
     Explain(explain::Options),
+    Status(overview::Options),
+    Validate(validate::Options),
     Certgen(certgen::Options),
     /// What runs beside an Envoy in its pod
     #[command(subcommand)]
@@ -81,6 +83,8 @@ fn main() -> ExitCode {
         Command::Certgen(options) => certgen::run(&options).map_err(|error| chain(&error)),
         Command::Envoy(command) => shutdown::run(&command).map_err(|error| chain(&error)),
         Command::Explain(options) => explain::run(&options).map_err(|error| chain(&error)),
+        Command::Status(options) => overview::run(&options).map_err(|error| chain(&error)),
+        Command::Validate(options) => validate::run(&options).map_err(|error| chain(&error)),
         Command::Crds => crds::print(&mut std::io::stdout().lock()).map_err(|error| chain(&error)),
         Command::Rbac(rbac::Options {}) => rbac::print(&mut std::io::stdout().lock()).map_err(|error| chain(&error)),
         Command::Echo { listen } => serve_echo(listen).map_err(|error| chain(error.as_ref())),

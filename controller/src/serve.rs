@@ -36,6 +36,7 @@ use crate::{
     scope::Scope,
 };
 
+mod debug;
 mod saved;
 mod translator;
 
@@ -79,6 +80,9 @@ pub struct Options {
     /// Address of /healthz, /readyz and /metrics; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(ANY, 8081))]
     pub admin: SocketAddr,
+    /// Address of /debug/resources and /debug/envoys, for whoever is on the machine; without it when it is in use
+    #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 19000))]
+    pub debug: SocketAddr,
     /// How Envoys and the rate limit service show who they are
     #[arg(long, value_name = "HOW", value_enum, default_value_t = IdentityBy::Certificate)]
     pub identity_by: IdentityBy,
@@ -163,7 +167,15 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let xds = Listener::bind(&Address::Tcp(options.xds))?;
     let rate_limit_xds = Listener::bind(&Address::Tcp(options.rate_limit_xds))?;
     let admin = Listener::bind(&Address::Tcp(options.admin))?;
-    announce(options, [("xds", &xds), ("rateLimitXds", &rate_limit_xds), ("admin", &admin)])?;
+    let debug = match Listener::bind(&Address::Tcp(options.debug)) {
+        Ok(debug) => Some(debug),
+        Err(error) => {
+            tracing::warn!("/debug is not served: {}", chain(&error));
+            None
+        }
+    };
+    let listeners = [("xds", &xds), ("rateLimitXds", &rate_limit_xds), ("admin", &admin)];
+    announce(options, listeners.into_iter().chain(debug.as_ref().map(|debug| ("debug", debug))))?;
     let client = Client::try_from(config(options).await?)?;
 
     let readiness = Readiness::new();
@@ -198,6 +210,10 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let router = router(readiness);
     let admin = serve::http(admin, router, signal.clone());
     parts.spawn(async { Ok(admin.await?) });
+    if let Some(debug) = debug {
+        let debug = serve::http(debug, debug::router(cache.clone()), signal.clone());
+        parts.spawn(async { Ok(debug.await?) });
+    }
 
     let (leading, leads) = watch::channel(None);
     let duration = Duration::from_secs(options.lease_seconds.into());
@@ -305,10 +321,9 @@ async fn ready(State(readiness): State<Readiness>) -> (StatusCode, String) {
     }
 }
 
-fn announce<const N: usize>(options: &Options, listeners: [(&str, &Listener); N]) -> Result<(), Error> {
+fn announce<'l>(options: &Options, listeners: impl Iterator<Item = (&'l str, &'l Listener)>) -> Result<(), Error> {
     let Some(path) = &options.ready_file else { return Ok(()) };
     let addresses = listeners
-        .into_iter()
         .map(|(name, listener)| listener.address().map(|address| (name.to_owned(), Value::from(address.to_string()))));
     let report: io::Result<Value> = addresses.collect();
     // Whoever waits for the file must not see half of it.

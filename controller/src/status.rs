@@ -41,6 +41,14 @@ impl Log {
     }
 }
 
+/// A part of a status that has conditions of its own.
+pub(crate) struct Part<'s> {
+    /// Such as `listener http`; `None` for the object as a whole.
+    pub(crate) about: Option<String>,
+    /// As they stand.
+    pub(crate) conditions: &'s [Value],
+}
+
 /// Every condition in a status that is not as it should be.
 pub(crate) fn problems(status: &ObjectStatus) -> Vec<String> {
     let object = match status.namespace.as_str() {
@@ -48,28 +56,33 @@ pub(crate) fn problems(status: &ObjectStatus) -> Vec<String> {
         namespace => format!("{} {namespace}/{}", status.kind, status.name),
     };
     let mut lines = Vec::new();
-    collect(&status.status, &object, &mut lines);
+    for Part { about, conditions } in parts(&status.status) {
+        let about = about.map_or_else(|| object.clone(), |part| format!("{object}, {part}"));
+        lines.extend(conditions.iter().filter_map(|condition| problem(condition, &about)));
+    }
     lines
 }
 
-/// Walks down to the conditions, wherever the kind keeps them, and notes what they are about on the way.
-fn collect(value: &Value, about: &str, problems: &mut Vec<String>) {
+/// The parts of a status, wherever the kind keeps them.
+pub(crate) fn parts(status: &Value) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    collect(status, &mut parts);
+    parts
+}
+
+fn collect<'s>(value: &'s Value, parts: &mut Vec<Part<'s>>) {
     match value {
         Value::Object(fields) => {
-            let about = match part(value) {
-                Some(part) => format!("{about}, {part}"),
-                None => about.to_owned(),
-            };
-            for (name, value) in fields {
-                match value {
+            for (name, inner) in fields {
+                match inner {
                     Value::Array(conditions) if name == "conditions" => {
-                        problems.extend(conditions.iter().filter_map(|condition| problem(condition, &about)));
+                        parts.push(Part { about: part(value), conditions });
                     }
-                    other => collect(other, &about, problems),
+                    other => collect(other, parts),
                 }
             }
         }
-        Value::Array(values) => values.iter().for_each(|value| collect(value, about, problems)),
+        Value::Array(values) => values.iter().for_each(|value| collect(value, parts)),
         _ => {}
     }
 }
@@ -86,11 +99,17 @@ fn part(value: &Value) -> Option<String> {
     Some(format!("listener {}", text(value, "name")?))
 }
 
-fn problem(condition: &Value, about: &str) -> Option<String> {
+/// Whether a condition says that something is not as it should be.
+pub(crate) fn is_wrong(condition: &Value) -> bool {
     let text = |field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
     let (kind, status) = (text("type"), text("status"));
-    let is_wrong = (GOOD.contains(&kind) && status == "False") || (BAD.contains(&kind) && status == "True");
-    is_wrong.then(|| format!("{about}: {kind} is {status} ({}): {}", text("reason"), text("message")))
+    (GOOD.contains(&kind) && status == "False") || (BAD.contains(&kind) && status == "True")
+}
+
+fn problem(condition: &Value, about: &str) -> Option<String> {
+    let text = |field: &str| condition.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (kind, status, reason, message) = (text("type"), text("status"), text("reason"), text("message"));
+    is_wrong(condition).then(|| format!("{about}: {kind} is {status} ({reason}): {message}"))
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod api_server;
 mod controller;
 #[path = "kubernetes/crds.rs"]
 mod crds;
+#[path = "kubernetes/debug.rs"]
+mod debug;
 #[path = "kubernetes/faults.rs"]
 mod faults;
 #[path = "kubernetes/fleets.rs"]

@@ -34,8 +34,21 @@ pub struct Manifests {
     pub snapshot: Snapshot,
     /// What could not be read, sorted by file and line.
     pub problems: Vec<Problem>,
+    /// Where the objects in force stand.
+    pub places: BTreeMap<ObjectRef, Place>,
     /// Objects of kinds that the controller has no use for, such as a Deployment.
     pub ignored: Vec<Problem>,
+}
+
+/// Where an object starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: PathBuf,
+    /// Counted from 1.
+    pub line: u64,
+    /// Counted from 1.
+    pub column: u64,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +106,6 @@ impl Files {
     fn assemble(&mut self) -> Manifests {
         let mut manifests = Manifests::default();
         let mut good = BTreeMap::new();
-        let mut places: BTreeMap<ObjectRef, String> = BTreeMap::new();
         for (path, file) in &self.by_path {
             for document in &file.documents {
                 let place = |field: &str, message: String| {
@@ -102,11 +114,13 @@ impl Files {
                 };
                 match manifests.snapshot.insert(document.value.clone()) {
                     Ok(Inserted::Known { object, replaced }) => {
-                        if replaced && let Some(first) = places.get(&object) {
+                        if replaced && let Some(first) = manifests.places.get(&object) {
+                            let first = format!("{}:{}", first.file.display(), first.line);
                             let message = format!("{object} stands in {first} too; this one is in force");
                             manifests.problems.push(place("", message));
                         }
-                        places.insert(object.clone(), format!("{}:{}", path.display(), document.line));
+                        let at = Place { file: path.clone(), line: document.line, column: document.column };
+                        manifests.places.insert(object.clone(), at);
                         good.insert(object, (path.clone(), document.value.clone()));
                     }
                     Ok(Inserted::Ignored { api_version, kind }) => {

@@ -21,6 +21,7 @@ pub(crate) struct Controller {
     pub(crate) xds: SocketAddr,
     pub(crate) rate_limit_xds: SocketAddr,
     pub(crate) admin: SocketAddr,
+    debug: SocketAddr,
     _folder: TempDir,
 }
 
@@ -45,6 +46,8 @@ impl Controller {
                 "127.0.0.1:0",
                 "--admin",
                 "127.0.0.1:0",
+                "--debug",
+                "127.0.0.1:0",
                 "--namespace",
                 name,
             ])
@@ -66,24 +69,32 @@ impl Controller {
             xds: address("xds"),
             rate_limit_xds: address("rateLimitXds"),
             admin: address("admin"),
+            debug: address("debug"),
             _folder: folder,
         }
     }
 
     /// Whether it says that it serves something.
     pub(crate) async fn is_ready(&self) -> bool {
-        self.ask("/readyz").await.starts_with("HTTP/1.1 200")
+        self.ask(self.admin, "/readyz").await.starts_with("HTTP/1.1 200")
     }
 
     /// The value of a metric, zero while there is none.
     pub(crate) async fn metric(&self, name: &str) -> u32 {
-        let text = self.ask("/metrics").await;
+        let text = self.ask(self.admin, "/metrics").await;
         let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         value.unwrap_or_default()
     }
 
-    async fn ask(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.admin).await.unwrap();
+    /// What `/debug/…` says.
+    pub(crate) async fn debug(&self, path: &str) -> Value {
+        let answer = self.ask(self.debug, path).await;
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    async fn ask(&self, address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: controller\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
