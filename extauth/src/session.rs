@@ -394,7 +394,7 @@ mod tests {
         let each = resident().saturating_sub(before) / SESSIONS as usize;
         let (weight, counted) = (cache.weighted_size() / u64::from(SESSIONS), size_of::<Session>());
         println!("{each} bytes a session, {weight} as the cache sees it, {counted} of them fixed");
-        // 700 bytes of claims; the process has other tests to run meanwhile.
-        assert!(each < 2048, "{each} bytes");
+        // By itself it is 1.4 kB. Other tests that run in the process meanwhile take some 30 MB, and with its tree it was 7 kB.
+        assert!(each < 4096, "{each} bytes");
     }
 }
