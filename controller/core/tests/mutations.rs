@@ -1,10 +1,12 @@
-//! Whatever a manifest says, a translation comes out of it.
+//! Whatever a manifest says, a translation comes out of it, and what it has nothing to do with stays as it is.
+//!
+//! `MUTATIONS=100` tries a hundred times as many, and others each time.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{fs, path::Path, sync::LazyLock};
 
-use controller_core::{Settings, Snapshot, translate};
+use controller_core::{Settings, Snapshot, Translation, translate, xds::Resources};
 use proptest::{prelude::*, sample::Index, test_runner::RngSeed};
 use serde_json::{Value, json};
 
@@ -99,6 +101,52 @@ fn apply(object: &mut Value, place: Index, change: Change) {
     }
 }
 
+/// A Gateway with a route that no golden case has anything to do with.
+const SIBLING: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {name: sibling}
+spec: {controllerName: gateway.envoyproxy.io/gatewayclass-controller}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: sibling, namespace: sibling}
+spec: {gatewayClassName: sibling, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: sibling, namespace: sibling}
+spec:
+  parentRefs: [{name: sibling}]
+  rules: [{backendRefs: [{name: sibling, port: 80}]}]
+---
+apiVersion: gateway.envoyproxy.io/v1alpha1
+kind: SecurityPolicy
+metadata: {name: sibling, namespace: sibling}
+spec:
+  targetRefs: [{group: gateway.networking.k8s.io, kind: HTTPRoute, name: sibling}]
+  cors: {allowOrigins: ['https://*.example.com']}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: sibling, namespace: sibling}
+spec: {clusterIP: 10.0.0.9, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: sibling, namespace: sibling, labels: {kubernetes.io/service-name: sibling}}
+addressType: IPv4
+endpoints: [{addresses: [192.0.2.9]}]
+ports: [{name: http, port: 8080, protocol: TCP}]
+";
+
+/// The sibling's resources and statuses in a translation.
+fn sibling(translation: &Translation) -> (Option<Resources>, Vec<Value>) {
+    let resources = translation.proxies.get("sibling/sibling").map(|proxy| proxy.resources.clone());
+    let statuses = translation.statuses.iter().filter(|status| status.name == "sibling");
+    (resources, statuses.map(|status| status.status.clone()).collect())
+}
+
 /// A golden case with some places of it changed.
 fn snapshots() -> impl Strategy<Value = Snapshot> {
     let mutations = prop::collection::vec((any::<Index>(), any::<Index>(), changes()), 1..6);
@@ -122,7 +170,10 @@ fn settings() -> Settings {
 }
 
 fn config(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(3), ..ProptestConfig::default() }
+    let more = std::env::var("MUTATIONS").ok().and_then(|more| more.parse::<u32>().ok());
+    let rng_seed = if more.is_some() { RngSeed::Random } else { RngSeed::Fixed(3) };
+    let cases = cases.saturating_mul(more.unwrap_or(1));
+    ProptestConfig { cases, failure_persistence: None, rng_seed, ..ProptestConfig::default() }
 }
 
 proptest! {
@@ -144,5 +195,21 @@ proptest! {
         for proxy in translate(&snapshot, &settings()).proxies.values() {
             envoy::validate(&proxy.resources);
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(config(256))]
+
+    #[test]
+    fn nothing_touches_what_it_has_nothing_to_do_with(mut snapshot in snapshots()) {
+        let mut alone = Snapshot::default();
+        for object in serde_saphyr::from_multiple::<Value>(SIBLING).unwrap() {
+            alone.insert(object.clone()).unwrap();
+            snapshot.insert(object).unwrap();
+        }
+        let expected = sibling(&translate(&alone, &settings()));
+        prop_assert!(expected.0.as_ref().is_some_and(|resources| !resources.is_empty()) && expected.1.len() == 4);
+        prop_assert_eq!(sibling(&translate(&snapshot, &settings())), expected);
     }
 }
