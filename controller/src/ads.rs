@@ -3,7 +3,9 @@
 pub mod cache;
 mod identity;
 pub mod limits;
+pub mod policies;
 pub mod server;
+pub mod services;
 pub mod session;
 
 pub use cache::Cache;

@@ -27,7 +27,10 @@ use serde_json::Value;
 use tokio::{sync::watch, task::JoinSet};
 use tonic::service::Routes;
 
-use self::{saved::State as Saved, translator::Translator};
+use self::{
+    saved::State as Saved,
+    translator::{Outlets, Translator},
+};
 use crate::{
     ads,
     apply::Applier,
@@ -74,7 +77,7 @@ pub struct Options {
     /// Where Envoys ask for their configuration; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(ANY, 18000))]
     pub xds: SocketAddr,
-    /// Where the rate limit service asks for its configuration; port 0 picks a free one
+    /// Where the rate limit and authorization services ask for their configuration; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(ANY, 18001))]
     pub rate_limit_xds: SocketAddr,
     /// Address of /healthz, /readyz and /metrics; port 0 picks a free one
@@ -83,7 +86,7 @@ pub struct Options {
     /// Address of /debug/resources and /debug/envoys, for whoever is on the machine; without it when it is in use
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 19000))]
     pub debug: SocketAddr,
-    /// How Envoys and the rate limit service show who they are
+    /// How Envoys and the services show who they are
     #[arg(long, value_name = "HOW", value_enum, default_value_t = IdentityBy::Certificate)]
     pub identity_by: IdentityBy,
     /// Folder with tls.crt, tls.key and ca.crt, the authority of clients' certificates; changes are followed
@@ -192,20 +195,22 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let (limits, limited) = watch::channel(None);
     let settings = Arc::new(settings(options));
     let (fleets, wanted) = watch::channel(None);
-    let translator = Translator::new(Arc::clone(&settings), cache.clone(), limits, Arc::clone(&board), fleets, synced);
+    let (policies, guarded) = watch::channel(None);
+    let outlets = Outlets { cache: cache.clone(), limits, policies, board: Arc::clone(&board), fleets };
+    let translator = Translator::new(Arc::clone(&settings), outlets, synced);
 
     let mut parts: JoinSet<Result<(), Error>> = JoinSet::new();
     let mut followers = JoinSet::new();
     let identity = identity(options, &client);
     let discovery = ads::Server::verified(cache.clone(), signal.clone(), identity.clone());
-    let limit_discovery = ads::limits::Server::new(limited.clone(), signal.clone(), identity);
+    let service_discovery = ads::services::Server::new(limited.clone(), guarded.clone(), signal.clone(), identity);
     let tls = certificates(options)?;
     if let Some(tls) = tls.clone() {
         followers.spawn(tls.follow());
     }
     let xds = Grpc::new(xds).tls(tls.clone()).serve(Routes::new(discovery), signal.clone());
     parts.spawn(async { Ok(xds.await?) });
-    let xds = Grpc::new(rate_limit_xds).tls(tls).serve(Routes::new(limit_discovery), signal.clone());
+    let xds = Grpc::new(rate_limit_xds).tls(tls).serve(Routes::new(service_discovery), signal.clone());
     parts.spawn(async { Ok(xds.await?) });
     let router = router(readiness);
     let admin = serve::http(admin, router, signal.clone());
@@ -227,7 +232,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
     followers.spawn(Applier::new(client, settings, scope).run(wanted, leads));
     let saved = options.state.as_deref().map(Saved::new);
     if let Some(saved) = saved.clone() {
-        followers.spawn(translator::keep(saved, cache, limited));
+        followers.spawn(translator::keep(saved, cache, limited, guarded));
     }
     followers.spawn(translator.follow(snapshots, saved));
 

@@ -17,6 +17,8 @@ mod fleets;
 mod identity;
 #[path = "kubernetes/pki.rs"]
 mod pki;
+#[path = "kubernetes/policies.rs"]
+mod policies;
 #[path = "kubernetes/rights.rs"]
 mod rights;
 #[path = "kubernetes/statuses.rs"]

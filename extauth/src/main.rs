@@ -26,7 +26,7 @@ fn main() -> miette::Result<()> {
         }
         Some(Command::Tokens { store, action }) => Ok(extauth::tokens::run(&store.storage(), action)?),
         Some(Command::Validate) => {
-            let policies = source::dir::validate(&settings.config_dir, &settings.keys.options())?;
+            let policies = source::dir::validate(&settings.source.config_dir, &settings.keys.options())?;
             println!("{policies} policies are valid");
             Ok(())
         }

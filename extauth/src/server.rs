@@ -13,15 +13,16 @@ use proto::drain::{self, Signal, Trigger};
 use proto::readiness::Readiness;
 use proto::serve::tls::{self, Tls};
 use proto::serve::{self, Admission, Grpc, Listener};
-use proto::{health, reflection};
+use proto::{health, reflection, xds};
 use tonic::service::{Routes, RoutesBuilder};
 
 use crate::explain;
 use crate::http_service;
 use crate::resources::{self, Resources};
 use crate::service::Authorizer;
-use crate::settings::Settings;
+use crate::settings::{ConfigType, Settings};
 use crate::source::dir::Dir;
+use crate::source::xds::Xds;
 
 /// Full name of the gRPC service.
 pub const SERVICE: &str = "envoy.service.auth.v3.Authorization";
@@ -41,6 +42,9 @@ pub enum Error {
     /// See [`tls::Error`].
     #[error("setting up TLS: {0}")]
     Tls(#[from] tls::Error),
+    /// The xDS server cannot be used as it is set.
+    #[error("EXTAUTH_CONFIG_TYPE is GRPC_XDS_DELTA: {0}")]
+    Xds(#[from] xds::Error),
     /// No handler for SIGTERM, or no runtime.
     #[error("setting up the process")]
     Setup(#[source] std::io::Error),
@@ -55,7 +59,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
 
     let readiness = Readiness::new();
     let authorizer = Authorizer::new(Resources::new(&settings.resources())?);
-    let dir = Dir::new(&settings.config_dir, authorizer.clone(), Some(readiness.block("policies")));
+    let source = Source::new(settings, &authorizer, &readiness)?;
     let (leave, leaving) = drain::new();
     let router = router(readiness.clone(), leaving.clone());
     let tls = settings.tls.files().map(Tls::load).transpose()?;
@@ -66,7 +70,7 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
     let (trigger, signal) = drain::new();
     let end = End { leave, delay: settings.connections.drain_delay(), trigger: &trigger, signal: signal.clone() };
     thread::scope(|scope| {
-        let rest = scope.spawn(|| rest(dir, tls.clone(), [Some((http, router)), debug], end));
+        let rest = scope.spawn(|| rest(source, tls.clone(), [Some((http, router)), debug], end));
         let served = serve::per_core(grpc, &trigger, async |core, listener| {
             let server = Grpc::new(listener).tls(tls.clone()).admission(admission.clone());
             let grpc = serve_core(server, &authorizer, &readiness, &leaving, signal.clone());
@@ -76,6 +80,31 @@ pub fn run(settings: &Settings) -> Result<(), Error> {
         let rest = rest.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         served.and(rest)
     })
+}
+
+/// Where the policies come from.
+enum Source {
+    Dir(Box<Dir>),
+    Xds(Box<Xds>),
+}
+
+impl Source {
+    fn new(settings: &Settings, authorizer: &Authorizer, readiness: &Readiness) -> Result<Self, Error> {
+        let (authorizer, block) = (authorizer.clone(), readiness.block("policies"));
+        Ok(match settings.source.config_type {
+            ConfigType::File => Self::Dir(Box::new(Dir::new(&settings.source.config_dir, authorizer, Some(block)))),
+            ConfigType::GrpcXdsDelta => {
+                Self::Xds(Box::new(Xds::new(settings.source.xds.0.clone(), authorizer, block)?))
+            }
+        })
+    }
+
+    async fn follow(self) {
+        match self {
+            Self::Dir(dir) => dir.follow().await,
+            Self::Xds(xds) => xds.follow().await,
+        }
+    }
 }
 
 async fn serve_core(
@@ -130,10 +159,15 @@ struct End<'a> {
 }
 
 /// What is no request of Envoy's: following the policies, health and metrics, the signals.
-fn rest(dir: Dir, tls: Option<Tls>, [http, debug]: [Option<(Listener, Router)>; 2], end: End<'_>) -> Result<(), Error> {
+fn rest(
+    source: Source,
+    tls: Option<Tls>,
+    [http, debug]: [Option<(Listener, Router)>; 2],
+    end: End<'_>,
+) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Setup)?;
     runtime.block_on(async {
-        tokio::spawn(dir.follow());
+        tokio::spawn(source.follow());
         if let Some(tls) = tls {
             tokio::spawn(tls.follow());
         }

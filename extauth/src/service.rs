@@ -43,9 +43,14 @@ impl Authorizer {
 
     /// Puts all policies in force at once; those that are wrong deny everything, and are returned.
     pub fn replace_each(&self, policies: &[proto::extauth::Policy]) -> Vec<Error> {
-        let (policies, errors) = Policies::compile_each(policies, &self.resources);
+        let (policies, errors) = self.compile_each(policies);
         self.put(policies);
         errors
+    }
+
+    /// See [`Policies::compile_each`].
+    pub(crate) fn compile_each(&self, policies: &[proto::extauth::Policy]) -> (Policies, Vec<Error>) {
+        Policies::compile_each(policies, &self.resources)
     }
 
     /// The gRPC service, with its bound on the size of a question.
@@ -63,7 +68,8 @@ impl Authorizer {
         question.ask(&self.policies.load_full()).await
     }
 
-    fn put(&self, policies: Policies) {
+    /// Puts compiled policies in force.
+    pub(crate) fn put(&self, policies: Policies) {
         metrics::in_force(policies.len());
         self.policies.store(Arc::new(policies));
     }

@@ -16,6 +16,7 @@ mod connections;
 mod decisions;
 mod http_service;
 mod keys;
+mod source;
 mod store;
 mod tls;
 mod tokens;
@@ -24,6 +25,7 @@ pub use self::connections::Connections;
 pub use self::decisions::Decisions;
 pub use self::http_service::HttpService;
 pub use self::keys::{Action, Keys, Output};
+pub use self::source::{ConfigType, Source, Xds};
 pub use self::store::Store;
 pub use self::tls::Tls;
 pub use self::tokens::{Revoke, Tokens};
@@ -35,9 +37,6 @@ pub struct Settings {
     /// Something else to do than to serve.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Directory with the policies' YAML files; followed while it changes.
-    #[arg(long, env = "EXTAUTH_CONFIG_DIR", default_value = "/etc/extauth")]
-    pub config_dir: PathBuf,
     /// Where Envoy asks: `HOST:PORT` or `unix:PATH`.
     #[arg(long, env = "EXTAUTH_GRPC_ADDR", default_value = "0.0.0.0:10003")]
     pub grpc_addr: Address,
@@ -65,6 +64,9 @@ pub struct Settings {
     /// PEM file with the authority of the API server's certificate; by default where the kubelet mounts it.
     #[arg(long, env = "EXTAUTH_KUBERNETES_CA_FILE")]
     pub kubernetes_ca_file: Option<PathBuf>,
+    #[command(flatten, next_help_heading = "Source of the policies")]
+    #[expect(missing_docs, reason = "a comment would become a text of --help")]
+    pub source: Source,
     #[command(flatten, next_help_heading = "Store")]
     #[expect(missing_docs, reason = "a comment would become a text of --help")]
     pub store: Store,

@@ -1,3 +1,4 @@
 //! Where policies come from.
 
 pub mod dir;
+pub mod xds;

@@ -9,6 +9,7 @@ mod introspection;
 mod jwt;
 mod kubernetes;
 mod oidc;
+mod resource;
 mod results;
 mod rule;
 mod secret;
@@ -28,6 +29,7 @@ pub use self::oidc::{
     Allow, ClientAuth, CookieNames, DenyRedirect, ForwardIdToken, HeaderMatch, Oidc, OidcProvider, SameSite,
     SessionCookie, SessionKind, StringMatch,
 };
+pub use self::resource::AuthPolicy;
 pub use self::results::{Denied, DeniedResponse, NamedValue, Results, RouteMatch};
 pub use self::rule::{Action, ClaimCondition, Conditions, HeaderCondition, PathMatch, Rule};
 pub use self::secret::Secret;

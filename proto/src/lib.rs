@@ -1,10 +1,11 @@
 //! What Tollgate's services share: messages that `envoy-types` lacks, JSON for protobuf, directories that are
-//! followed, and the server shell.
+//! followed, a client of xDS servers, and the server shell.
 
 pub mod descriptors;
 pub mod directory;
 pub mod drain;
 pub mod extauth;
+pub mod go;
 pub mod health;
 pub mod json;
 pub mod messages;
@@ -13,3 +14,4 @@ pub mod readiness;
 pub mod reflection;
 pub mod serve;
 pub mod telemetry;
+pub mod xds;

@@ -9,6 +9,7 @@ use proto::{
         self, Grpc, Listener,
         tls::{self, Tls},
     },
+    xds,
 };
 use tokio::runtime::{self, Runtime};
 
@@ -22,7 +23,6 @@ use crate::{
     service::{CurrentConfig, Service},
     settings::{self, Settings},
     shadow::{self, Report, Trial},
-    source::xds,
     store::StoreError,
     talkers::Talkers,
     trace::Tracer,

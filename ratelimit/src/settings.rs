@@ -9,7 +9,6 @@ pub use self::{
     answer::Answer,
     error::Error,
     explain::Explain,
-    go::{List, Map},
     grpc::Grpc,
     http::Http,
     log::Log,
@@ -24,12 +23,14 @@ pub use self::{
     tuning::Tuning,
     upstream::Upstream,
 };
+use proto::go;
+pub use proto::go::{List, Map};
+
 use crate::{limiter::Options, store::redis as redis_store};
 
 mod answer;
 mod error;
 mod explain;
-pub(crate) mod go;
 mod grpc;
 mod http;
 mod log;

@@ -66,13 +66,15 @@ impl Client {
         }
     }
 
-    /// It is the service `name`, or one of its replicas.
+    /// It is the service `name`, or one of its replicas. Certificates for `*` are believed, as Envoy Gateway gives them to all.
     pub(super) fn is_named(&self, name: &str) -> bool {
+        self.is_exactly(name) || self.is_exactly("*")
+    }
+
+    /// It shows this very name.
+    pub(super) fn is_exactly(&self, name: &str) -> bool {
         let Self::Named { home, names } = self else { return true };
-        names
-            .iter()
-            .filter_map(|full| full.split_once('.'))
-            .any(|(host, namespace)| namespace == home && (host == name || host == "*"))
+        names.iter().filter_map(|full| full.split_once('.')).any(|(host, namespace)| namespace == home && host == name)
     }
 }
 
@@ -102,5 +104,17 @@ mod tests {
         assert!(!client(&[]).is_of_proxy("web/eg"));
         assert!(!client(&["*.system"]).is_of_proxy("class"));
         assert!(Client::Anybody.is_of_proxy("web/eg"));
+    }
+
+    #[test]
+    fn what_everybody_may_show_is_nobodys_own_name() {
+        assert!(client(&["*.system"]).is_named("envoy-extauth"));
+        assert!(!client(&["*.system"]).is_exactly("envoy-extauth"));
+        assert!(client(&["*.system", "envoy-extauth.system"]).is_exactly("envoy-extauth"));
+        for names in
+            [&["envoy-extauth.elsewhere"][..], &["envoy-extauth"], &["envoy-extauth.system.svc"], &["a.system"], &[]]
+        {
+            assert!(!client(names).is_exactly("envoy-extauth"), "{names:?}");
+        }
     }
 }

@@ -1,81 +1,21 @@
 //! Serves `ratelimit` its configuration: state-of-the-world ADS with one type of resource.
 
-use std::{pin::Pin, sync::Arc};
+use std::sync::Arc;
 
-use controller_core::infra;
 use envoy_types::pb::{
-    envoy::service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-        aggregated_discovery_service_server::{AggregatedDiscoveryService, AggregatedDiscoveryServiceServer},
-    },
+    envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse},
     google::protobuf::Any,
     ratelimit::config::ratelimit::v3::RateLimitConfig,
 };
 use prost::Message;
-use proto::drain::Signal;
 use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, Streaming};
-
-use super::Identity;
+use tonic::{Status, Streaming};
 
 const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
 /// The latest configuration and where it is asked for. `None` until there is one.
 pub type Limits = watch::Receiver<Option<Arc<Vec<RateLimitConfig>>>>;
-
-/// `envoy.service.discovery.v3.AggregatedDiscoveryService`, in its state-of-the-world variant.
-#[derive(Debug)]
-pub struct Server {
-    limits: Limits,
-    drain: Signal,
-    identity: Identity,
-}
-
-impl Server {
-    /// Serves `limits` to clients that show that they are `envoy-ratelimit`.
-    pub fn new(limits: Limits, drain: Signal, identity: Identity) -> AggregatedDiscoveryServiceServer<Self> {
-        AggregatedDiscoveryServiceServer::new(Self { limits, drain, identity })
-    }
-}
-
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for Server {
-    type StreamAggregatedResourcesStream = ReceiverStream<Result<DiscoveryResponse, Status>>;
-    type DeltaAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<DeltaDiscoveryResponse, Status>> + Send>>;
-
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        let client = self.identity.client(&request).await?;
-        if !client.is_named(infra::RATE_LIMIT) {
-            tracing::warn!(?client, "a client that is not the rate limit service asks for its configuration");
-            return Err(Status::permission_denied("the client is not the rate limit service"));
-        }
-        let (responses, stream) = mpsc::channel(1);
-        let (limits, drain) = (self.limits.clone(), self.drain.clone());
-        tokio::spawn(async move {
-            let outcome = tokio::select! {
-                outcome = serve(request.into_inner(), &responses, limits) => outcome,
-                () = drain.wait() => Err(Status::unavailable("the controller is shutting down")),
-            };
-            if let Err(status) = outcome {
-                // A client that has gone needs no status.
-                let _ = responses.try_send(Err(status));
-            }
-        });
-        Ok(Response::new(ReceiverStream::new(stream)))
-    }
-
-    async fn delta_aggregated_resources(
-        &self,
-        _: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented("this server speaks state-of-the-world xDS"))
-    }
-}
 
 /// What one client has been told.
 #[derive(Debug, Default)]
@@ -86,7 +26,8 @@ struct Told {
     is_open: bool,
 }
 
-async fn serve(
+/// Serves one stream until the client ends it.
+pub(super) async fn serve(
     mut requests: Streaming<DiscoveryRequest>,
     responses: &mpsc::Sender<Result<DiscoveryResponse, Status>>,
     mut limits: Limits,

@@ -15,7 +15,7 @@ mod subscription;
 mod tests;
 
 pub use subscription::Rejection;
-use subscription::Subscription;
+pub(super) use subscription::Subscription;
 
 /// Names that one client may make the server remember, over all types.
 const MAX_NAMES: usize = 200_000;

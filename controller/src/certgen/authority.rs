@@ -6,7 +6,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
-use x509_parser::pem::parse_x509_pem;
+use x509_parser::{extensions::GeneralName, pem::parse_x509_pem};
 
 /// How long an authority is good for: five years.
 pub(super) const AUTHORITY_LIFETIME: Duration = Duration::from_hours(5 * 365 * 24);
@@ -79,6 +79,14 @@ pub(super) fn expiry(pem: &str) -> Option<SystemTime> {
     let (_, block) = parse_x509_pem(pem.as_bytes()).ok()?;
     let end = block.parse_x509().ok()?.validity().not_after.timestamp();
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(end).ok()?))
+}
+
+/// The first certificate of `pem` is for all of these DNS names.
+pub(super) fn is_for(pem: &str, names: &[String]) -> bool {
+    let Ok((_, block)) = parse_x509_pem(pem.as_bytes()) else { return false };
+    let Ok(certificate) = block.parse_x509() else { return false };
+    let Ok(Some(known)) = certificate.subject_alternative_name() else { return names.is_empty() };
+    names.iter().all(|name| known.value.general_names.contains(&GeneralName::DNSName(name)))
 }
 
 /// The certificates of `pem`, one PEM text each.

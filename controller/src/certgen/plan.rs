@@ -70,7 +70,10 @@ pub(super) fn next(state: &State, names: &BTreeMap<String, Vec<String>>, now: Sy
         let resigns = authorities.signing != state.authorities.signing;
         let pair = match (&authorities.signing, known) {
             (Some(signing), None) => authority::signed(signing, secret, names, now)?,
-            (Some(signing), Some(_)) if resigns => authority::signed(signing, secret, names, now)?,
+            // Or another version of this program has made it, for fewer names.
+            (Some(signing), Some(leaf)) if resigns || !authority::is_for(&leaf.pair.certificate, names) => {
+                authority::signed(signing, secret, names, now)?
+            }
             (_, Some(leaf)) => leaf.pair.clone(),
             // The authority is announced only, but there is nothing to go on with: better to be distrusted for a while.
             (None, None) => match &authorities.next {
@@ -172,6 +175,20 @@ mod tests {
         assert_eq!(first.leaves.len(), 2);
         assert!(all_trust_each_other([&first, &first], now));
         assert!(next(&first, &names(), now + DAY).unwrap() == first, "nothing is due after a day");
+    }
+
+    #[test]
+    fn a_certificate_that_lacks_a_name_is_made_anew_by_the_same_authority() {
+        let now = SystemTime::now();
+        let before = next(&State::default(), &names(), now).unwrap();
+        let mut wanted = names();
+        wanted.get_mut("client").unwrap().push("client.ns".to_owned());
+        let after = next(&before, &wanted, now + DAY).unwrap();
+        assert!(after.authorities == before.authorities);
+        assert!(after.leaves["server"].pair == before.leaves["server"].pair);
+        assert!(authority::is_for(&after.leaves["client"].pair.certificate, &wanted["client"]));
+        assert!(all_trust_each_other([&before, &after], now + DAY));
+        assert!(next(&after, &wanted, now + DAY).unwrap() == after);
     }
 
     #[test]

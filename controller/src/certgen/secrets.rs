@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use controller_core::infra;
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use super::{
@@ -21,13 +22,16 @@ const HMAC_KEY: &str = "hmac-secret";
 /// The Secrets with certificates, and the names that each is for.
 pub(super) fn names(namespace: &str, dns_domain: &str) -> BTreeMap<String, Vec<String>> {
     let controller = "envoy-gateway";
-    let own = ["", &format!(".{namespace}"), &format!(".{namespace}.svc"), &format!(".{namespace}.svc.{dns_domain}")];
+    let suffixes =
+        ["", &format!(".{namespace}"), &format!(".{namespace}.svc"), &format!(".{namespace}.svc.{dns_domain}")];
+    let own = |name: &str| suffixes.iter().map(|suffix| format!("{name}{suffix}")).collect();
     let any = vec![format!("*.{namespace}"), format!("*.{namespace}.svc"), format!("*.{namespace}.svc.{dns_domain}")];
     [
-        (controller.to_owned(), own.iter().map(|suffix| format!("{controller}{suffix}")).collect()),
+        (controller.to_owned(), own(controller)),
         ("envoy".to_owned(), any.clone()),
-        ("envoy-rate-limit".to_owned(), any.clone()),
-        ("envoy-extauth".to_owned(), any),
+        ("envoy-rate-limit".to_owned(), any),
+        // A name that no Envoy has: its policies hold secrets.
+        (infra::EXTAUTH.to_owned(), own(infra::EXTAUTH)),
     ]
     .into()
 }

@@ -1,6 +1,7 @@
 //! What was served last, on disk, for a start while the API server is away.
 //!
-//! It holds what Envoys hold, private keys of listeners included: the file is for its owner only.
+//! It holds what Envoys and the services hold, private keys of listeners and secrets of policies included: the file is for
+//! its owner only.
 
 use std::{
     collections::BTreeMap,
@@ -24,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::ads::cache::Proxies;
 
 /// What a file begins with; another layout gets another number.
-const HEAD: &[u8] = b"tollgate controller state 1\n";
+const HEAD: &[u8] = b"tollgate controller state 2\n";
 /// Bytes of the SHA-256 that follows, of all that comes after it.
 const DIGEST: usize = 32;
 const NAME: &str = "controller.state";
@@ -58,6 +59,7 @@ pub(super) enum Error {
 pub(super) struct Served {
     pub(super) proxies: Proxies,
     pub(super) limits: Arc<Vec<RateLimitConfig>>,
+    pub(super) policies: Arc<Resources>,
 }
 
 /// A directory with one file.
@@ -101,7 +103,7 @@ impl State {
     }
 }
 
-/// One message for each proxy, named in `system_version_info`, and one without a name for the limits.
+/// One message for each proxy, named in `system_version_info`, and one without a name for limits and policies.
 fn encode(served: &Served) -> Vec<u8> {
     let mut body = Vec::new();
     let mut put = |name: &str, resources: Vec<Resource>| {
@@ -109,42 +111,45 @@ fn encode(served: &Served) -> Vec<u8> {
         body.extend(message.encode_length_delimited_to_vec());
     };
     for (key, proxy) in served.proxies.iter() {
-        let of_kind = |kind| {
-            proxy.of(kind).map(|(name, resource)| Resource {
-                name: name.to_owned(),
-                version: resource.version.clone(),
-                resource: Some(resource.any.clone()),
-                ..Default::default()
-            })
-        };
-        put(key, Type::ALL.into_iter().flat_map(of_kind).collect());
+        put(key, Type::ALL.into_iter().flat_map(|kind| of_kind(proxy, kind)).collect());
     }
     let limit = |limit: &RateLimitConfig| {
         let any = Any { type_url: RateLimitConfig::type_url(), value: limit.encode_to_vec() };
         Resource { name: limit.name.clone(), resource: Some(any), ..Default::default() }
     };
-    put("", served.limits.iter().map(limit).collect());
+    put("", served.limits.iter().map(limit).chain(of_kind(&served.policies, Type::AuthPolicy)).collect());
     body
 }
 
+fn of_kind(resources: &Resources, kind: Type) -> impl Iterator<Item = Resource> {
+    resources.of(kind).map(|(name, resource)| Resource {
+        name: name.to_owned(),
+        version: resource.version.clone(),
+        resource: Some(resource.any.clone()),
+        ..Default::default()
+    })
+}
+
 fn decode(mut body: &[u8]) -> Result<Served, DecodeError> {
-    let (mut proxies, mut limits) = (BTreeMap::new(), Vec::new());
+    let (mut proxies, mut limits, mut policies) = (BTreeMap::new(), Vec::new(), Resources::default());
     while body.has_remaining() {
         let message = DeltaDiscoveryResponse::decode_length_delimited(&mut body)?;
         let mut resources = Resources::default();
         for Resource { name, version, resource, .. } in message.resources {
             let any = resource.unwrap_or_default();
-            if message.system_version_info.is_empty() {
-                limits.push(RateLimitConfig::decode(any.value.as_slice())?);
-            } else {
+            if !message.system_version_info.is_empty() {
                 resources.restore(name, version, any);
+            } else if any.type_url == Type::AuthPolicy.url() {
+                policies.restore(name, version, any);
+            } else {
+                limits.push(RateLimitConfig::decode(any.value.as_slice())?);
             }
         }
         if !message.system_version_info.is_empty() {
             proxies.insert(message.system_version_info, Arc::new(resources));
         }
     }
-    Ok(Served { proxies: Arc::new(proxies), limits: Arc::new(limits) })
+    Ok(Served { proxies: Arc::new(proxies), limits: Arc::new(limits), policies: Arc::new(policies) })
 }
 
 #[cfg(test)]
@@ -154,6 +159,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use envoy_types::pb::envoy::config::cluster::v3::Cluster;
+    use proto::extauth::AuthPolicy;
 
     use super::*;
 
@@ -163,7 +169,9 @@ mod tests {
         let limit = RateLimitConfig { name: "l".into(), domain: "d".into(), ..Default::default() };
         let proxies =
             BTreeMap::from([("ns/eg".to_owned(), Arc::new(resources)), ("ns/empty".to_owned(), Arc::default())]);
-        Served { proxies: Arc::new(proxies), limits: Arc::new(vec![limit]) }
+        let mut policies = Resources::default();
+        policies.add(&AuthPolicy { name: "p".into(), json: "{}".into() });
+        Served { proxies: Arc::new(proxies), limits: Arc::new(vec![limit]), policies: Arc::new(policies) }
     }
 
     #[test]

@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controller_core::{Settings, Snapshot, translate};
+use controller_core::{Settings, Snapshot, translate, xds::Resources};
 use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
-use proto::readiness::Block;
+use proto::{extauth::Policy, readiness::Block};
 use tokio::{sync::watch, time::timeout};
 
 use super::saved::{Served, State};
@@ -18,28 +18,30 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause after what is served has been kept.
 const PAUSE: Duration = Duration::from_secs(2);
 
+/// Where the results go.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    pub(super) cache: ads::Cache,
+    pub(super) limits: watch::Sender<Option<Arc<Vec<RateLimitConfig>>>>,
+    pub(super) policies: watch::Sender<Option<Arc<Resources>>>,
+    pub(super) board: Arc<Board>,
+    pub(super) fleets: watch::Sender<Option<Arc<Wanted>>>,
+}
+
 /// Translates, and hands out the results.
 #[derive(Debug)]
 pub(super) struct Translator {
     settings: Arc<Settings>,
-    cache: ads::Cache,
-    limits: watch::Sender<Option<Arc<Vec<RateLimitConfig>>>>,
-    board: Arc<Board>,
-    fleets: watch::Sender<Option<Arc<Wanted>>>,
+    outlets: Outlets,
+    /// What the policies that are served were made from.
+    auth_policies: Option<Vec<Policy>>,
     /// Held until there is something to serve.
     synced: Option<Block>,
 }
 
 impl Translator {
-    pub(super) fn new(
-        settings: Arc<Settings>,
-        cache: ads::Cache,
-        limits: watch::Sender<Option<Arc<Vec<RateLimitConfig>>>>,
-        board: Arc<Board>,
-        fleets: watch::Sender<Option<Arc<Wanted>>>,
-        synced: Block,
-    ) -> Self {
-        Self { settings, cache, limits, board, fleets, synced: Some(synced) }
+    pub(super) fn new(settings: Arc<Settings>, outlets: Outlets, synced: Block) -> Self {
+        Self { settings, outlets, auth_policies: None, synced: Some(synced) }
     }
 
     /// Follows the snapshots until their source ends. Until the first one, what was kept may have to do.
@@ -62,13 +64,16 @@ impl Translator {
 
     fn resume(&mut self, state: &State) {
         match state.load() {
-            Ok(Some(Served { proxies, limits })) => {
+            Ok(Some(Served { proxies, limits, policies })) => {
                 tracing::warn!(
                     "the API server does not answer: the kept configuration of {} proxies is in force until it does",
                     proxies.len()
                 );
-                self.limits.send_replace(Some(limits));
-                self.cache.publish(proxies.iter().map(|(key, proxy)| (key.clone(), (**proxy).clone())).collect());
+                self.outlets.limits.send_replace(Some(limits));
+                self.outlets.policies.send_replace(Some(policies));
+                self.outlets
+                    .cache
+                    .publish(proxies.iter().map(|(key, proxy)| (key.clone(), (**proxy).clone())).collect());
                 self.synced = None;
             }
             Ok(None) => tracing::warn!("the API server does not answer, and no configuration has been kept"),
@@ -88,18 +93,22 @@ impl Translator {
                 return;
             }
         };
-        self.fleets.send_replace(Some(Arc::new(Wanted::new(&translation, &snapshot))));
-        // The limits first: Envoy's new configuration asks for what the old one did not.
-        self.limits.send_if_modified(|limits| {
+        self.outlets.fleets.send_replace(Some(Arc::new(Wanted::new(&translation, &snapshot))));
+        // Limits and policies first: Envoy's new configuration asks for what the old one did not.
+        self.outlets.limits.send_if_modified(|limits| {
             let is_new = limits.as_deref() != Some(&translation.rate_limits);
             if is_new {
                 *limits = Some(Arc::new(translation.rate_limits));
             }
             is_new
         });
+        if self.auth_policies.as_ref() != Some(&translation.auth_policies) {
+            self.outlets.policies.send_replace(Some(Arc::new(ads::policies::resources(&translation.auth_policies))));
+            self.auth_policies = Some(translation.auth_policies);
+        }
         let resources = translation.proxies.into_iter().map(|(key, proxy)| (key, proxy.resources));
-        self.cache.publish(resources.collect());
-        self.board.want(translation.statuses);
+        self.outlets.cache.publish(resources.collect());
+        self.outlets.board.want(translation.statuses);
         self.synced = None;
     }
 }
@@ -108,16 +117,19 @@ impl Translator {
 pub(super) async fn keep(
     state: State,
     cache: ads::Cache,
-    mut limits: watch::Receiver<Option<Arc<Vec<RateLimitConfig>>>>,
+    mut limits: ads::limits::Limits,
+    mut policies: ads::policies::Policies,
 ) {
     let mut proxies = cache.proxies();
     loop {
         tokio::select! {
             changed = proxies.changed() => if changed.is_err() { return },
             changed = limits.changed() => if changed.is_err() { return },
+            changed = policies.changed() => if changed.is_err() { return },
         }
-        let Some(limits) = limits.borrow_and_update().clone() else { continue };
-        let served = Served { proxies: proxies.borrow_and_update().clone(), limits };
+        let latest = (limits.borrow_and_update().clone(), policies.borrow_and_update().clone());
+        let (Some(limits), Some(policies)) = latest else { continue };
+        let served = Served { proxies: proxies.borrow_and_update().clone(), limits, policies };
         let state = state.clone();
         match tokio::task::spawn_blocking(move || state.store(&served)).await {
             Ok(Ok(())) => {}

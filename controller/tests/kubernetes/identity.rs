@@ -1,6 +1,6 @@
 //! Who is served what, over mutual TLS.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, net::SocketAddr, path::Path, sync::Arc};
 
 use controller_core::infra;
 use envoy_types::pb::{
@@ -28,15 +28,24 @@ use crate::{
 const SERVER: &str = "envoy-gateway";
 
 /// A controller with certificates in a folder, which end with the test.
-struct Secured {
-    controller: Controller,
-    authority: Authority,
+pub(crate) struct Secured {
+    pub(crate) controller: Controller,
+    pub(crate) authority: Arc<Authority>,
     folder: tempfile::TempDir,
 }
 
 impl Secured {
-    async fn start(server: &ApiServer, name: &str, more: &[&str]) -> Self {
-        let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    pub(crate) async fn start(server: &ApiServer, name: &str, more: &[&str]) -> Self {
+        Self::with(server, name, Arc::new(Authority::new()), more).await
+    }
+
+    /// Another replica.
+    pub(crate) async fn start_beside(server: &ApiServer, name: &str, other: &Self) -> Self {
+        Self::with(server, name, Arc::clone(&other.authority), &["--identity", "other"]).await
+    }
+
+    async fn with(server: &ApiServer, name: &str, authority: Arc<Authority>, more: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         write(folder.path(), &authority, &authority.issue(&[SERVER]));
         let arguments = [&["--certs", folder.path().to_str().unwrap()], more].concat();
         let controller = Controller::start_with(server, name, &arguments).await;
@@ -44,7 +53,11 @@ impl Secured {
     }
 
     /// A connection of a client with a certificate for `names`.
-    async fn connect(&self, address: SocketAddr, names: &[&str]) -> Result<Channel, tonic::transport::Error> {
+    pub(crate) async fn connect(
+        &self,
+        address: SocketAddr,
+        names: &[&str],
+    ) -> Result<Channel, tonic::transport::Error> {
         connect(address, &self.authority, Some(&self.authority.issue(names))).await
     }
 }

@@ -56,3 +56,5 @@ mod support;
 #[path = "../../../proto/tests/shared/tools.rs"]
 mod tools;
 mod web;
+mod xds;
+mod xds_server;

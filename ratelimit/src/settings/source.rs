@@ -3,12 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{ArgAction::Set, Args, ValueEnum};
+use proto::xds;
 
 use super::go;
-use crate::{
-    config::Domains,
-    source::{dir::Place, xds},
-};
+use crate::{config::Domains, source::dir::Place};
 
 /// Where the configuration comes from.
 #[derive(Args, Clone, Debug)]

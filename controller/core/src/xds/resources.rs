@@ -13,6 +13,7 @@ use envoy_types::pb::{
     google::protobuf::Any,
 };
 use prost::{Message, Name};
+use proto::extauth::AuthPolicy;
 use sha2::{Digest, Sha256};
 
 use super::canonical;
@@ -30,10 +31,12 @@ pub enum Type {
     RouteConfiguration,
     /// SDS
     Secret,
+    /// What `extauth` is sent, and no proxy.
+    AuthPolicy,
 }
 
 impl Type {
-    /// Every type, in order.
+    /// Every type that proxies are sent, in order.
     pub const ALL: [Self; 5] =
         [Self::Cluster, Self::ClusterLoadAssignment, Self::Listener, Self::RouteConfiguration, Self::Secret];
 
@@ -45,10 +48,11 @@ impl Type {
             Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
             Self::RouteConfiguration => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
             Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            Self::AuthPolicy => AuthPolicy::TYPE_URL,
         }
     }
 
-    /// The type that `url` names, if it is one of ours.
+    /// The type that `url` names, if proxies are sent such resources.
     pub fn from_url(url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.url() == url)
     }
@@ -80,7 +84,8 @@ named!(
     ClusterLoadAssignment by cluster_name,
     Listener by name,
     RouteConfiguration by name,
-    Secret by name
+    Secret by name,
+    AuthPolicy by name
 );
 
 /// One encoded resource.
@@ -115,7 +120,8 @@ impl Resources {
 
     /// Adds one that was encoded before, unless it is of no known kind.
     pub fn restore(&mut self, name: String, version: String, any: Any) {
-        if let Some(kind) = Type::from_url(&any.type_url) {
+        let mut kinds = Type::ALL.into_iter().chain([Type::AuthPolicy]);
+        if let Some(kind) = kinds.find(|kind| kind.url() == any.type_url) {
             self.0.entry(kind).or_default().insert(name, Resource { any, version });
         }
     }
@@ -202,5 +208,6 @@ mod tests {
         assert_eq!(Type::from_url("type.googleapis.com/envoy.config.bootstrap.v3.Bootstrap"), None);
         assert_eq!(Cluster::type_url(), Type::Cluster.url());
         assert_eq!(Secret::type_url(), Type::Secret.url());
+        assert_eq!(Type::from_url(Type::AuthPolicy.url()), None, "no proxy can ask for it");
     }
 }

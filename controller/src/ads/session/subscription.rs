@@ -19,7 +19,7 @@ pub struct Rejection {
 
 /// State of one type on one stream.
 #[derive(Debug)]
-pub(super) struct Subscription {
+pub(in crate::ads) struct Subscription {
     kind: Type,
     wildcard: bool,
     names: BTreeSet<String>,
@@ -42,7 +42,7 @@ struct InFlight {
 
 impl Subscription {
     /// The state that the first request for a type on a stream makes.
-    pub(super) fn new(kind: Type, request: &DeltaDiscoveryRequest) -> Self {
+    pub(in crate::ads) fn new(kind: Type, request: &DeltaDiscoveryRequest) -> Self {
         // Clusters and listeners may be asked for by naming none, as clients did before `*` existed.
         let legacy = request.resource_names_subscribe.is_empty() && matches!(kind, Type::Cluster | Type::Listener);
         let mut subscription = Self {
@@ -66,7 +66,7 @@ impl Subscription {
     }
 
     /// Adds names. A name that is asked for again is sent again.
-    pub(super) fn subscribe(&mut self, names: &[String]) {
+    pub(in crate::ads) fn subscribe(&mut self, names: &[String]) {
         for name in names {
             if name == WILDCARD {
                 self.unanswered |= !self.wildcard;
@@ -79,7 +79,7 @@ impl Subscription {
     }
 
     /// Takes names away. One that the wildcard still covers is told again, as the protocol asks.
-    pub(super) fn unsubscribe(&mut self, names: &[String]) {
+    pub(in crate::ads) fn unsubscribe(&mut self, names: &[String]) {
         for name in names {
             if name == WILDCARD {
                 self.wildcard = false;
@@ -95,7 +95,7 @@ impl Subscription {
     }
 
     /// Takes the client's answer to the response `nonce`; an answer to any other response is stale and says nothing.
-    pub(super) fn answer(&mut self, nonce: &str, error: Option<&str>) {
+    pub(in crate::ads) fn answer(&mut self, nonce: &str, error: Option<&str>) {
         let Some(response) = self.in_flight.take_if(|response| response.nonce == nonce) else { return };
         let mut names = response.names;
         match error {
@@ -115,38 +115,38 @@ impl Subscription {
     }
 
     /// Stops waiting for the client's answer.
-    pub(super) fn give_up_waiting(&mut self) {
+    pub(in crate::ads) fn give_up_waiting(&mut self) {
         self.in_flight = None;
     }
 
     /// A response is waiting for the client's answer.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(in crate::ads) fn is_waiting(&self) -> bool {
         self.in_flight.is_some()
     }
 
     /// Number of names that the client made this server remember.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::ads) fn len(&self) -> usize {
         self.names.len().max(self.told.len())
     }
 
     /// The client holds no resource.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::ads) fn is_empty(&self) -> bool {
         self.told.values().all(Option::is_none)
     }
 
     /// What the client refused and has not accepted a newer version of.
-    pub(super) fn rejected(&self) -> &BTreeMap<String, Rejection> {
+    pub(in crate::ads) fn rejected(&self) -> &BTreeMap<String, Rejection> {
         &self.rejected
     }
 
     /// The client was sent every resource there is and has answered.
-    pub(super) fn holds_all(&self, resources: &Resources) -> bool {
+    pub(in crate::ads) fn holds_all(&self, resources: &Resources) -> bool {
         let answered = !self.unanswered && self.in_flight.is_none() && self.retries.is_empty();
         answered && resources.of(self.kind).all(|(name, resource)| self.holds(name, &resource.version))
     }
 
     /// New and changed resources, and names that there is no resource for; `with_removals` also what is gone.
-    pub(super) fn additions(
+    pub(in crate::ads) fn additions(
         &mut self,
         resources: &Resources,
         nonce: impl FnOnce() -> String,
@@ -165,7 +165,7 @@ impl Subscription {
     }
 
     /// What the client still holds although it is gone.
-    pub(super) fn removals(
+    pub(in crate::ads) fn removals(
         &mut self,
         resources: &Resources,
         nonce: impl FnOnce() -> String,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Pauses that double from `initial` to `max`, each varied by up to `jitter` of itself either way.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     initial: Duration,
     max: Duration,
     jitter: f64,
@@ -13,19 +13,19 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// `jitter` is a share from 0 to 1.
-    pub(super) fn new(initial: Duration, max: Duration, jitter: f64) -> Self {
+    pub fn new(initial: Duration, max: Duration, jitter: f64) -> Self {
         Self { initial, max, jitter, next: initial }
     }
 
     /// The next pause.
-    pub(super) fn pause(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let pause = self.next.min(self.max);
         self.next = self.next.saturating_mul(2).min(self.max);
         pause.mul_f64(1.0 + self.jitter * rand::random_range(-1.0..=1.0))
     }
 
-    /// Begins with `initial` again.
-    pub(super) fn reset(&mut self) {
+    /// Begins with the first pause again.
+    pub fn reset(&mut self) {
         self.next = self.initial;
     }
 }

@@ -1,4 +1,6 @@
-//! Values as Go programs take them from the environment: what upstream reads, this reads alike.
+//! Values as Go programs take them from the environment: what `envoyproxy/ratelimit` reads, this reads alike.
+//!
+//! Errors say what to write instead.
 
 use std::{
     collections::BTreeMap,
@@ -30,7 +32,7 @@ pub struct List(pub Vec<String>);
 pub struct Map(pub BTreeMap<String, String>);
 
 /// `strconv.ParseBool`.
-pub(crate) fn boolean(text: &str) -> Result<bool, String> {
+pub fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -39,7 +41,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool, String> {
 }
 
 /// `time.ParseDuration`, without negative durations, which mean nothing in any setting.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let rest = text.strip_prefix('+').unwrap_or(text);
     let (negative, rest) = rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest));
     let nanos = if rest == "0" { Some(0) } else { nanos(rest) };
@@ -91,23 +93,23 @@ fn integer<T: TryFrom<u64>>(text: &str, what: &str) -> Result<T, String> {
 }
 
 /// A TCP port.
-pub(crate) fn port(text: &str) -> Result<u16, String> {
+pub fn port(text: &str) -> Result<u16, String> {
     integer(text, "from 0 to 65535")
 }
 
 /// How many of something.
-pub(crate) fn count(text: &str) -> Result<usize, String> {
+pub fn count(text: &str) -> Result<usize, String> {
     integer(text, "that is not negative")
 }
 
 /// A share of something, from 0 to 1.
-pub(crate) fn share<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
+pub fn share<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, String> {
     let share = text.parse().ok().filter(|share| (T::from(0)..=T::from(1)).contains(share));
     share.ok_or_else(|| "say a number from 0 to 1".to_owned())
 }
 
 /// An address to listen on: of this machine, by a name of it, or all when empty. As in Go, `0.0.0.0` is all too, also of IPv6.
-pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
+pub fn host(text: &str) -> Result<IpAddr, String> {
     if text.is_empty() || text == "0.0.0.0" {
         return Ok(Ipv6Addr::UNSPECIFIED.into());
     }
@@ -117,27 +119,26 @@ pub(crate) fn host(text: &str) -> Result<IpAddr, String> {
 }
 
 /// An address and port to listen on; the address may be left out.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+pub fn address(text: &str) -> Result<SocketAddr, String> {
     let say = || "say ADDRESS:PORT or :PORT".to_owned();
     let (name, number) = text.rsplit_once(':').ok_or_else(say)?;
     Ok((host(name).map_err(|_| say())?, port(number).map_err(|_| say())?).into())
 }
 
 /// Items as they stand between commas; blank text is no item.
-#[expect(clippy::unnecessary_wraps, reason = "what clap wants of a parser")]
-pub(crate) fn list(text: &str) -> Result<List, String> {
+pub fn list(text: &str) -> Result<List, String> {
     let items = (!text.trim().is_empty()).then(|| text.split(',').map(str::to_owned).collect());
     Ok(List(items.unwrap_or_default()))
 }
 
 /// Pairs with a colon, and commas between them.
-pub(crate) fn map(text: &str) -> Result<Map, String> {
+pub fn map(text: &str) -> Result<Map, String> {
     let pairs = pairs(text, ':')?.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
     Ok(Map(pairs.collect()))
 }
 
 /// Pairs with commas between them; blanks around a key or value do not count.
-pub(crate) fn pairs(text: &str, separator: char) -> Result<Vec<(&str, &str)>, String> {
+pub fn pairs(text: &str, separator: char) -> Result<Vec<(&str, &str)>, String> {
     let pairs = text.split(',').filter(|pair| !pair.trim().is_empty()).map(|pair| {
         let (key, value) = pair.split_once(separator)?;
         Some((key.trim(), value.trim()))

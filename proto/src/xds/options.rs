@@ -1,4 +1,4 @@
-//! Where the xDS server is and how it is spoken to, under upstream's names.
+//! Where the xDS server is and how it is spoken to, under the names of `envoyproxy/ratelimit`.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,8 @@ use tonic::{
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
 };
 
-use super::{Error, backoff::Backoff};
-use crate::settings::go;
+use super::{Client, Error, backoff::Backoff};
+use crate::go;
 
 /// A server that does not take the connection within this is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,7 +82,8 @@ pub struct Options {
 }
 
 impl Options {
-    pub(super) fn node(&self) -> Node {
+    /// Who this client says it is.
+    pub fn node(&self) -> Node {
         let metadata = Some(self.config_grpc_xds_node_metadata.clone());
         Node {
             id: self.config_grpc_xds_node_id.clone(),
@@ -91,19 +92,22 @@ impl Options {
         }
     }
 
-    pub(super) fn additional_headers(&self) -> MetadataMap {
+    /// Metadata for the beginning of a stream.
+    pub fn additional_headers(&self) -> MetadataMap {
         self.config_grpc_xds_client_additional_headers.clone()
     }
 
-    pub(super) fn connect_retry_interval(&self) -> Duration {
+    /// Pause between attempts to connect, and before a server that insists on what was refused is answered.
+    pub fn connect_retry_interval(&self) -> Duration {
         self.config_grpc_xds_server_connect_retry_interval
     }
 
-    pub(super) fn state_dir(&self) -> Option<PathBuf> {
+    /// Where the last good configuration is kept, if anywhere.
+    pub fn state_dir(&self) -> Option<PathBuf> {
         (!self.config_grpc_xds_state_dir.is_empty()).then(|| PathBuf::from(&self.config_grpc_xds_state_dir))
     }
 
-    pub(super) fn max_message_size(&self) -> usize {
+    fn max_message_size(&self) -> usize {
         match self.xds_client_max_msg_size_in_bytes {
             0 => MAX_MESSAGE_SIZE,
             bytes => bytes,
@@ -115,8 +119,18 @@ impl Options {
         Backoff::new(self.xds_client_backoff_initial_interval, self.xds_client_backoff_max_interval, jitter)
     }
 
-    /// Reads the certificates.
-    pub(super) fn endpoint(&self) -> Result<Endpoint, Error> {
+    /// Connects, with certificates as they are now.
+    pub(super) async fn connect(&self) -> Result<Client, Error> {
+        let channel = self.endpoint()?.connect().await.map_err(Error::Connect)?;
+        Ok(Client::new(channel).max_decoding_message_size(self.max_message_size()))
+    }
+
+    /// Refuses what never can connect. Reads the certificates.
+    pub fn check(&self) -> Result<(), Error> {
+        self.endpoint().map(drop)
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, Error> {
         let url = &self.config_grpc_xds_server_url;
         let scheme = if self.config_grpc_xds_server_use_tls { "https" } else { "http" };
         let address = url.strip_prefix("dns:///").unwrap_or(url);
