@@ -13,6 +13,7 @@ use std::{
 use http::{Request, header::CONTENT_TYPE};
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
     core::v1::ServiceAccount,
 };
 use kube::{
@@ -211,6 +212,25 @@ impl ApiServer {
         let request = TokenRequest { spec: Some(spec), ..Default::default() };
         let made = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
         made.status.unwrap().token.unwrap()
+    }
+
+    /// Whether the service account `name`, in the namespace of that name, is allowed something; the API server learns of new roles with
+    /// a delay.
+    pub(crate) async fn may(&self, name: &str, [verb, group, resource, namespace]: [&str; 4]) -> bool {
+        let optional = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let attributes = ResourceAttributes {
+            verb: optional(verb),
+            group: optional(group),
+            resource: optional(resource),
+            namespace: optional(namespace),
+            ..ResourceAttributes::default()
+        };
+        let user = Some(format!("system:serviceaccount:{name}:{name}"));
+        let spec = SubjectAccessReviewSpec { user, resource_attributes: Some(attributes), ..Default::default() };
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let reviews: Api<SubjectAccessReview> = Api::all(self.client.clone());
+        let review = reviews.create(&PostParams::default(), &review).await.unwrap();
+        review.status.is_some_and(|status| status.allowed)
     }
 
     /// Writes a status of an object, as another controller does.

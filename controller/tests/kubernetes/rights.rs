@@ -36,6 +36,12 @@ impl Installation<'_> {
         for namespace in self.watched {
             self.bind(server, "Role", namespace, &json!(rules.watched)).await;
         }
+        let mut rights = vec![["list", "", "namespaces", ""], ["get", "coordination.k8s.io", "leases", self.own]];
+        rights
+            .extend(self.watched.iter().map(|namespace| ["list", "gateway.networking.k8s.io", "gateways", *namespace]));
+        for right in rights {
+            eventually("the roles count", async || server.may(self.own, right).await.then_some(())).await;
+        }
         let token = server.token(self.own, self.own, "https://kubernetes.default.svc").await;
         let mut kubeconfig: Value = serde_json::from_slice(&fs::read(server.kubeconfig()).unwrap()).unwrap();
         kubeconfig["users"][0]["user"]["token"] = json!(token);
@@ -129,7 +135,10 @@ async fn only_the_namespaces_that_it_is_told_are_read_and_served() {
         server.find("Deployment", "narrow", &controller_core::infra::fleet_name("unseen", "unseen")).await.is_none()
     );
     assert_eq!(installation.refusals(&server), [] as [&str; 0]);
-    assert_eq!(controller.metric("controller_apply_failures").await, 0);
+    eventually("everything is applied", async || {
+        (controller.metric("controller_apply_failures").await == 0).then_some(())
+    })
+    .await;
     server
         .delete("apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: seen, namespace: seen}")
         .await;
