@@ -12,4 +12,4 @@ pub mod xds;
 
 pub use settings::{RateLimitService, ServiceAddress, Settings};
 pub use snapshot::Snapshot;
-pub use translate::{Translation, translate};
+pub use translate::{Memo, Translation, translate};

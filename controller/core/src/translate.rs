@@ -1,10 +1,16 @@
 //! The whole translation: what the objects of a snapshot ask for, and what is wrong with them.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
 
-use crate::{Settings, Snapshot, infra, ir, xds};
+use crate::{
+    Settings, Snapshot, infra, ir,
+    xds::{self, piece::Known},
+};
 
 mod attachment;
 mod authority;
@@ -66,40 +72,60 @@ pub struct Translation {
 #[derive(Clone, Debug)]
 pub struct Proxy {
     /// What it must do.
-    pub ir: ir::Proxy,
+    pub ir: Arc<ir::Proxy>,
     /// The same in Envoy's messages.
     pub resources: xds::Resources,
     /// What has to run for it.
     pub infra: infra::Fleet,
 }
 
+/// What a translation leaves for the next one, so that this only has to do what has changed.
+///
+/// It holds results beside the inputs that they follow from. They are used where the inputs are equal, so that what is in it
+/// never makes a difference to a translation but in time.
+#[derive(Debug, Default)]
+pub struct Memo {
+    /// By key of the proxy.
+    proxies: HashMap<String, Known>,
+}
+
 /// Translates all of it. Whatever is wrong with an object is a condition in its status, and nothing else suffers from it.
 pub fn translate(snapshot: &Snapshot, settings: &Settings) -> Translation {
-    let inputs = Inputs::new(snapshot, settings);
-    let mut report = Report::default();
-    let mut gateways = gateway::gateways(&inputs, &mut report);
-    http_route::attach(&inputs, &mut gateways, &mut report);
-    grpc_route::attach(&inputs, &mut gateways, &mut report);
-    order::sort_all(&mut gateways);
-    transport_route::attach(&inputs, &mut gateways, &mut report);
-    backend_status::report(&inputs, &mut report);
-    backend_tls_status::report(&inputs, &mut gateways, &mut report);
-    for gateway in gateways.values() {
-        gateway.report(&inputs, &mut report);
-    }
+    Memo::default().translate(snapshot, settings)
+}
 
-    let (fleets, mut proxies): (Vec<_>, Vec<_>) =
-        gateways.into_values().map(|gateway| (gateway.fleet(&inputs), gateway.proxy)).unzip();
-    let policies = policy::apply(&inputs, &mut proxies, &mut report);
-    let proxies = proxies.into_iter().zip(fleets).map(|(proxy, infra)| {
-        let resources = xds::build(&proxy, settings);
-        (proxy.key.clone(), Proxy { ir: proxy, resources, infra })
-    });
-    Translation {
-        proxies: proxies.collect(),
-        rate_limits: policies.rate_limits,
-        auth_policies: policies.auth_policies,
-        statuses: report.statuses,
-        decisions: policies.decisions,
+impl Memo {
+    /// Does what [`translate`] does.
+    pub fn translate(&mut self, snapshot: &Snapshot, settings: &Settings) -> Translation {
+        let inputs = Inputs::new(snapshot, settings);
+        let mut report = Report::default();
+        let mut gateways = gateway::gateways(&inputs, &mut report);
+        http_route::attach(&inputs, &mut gateways, &mut report);
+        grpc_route::attach(&inputs, &mut gateways, &mut report);
+        order::sort_all(&mut gateways);
+        transport_route::attach(&inputs, &mut gateways, &mut report);
+        backend_status::report(&inputs, &mut report);
+        backend_tls_status::report(&inputs, &mut gateways, &mut report);
+        for gateway in gateways.values() {
+            gateway.report(&inputs, &mut report);
+        }
+
+        let (fleets, mut proxies): (Vec<_>, Vec<_>) =
+            gateways.into_values().map(|gateway| (gateway.fleet(&inputs), gateway.proxy)).unzip();
+        let policies = policy::apply(&inputs, &mut proxies, &mut report);
+        let mut before = std::mem::take(&mut self.proxies);
+        let proxies = proxies.into_iter().zip(fleets).map(|(proxy, infra)| {
+            let (key, ir) = (proxy.key.clone(), Arc::new(proxy));
+            let (resources, known) = xds::advance(&ir, settings, before.remove(&key).unwrap_or_default());
+            self.proxies.insert(key.clone(), known);
+            (key, Proxy { ir, resources, infra })
+        });
+        Translation {
+            proxies: proxies.collect(),
+            rate_limits: xds::rate_limits(self.proxies.values()),
+            auth_policies: policies.auth_policies,
+            statuses: report.statuses,
+            decisions: policies.decisions,
+        }
     }
 }

@@ -12,6 +12,7 @@ mod listener;
 mod matcher;
 mod metadata;
 pub mod name;
+pub(crate) mod piece;
 mod rate_limit;
 mod ready;
 mod resources;
@@ -22,26 +23,32 @@ mod tcp;
 mod udp;
 mod value;
 
-pub(crate) use rate_limit::configs as rate_limits;
 pub use resources::{Named, Resource, Resources, Type};
 
 use resources::hash;
 
-use crate::{
-    Settings,
-    ir::{self, Action},
-};
+use std::sync::Arc;
+
+use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
+
+use self::piece::Known;
+use crate::{Settings, ir};
 
 /// Everything that Envoy needs to do what `proxy` says.
 pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
+    advance(&Arc::new(proxy.clone()), settings, Known::default()).0
+}
+
+/// The same. What `known` holds of the last time is used where nothing has changed, and makes no other difference.
+pub(crate) fn advance(proxy: &Arc<ir::Proxy>, settings: &Settings, known: Known) -> (Resources, Known) {
+    let mut known = known.advance(proxy);
+    let ports = listener::Port::all(proxy, settings, known.pieces());
+    let listeners = listener::listeners(proxy, &ports, settings);
+    let configurations = ports.iter().map(|port| route::configuration(port, known.pieces())).collect();
     let mut resources = Resources::default();
     resources.add(&ready::listener(&settings.bind_address(&proxy.key).to_string()));
     if let Some(local) = &proxy.local {
         cluster::add_local(&mut resources, &proxy.key, local);
-    }
-    let ports = listener::Port::all(proxy, settings);
-    for listener in listener::listeners(proxy, &ports, settings) {
-        resources.add(&listener);
     }
     for listener in &proxy.tcp {
         tcp::resources(proxy, listener, &mut resources);
@@ -49,28 +56,23 @@ pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
     for listener in &proxy.udp {
         udp::resources(proxy, listener, settings, &mut resources);
     }
-    for port in ports {
-        resources.add(&route::configuration(&port));
+    for port in &ports {
         if let Some(tls) = port.tls() {
             secret::add(&mut resources, tls);
         }
-        for route in port.routes() {
-            add_backends(&mut resources, proxy, route);
+        for piece in port.pieces() {
+            resources.extend(&piece.resources);
         }
         for filter in filter::FILTERS {
-            filter.resources(&port, &mut resources);
+            filter.resources(port, &mut resources);
         }
     }
-    resources
+    drop(ports);
+    known.keep(&mut resources, listeners, configurations);
+    (resources, known)
 }
 
-fn add_backends(resources: &mut Resources, proxy: &ir::Proxy, route: &ir::HttpRoute) {
-    let Action::Forward(destination) = &route.action else { return };
-    let metadata = metadata::of(&route.route, route.rule_name.as_deref(), &route.metadata);
-    let traffic = route.traffic.as_deref();
-    let options = cluster::Options { traffic, certificate: proxy.client_certificate.as_ref(), ..Default::default() };
-    cluster::add(resources, destination, cluster::Options { metadata: Some(&metadata), ..options });
-    for mirror in &route.mirrors {
-        cluster::add(resources, &mirror.destination, options);
-    }
+/// What `ratelimit` counts for all of these proxies.
+pub(crate) fn rate_limits<'k>(known: impl Iterator<Item = &'k Known>) -> Vec<RateLimitConfig> {
+    rate_limit::configs(known.flat_map(Known::pieces).flatten().flat_map(|piece| &piece.limits))
 }

@@ -6,7 +6,7 @@
 
 use std::{fs, path::Path, sync::LazyLock};
 
-use controller_core::{Settings, Snapshot, Translation, translate, xds::Resources};
+use controller_core::{Memo, Settings, Snapshot, Translation, snapshot::Inserted, translate, xds::Resources};
 use proptest::{prelude::*, sample::Index, test_runner::RngSeed};
 use serde_json::{Value, json};
 
@@ -165,6 +165,44 @@ fn snapshots() -> impl Strategy<Value = Snapshot> {
     })
 }
 
+/// A golden case after each of several changes of an object; a change may also take it away or bring it back as it was.
+fn histories() -> impl Strategy<Value = Vec<Snapshot>> {
+    let edit = prop_oneof![
+        4 => (any::<Index>(), changes()).prop_map(Some),
+        1 => Just(None),
+    ];
+    let edits = prop::collection::vec((any::<Index>(), edit, any::<bool>()), 1..8);
+    (any::<Index>(), edits).prop_map(|(case, edits)| {
+        let objects = case.get(&CASES);
+        let mut snapshot = Snapshot::default();
+        let mut references: Vec<_> = Vec::new();
+        for object in objects {
+            references.push(match snapshot.insert(object.clone()) {
+                Ok(Inserted::Known { object, .. }) => Some(object),
+                _ => None,
+            });
+        }
+        let mut history = vec![snapshot.clone()];
+        for (index, edit, twice) in edits {
+            let index = index.index(objects.len());
+            let mut object = objects[index].clone();
+            match (edit, &references[index]) {
+                (Some((place, change)), _) => {
+                    apply(&mut object, place, change);
+                    drop(snapshot.insert(object));
+                }
+                (None, Some(reference)) if !snapshot.remove(reference) => drop(snapshot.insert(object)),
+                (None, _) => {}
+            }
+            history.push(snapshot.clone());
+            if twice {
+                history.push(snapshot.clone());
+            }
+        }
+        history
+    })
+}
+
 fn settings() -> Settings {
     Settings { running_on_host: true, ..Settings::default() }
 }
@@ -184,6 +222,30 @@ proptest! {
         let settings = settings();
         let once = translate(&snapshot, &settings);
         prop_assert_eq!(once.statuses, translate(&snapshot, &settings).statuses);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(256))]
+
+    #[test]
+    fn what_was_translated_before_makes_no_difference(history in histories()) {
+        let settings = Settings { backend: true, ..settings() };
+        let mut memo = Memo::default();
+        for snapshot in history {
+            let (warm, cold) = (memo.translate(&snapshot, &settings), translate(&snapshot, &settings));
+            prop_assert_eq!(warm.statuses, cold.statuses);
+            prop_assert_eq!(warm.rate_limits, cold.rate_limits);
+            prop_assert_eq!(warm.decisions, cold.decisions);
+            prop_assert_eq!(format!("{:?}", warm.auth_policies), format!("{:?}", cold.auth_policies));
+            prop_assert!(warm.proxies.keys().eq(cold.proxies.keys()));
+            for (key, warm) in &warm.proxies {
+                prop_assert_eq!(&warm.ir, &cold.proxies[key].ir);
+                prop_assert_eq!(format!("{:?}", warm.resources), format!("{:?}", cold.proxies[key].resources));
+                prop_assert!(warm.resources == cold.proxies[key].resources);
+                prop_assert_eq!(format!("{:?}", warm.infra), format!("{:?}", cold.proxies[key].infra));
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controller_core::{Settings, Snapshot, translate, xds::Resources};
+use controller_core::{Memo, Settings, Snapshot, xds::Resources};
 use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
 use proto::{extauth::Policy, readiness::Block};
 use tokio::{sync::watch, time::timeout};
@@ -32,6 +32,8 @@ pub(super) struct Outlets {
 #[derive(Debug)]
 pub(super) struct Translator {
     settings: Arc<Settings>,
+    /// Of the last translation.
+    memo: Memo,
     outlets: Outlets,
     /// What the policies that are served were made from.
     auth_policies: Option<Vec<Policy>>,
@@ -41,7 +43,7 @@ pub(super) struct Translator {
 
 impl Translator {
     pub(super) fn new(settings: Arc<Settings>, outlets: Outlets, synced: Block) -> Self {
-        Self { settings, outlets, auth_policies: None, synced: Some(synced) }
+        Self { settings, memo: Memo::default(), outlets, auth_policies: None, synced: Some(synced) }
     }
 
     /// Follows the snapshots until their source ends. Until the first one, what was kept may have to do.
@@ -84,10 +86,15 @@ impl Translator {
     async fn apply(&mut self, snapshot: Arc<Snapshot>) {
         let (settings, input) = (Arc::clone(&self.settings), Arc::clone(&snapshot));
         let start = Instant::now();
-        let translation = tokio::task::spawn_blocking(move || translate(&input, &settings)).await;
+        // One that panics takes its memo along, and the next translation starts from cold.
+        let mut memo = std::mem::take(&mut self.memo);
+        let translated = tokio::task::spawn_blocking(move || (memo.translate(&input, &settings), memo)).await;
         metrics::histogram!("controller_translation_seconds").record(start.elapsed());
-        let translation = match translation {
-            Ok(translation) => translation,
+        let translation = match translated {
+            Ok((translation, memo)) => {
+                self.memo = memo;
+                translation
+            }
             Err(panic) => {
                 tracing::error!("this change is not applied, since the translation failed: {panic}");
                 return;

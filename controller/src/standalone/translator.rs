@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Instant};
 
-use controller_core::{RateLimitService, ServiceAddress, Settings, Snapshot, snapshot::Key, translate};
+use controller_core::{Memo, RateLimitService, ServiceAddress, Settings, Snapshot, snapshot::Key};
 use tokio::sync::watch;
 
 use super::{
@@ -18,6 +18,8 @@ use crate::{ads, pods, source::Manifests, status::Log};
 #[derive(Debug)]
 pub(super) struct Translator {
     settings: Settings,
+    /// Of the last translation.
+    memo: Memo,
     addresses: Addresses,
     /// Stands in for pods; `None` without an echo backend.
     echo: Option<SocketAddr>,
@@ -52,7 +54,7 @@ impl Translator {
         };
         let addresses = Addresses::new(options.address);
         let (log, without_pods) = (Log::default(), BTreeSet::new());
-        Self { settings, addresses, echo, without_pods, log, cache, services, states }
+        Self { settings, memo: Memo::default(), addresses, echo, without_pods, log, cache, services, states }
     }
 
     /// Follows the manifests until their source ends.
@@ -71,10 +73,15 @@ impl Translator {
         let snapshot = self.with_pods(manifests.snapshot.clone());
         let settings = self.settings.clone();
         let start = Instant::now();
-        let translation = tokio::task::spawn_blocking(move || translate(&snapshot, &settings)).await;
+        // One that panics takes its memo along, and the next translation starts from cold.
+        let mut memo = std::mem::take(&mut self.memo);
+        let translated = tokio::task::spawn_blocking(move || (memo.translate(&snapshot, &settings), memo)).await;
         metrics::histogram!("controller_translation_seconds").record(start.elapsed());
-        let translation = match translation {
-            Ok(translation) => translation,
+        let translation = match translated {
+            Ok((translation, memo)) => {
+                self.memo = memo;
+                translation
+            }
             Err(panic) => {
                 tracing::error!("this change is not applied, since the translation failed: {panic}");
                 return;

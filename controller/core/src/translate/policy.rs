@@ -16,7 +16,7 @@ mod traffic;
 use std::collections::BTreeMap;
 
 use super::{Report, inputs::Inputs};
-use crate::{ir, xds};
+use crate::ir;
 
 /// Which policy of one kind is in force on one route of one listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +36,6 @@ pub struct Decision {
 /// What the policies add to a translation beside what they change in the proxies.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Outcome {
-    /// What `ratelimit` counts.
-    pub(super) rate_limits: Vec<envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig>,
     /// What `extauth` asks of the routes that need it.
     pub(super) auth_policies: Vec<proto::extauth::Policy>,
     /// Who won on each route.
@@ -50,6 +48,5 @@ pub(super) fn apply(inputs: &Inputs<'_>, proxies: &mut [ir::Proxy], report: &mut
     let mut security = security::Kind { inputs, auth_policies: BTreeMap::new() };
     let mut decisions = attachment::attach(&mut traffic, inputs, proxies, report);
     decisions.extend(attachment::attach(&mut security, inputs, proxies, report));
-    let rate_limits = xds::rate_limits(proxies);
-    Outcome { rate_limits, auth_policies: security.auth_policies.into_values().collect(), decisions }
+    Outcome { auth_policies: security.auth_policies.into_values().collect(), decisions }
 }

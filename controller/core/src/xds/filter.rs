@@ -9,7 +9,7 @@ use envoy_types::pb::{
 use prost::Name;
 
 use super::{Resources, listener::Port, value::any};
-use crate::ir::{HttpListener, HttpRoute};
+use crate::ir::HttpRoute;
 
 mod cors;
 mod credential_injector;
@@ -17,7 +17,7 @@ mod csrf;
 mod ext_authz;
 mod fault;
 mod grpc;
-mod jwt_authn;
+pub(crate) mod jwt_authn;
 mod local_ratelimit;
 mod ratelimit;
 mod rbac;
@@ -32,8 +32,8 @@ pub(crate) trait Filter: Sync {
     /// The instances that some route of the port needs, in order.
     fn chain(&self, port: &Port<'_>) -> Vec<HttpFilter>;
 
-    /// What a route sets for them, by the name of the instance.
-    fn route(&self, _port: &Port<'_>, _listener: &HttpListener, _route: &HttpRoute) -> Vec<(String, Any)> {
+    /// What a route on the listener of this name sets for them, by the name of the instance.
+    fn route(&self, _listener: &str, _route: &HttpRoute) -> Vec<(String, Any)> {
         Vec::new()
     }
 
@@ -58,9 +58,9 @@ pub(crate) const FILTERS: &[&dyn Filter] = &[
     &router::Router,
 ];
 
-/// What `route` sets for all filters.
-pub(crate) fn route(port: &Port<'_>, listener: &HttpListener, route: &HttpRoute) -> HashMap<String, Any> {
-    FILTERS.iter().flat_map(|filter| filter.route(port, listener, route)).collect()
+/// What `route` on the listener of this name sets for all filters.
+pub(crate) fn route(listener: &str, route: &HttpRoute) -> HashMap<String, Any> {
+    FILTERS.iter().flat_map(|filter| filter.route(listener, route)).collect()
 }
 
 /// An instance that is on for every route.

@@ -1,6 +1,6 @@
 //! Envoy listeners: one for each port, however many listeners of the Gateway and its ListenerSets share it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use envoy_types::pb::envoy::{
     config::{
@@ -16,7 +16,9 @@ use envoy_types::pb::envoy::{
 pub(super) mod tls;
 
 use super::{
-    access_log, cluster, filter, name, tcp,
+    access_log, cluster, filter, name,
+    piece::Piece,
+    tcp,
     value::{ads_without_deadline, any, boolean, socket_address, uint32},
 };
 use crate::{
@@ -33,8 +35,10 @@ const MAX_CONCURRENT_STREAMS: u32 = 100;
 pub(crate) struct Port<'a> {
     pub(crate) proxy: &'a Proxy,
     pub(crate) settings: &'a Settings,
-    /// Never empty.
-    pub(crate) listeners: Vec<&'a HttpListener>,
+    /// Never empty; each with its index in the proxy.
+    listeners: Vec<(usize, &'a HttpListener)>,
+    /// What was made of the routes of all listeners of the proxy.
+    pieces: &'a [Vec<Arc<Piece>>],
     address: IpAddr,
     number: u16,
     name: &'a str,
@@ -42,18 +46,18 @@ pub(crate) struct Port<'a> {
 
 impl<'a> Port<'a> {
     /// Those of `proxy` in the order of its listeners.
-    pub(crate) fn all(proxy: &'a Proxy, settings: &'a Settings) -> Vec<Self> {
+    pub(crate) fn all(proxy: &'a Proxy, settings: &'a Settings, pieces: &'a [Vec<Arc<Piece>>]) -> Vec<Self> {
         let mut ports: Vec<Self> = Vec::new();
-        for listener in &proxy.http {
+        for (index, listener) in proxy.http.iter().enumerate() {
             let (address, number) = (listener.address, listener.port);
             let shares = |known: &&mut Self| {
                 (known.address, known.number) == (address, number) && known.tls().is_none() && listener.tls.is_none()
             };
             if let Some(known) = ports.iter_mut().find(shares) {
-                known.listeners.push(listener);
+                known.listeners.push((index, listener));
             } else {
                 let name = &listener.name;
-                ports.push(Self { proxy, settings, listeners: vec![listener], address, number, name });
+                ports.push(Self { proxy, settings, listeners: vec![(index, listener)], pieces, address, number, name });
             }
         }
         ports
@@ -64,14 +68,30 @@ impl<'a> Port<'a> {
         self.name
     }
 
+    /// The listeners, each with its index in the proxy.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (usize, &'a HttpListener)> {
+        self.listeners.iter().copied()
+    }
+
+    /// The first of them.
+    pub(crate) fn first(&self) -> Option<&'a HttpListener> {
+        self.listeners.first().map(|(_, listener)| *listener)
+    }
+
     /// How its TLS ends, if it speaks HTTPS.
     pub(crate) fn tls(&self) -> Option<&'a Termination> {
-        self.listeners.first().and_then(|listener| listener.tls.as_ref())
+        self.first().and_then(|listener| listener.tls.as_ref())
     }
 
     /// Every route on the port.
     pub(crate) fn routes(&self) -> impl Iterator<Item = &'a HttpRoute> {
-        self.listeners.iter().flat_map(|listener| &listener.routes)
+        self.listeners.iter().flat_map(|(_, listener)| &listener.routes)
+    }
+
+    /// What was made of every route on the port.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &'a Piece> {
+        let pieces = self.pieces;
+        self.listeners.iter().filter_map(move |(index, _)| pieces.get(*index)).flatten().map(AsRef::as_ref)
     }
 
     /// The HTTPS listeners on the same socket, for each of which there is another certificate.
@@ -82,7 +102,7 @@ impl<'a> Port<'a> {
     }
 
     fn chain(&self) -> FilterChain {
-        let names: Vec<String> = match (self.tls(), self.listeners.first()) {
+        let names: Vec<String> = match (self.tls(), self.first()) {
             (Some(_), Some(listener)) if listener.hostname != "*" => vec![listener.hostname.clone()],
             _ => Vec::new(),
         };

@@ -16,8 +16,8 @@ use controller_api::rate_limit::{
 use envoy_types::pb::envoy::config::route::v3::rate_limit::action::ActionSpecifier;
 use ipnet::IpNet;
 
-pub(crate) use self::config::configs;
-use crate::ir::{Action, HttpListener, HttpRoute};
+pub(crate) use self::config::{Root, configs, roots};
+use crate::ir::{Action, HttpRoute};
 
 /// One entry of a descriptor.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +51,8 @@ pub(crate) struct Limit<'a> {
     pub(crate) rule: &'a RateLimitRule,
 }
 
-/// The global limits on a route, none unless it forwards requests.
-pub(crate) fn global<'a>(listener: &HttpListener, route: &'a HttpRoute) -> Vec<Limit<'a>> {
+/// The global limits on a route of the listener of this name, none unless it forwards requests.
+pub(crate) fn global<'a>(listener: &str, route: &'a HttpRoute) -> Vec<Limit<'a>> {
     let (Action::Forward(_), Some(traffic)) = (&route.action, &route.traffic) else { return Vec::new() };
     let rules = traffic.spec.rate_limit.as_ref().and_then(|limits| limits.global());
     let rules = rules.map(|global| global.rules.as_slice()).unwrap_or_default();
@@ -72,7 +72,7 @@ pub(crate) fn global<'a>(listener: &HttpListener, route: &'a HttpRoute) -> Vec<L
             if !chains.insert(entries(&links_of_rule)) {
                 links_of_rule = links(rule, number, &format!("rule-{number}-"));
             }
-            limits.push(Limit { domain: listener.name.clone(), root: route.name.clone(), links: links_of_rule, rule });
+            limits.push(Limit { domain: listener.to_owned(), root: route.name.clone(), links: links_of_rule, rule });
         }
     }
     limits

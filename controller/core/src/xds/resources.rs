@@ -1,6 +1,6 @@
 //! The set of resources that one proxy is sent, encoded and versioned by content.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use envoy_types::pb::{
     envoy::{
@@ -12,7 +12,10 @@ use envoy_types::pb::{
     },
     google::protobuf::Any,
 };
-use prost::{Message, Name};
+use prost::{
+    Message, Name,
+    encoding::{WireType, encode_key, encode_varint},
+};
 use proto::extauth::AuthPolicy;
 use sha2::{Digest, Sha256};
 
@@ -97,6 +100,15 @@ pub struct Resource {
     pub version: String,
 }
 
+impl Resource {
+    /// Encodes a message.
+    pub(super) fn of<M: Named>(message: &M) -> Self {
+        let value = encode(message);
+        let version = hash(&value);
+        Self { any: Any { type_url: M::TYPE.url().to_owned(), value }, version }
+    }
+}
+
 /// Leaves out the message, which may be a secret.
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,35 +117,70 @@ impl fmt::Debug for Resource {
 }
 
 /// Everything that one proxy is sent.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Resources(BTreeMap<Type, BTreeMap<String, Resource>>);
+#[derive(Clone, Debug, Default)]
+pub struct Resources(BTreeMap<Type, BTreeMap<String, Arc<Resource>>>);
+
+/// A resource with its name.
+type Entry<'r> = (&'r String, &'r Arc<Resource>);
+
+/// Most resources are the very same as before, which takes no look at their bytes.
+impl PartialEq for Resources {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.len() == other.0.len()
+            && self.0.iter().zip(&other.0).all(|((kind, own), (other_kind, others))| {
+                let same = |((name, resource), (other_name, other)): (Entry<'_>, Entry<'_>)| {
+                    name == other_name && (Arc::ptr_eq(resource, other) || resource == other)
+                };
+                kind == other_kind && own.len() == others.len() && own.iter().zip(others).all(same)
+            })
+    }
+}
 
 impl Resources {
     /// Adds a resource, unless one of its kind has the name already.
     pub fn add<M: Named>(&mut self, message: &M) {
-        self.0.entry(M::TYPE).or_default().entry(message.resource_name().to_owned()).or_insert_with(|| {
-            let value = encode(message);
-            let version = hash(&value);
-            Resource { any: Any { type_url: M::TYPE.url().to_owned(), value }, version }
-        });
+        let of_type = self.0.entry(M::TYPE).or_default();
+        of_type.entry(message.resource_name().to_owned()).or_insert_with(|| Arc::new(Resource::of(message)));
+    }
+
+    /// Adds a message that was encoded before, likewise.
+    pub(super) fn put<M: Named>(&mut self, message: &M, resource: &Arc<Resource>) {
+        self.insert(M::TYPE, message.resource_name().to_owned(), resource);
+    }
+
+    /// Adds a resource by its name, likewise.
+    pub(super) fn insert(&mut self, kind: Type, name: String, resource: &Arc<Resource>) {
+        self.0.entry(kind).or_default().entry(name).or_insert_with(|| Arc::clone(resource));
+    }
+
+    /// Adds those of `others`, likewise.
+    pub(super) fn extend(&mut self, others: &Self) {
+        for (kind, others) in &others.0 {
+            let of_type = self.0.entry(*kind).or_default();
+            for (name, resource) in others {
+                if !of_type.contains_key(name) {
+                    of_type.insert(name.clone(), Arc::clone(resource));
+                }
+            }
+        }
     }
 
     /// Adds one that was encoded before, unless it is of no known kind.
     pub fn restore(&mut self, name: String, version: String, any: Any) {
         let mut kinds = Type::ALL.into_iter().chain([Type::AuthPolicy]);
         if let Some(kind) = kinds.find(|kind| kind.url() == any.type_url) {
-            self.0.entry(kind).or_default().insert(name, Resource { any, version });
+            self.0.entry(kind).or_default().insert(name, Arc::new(Resource { any, version }));
         }
     }
 
     /// The resource of this kind and name.
     pub fn find(&self, kind: Type, name: &str) -> Option<&Resource> {
-        self.0.get(&kind)?.get(name)
+        self.0.get(&kind)?.get(name).map(AsRef::as_ref)
     }
 
     /// The resources of one kind, by name.
     pub fn of(&self, kind: Type) -> impl Iterator<Item = (&str, &Resource)> {
-        self.0.get(&kind).into_iter().flatten().map(|(name, resource)| (name.as_str(), resource))
+        self.0.get(&kind).into_iter().flatten().map(|(name, resource)| (name.as_str(), resource.as_ref()))
     }
 
     /// Decodes every resource of one kind, in the order of their names.
@@ -154,17 +201,32 @@ impl Resources {
 
 /// The same bytes for equal messages.
 fn encode<M: Named>(message: &M) -> Vec<u8> {
-    let encoded = message.encode_to_vec();
-    let pool = proto::descriptors::pool().ok();
-    match pool.and_then(|pool| pool.get_message_by_name(&M::full_name())) {
-        Some(descriptor) => canonical::sorted(&descriptor, &encoded),
-        None => encoded,
-    }
+    let mut encoded = message.encode_to_vec();
+    canonical::sort(&M::full_name(), &mut encoded);
+    encoded
 }
 
-/// 16 hex digits.
+/// Writes a field that holds a message or text.
+pub(super) fn frame(number: u32, value: &[u8], out: &mut Vec<u8>) {
+    frame_start(number, value.len(), out);
+    out.extend_from_slice(value);
+}
+
+/// Writes the start of a field of so many bytes.
+pub(super) fn frame_start(number: u32, length: usize, out: &mut Vec<u8>) {
+    encode_key(number, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
+}
+
+/// 16 hex digits of a hash of `encoded`.
 pub(super) fn hash(encoded: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(encoded)).chars().take(16).collect()
+    hex(&Sha256::digest(encoded))
+}
+
+/// The first eight bytes of `digest` as hex digits.
+pub(super) fn hex(digest: &[u8]) -> String {
+    let first = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    format!("{first:016x}")
 }
 
 #[cfg(test)]

@@ -1,13 +1,27 @@
 //! Route configurations: one for each port, with a virtual host for each hostname of its listeners.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-
-use envoy_types::pb::envoy::config::{
-    core::v3::{HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction},
-    route::v3::{Route, RouteConfiguration, VirtualHost},
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
 };
 
-use super::{filter, listener::Port, metadata, name};
+use envoy_types::pb::{
+    envoy::config::{
+        core::v3::{HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction},
+        route::v3::{Route, RouteConfiguration, VirtualHost},
+    },
+    google::protobuf::Any,
+};
+use prost::{Message, Name};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Resource, Type, canonical, filter,
+    listener::Port,
+    metadata, name,
+    piece::Piece,
+    resources::{frame_start, hex},
+};
 use crate::ir::{HeaderMutations, HttpListener, HttpRoute, Match, PathMatch};
 
 mod action;
@@ -16,49 +30,105 @@ mod misdirected;
 mod retry;
 mod rewrite;
 
-/// The route configuration of all listeners on a port, named like their Envoy listener.
-pub(crate) fn configuration(port: &Port<'_>) -> RouteConfiguration {
+/// A route configuration, not encoded yet.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    /// Named like its Envoy listener.
+    pub(super) name: String,
+    /// A hash of its content.
+    pub(super) version: String,
+    shell: Vec<u8>,
+    hosts: Vec<Host>,
+}
+
+/// A virtual host: everything but its routes, encoded, and where those are among the pieces, by listener and route.
+#[derive(Debug)]
+struct Host {
+    domains: Vec<String>,
+    shell: Vec<u8>,
+    routes: Vec<(usize, usize)>,
+}
+
+/// Number of the field `virtual_hosts` of a `RouteConfiguration`.
+const VIRTUAL_HOSTS: u32 = 2;
+
+/// The route configuration of all listeners on a port, whose pieces are among `pieces`.
+pub(crate) fn configuration(port: &Port<'_>, pieces: &[Vec<Arc<Piece>>]) -> Configuration {
     // Translation has given each hostname to the listener that matches it best; Envoy refuses a second one.
     let mut taken = HashSet::new();
-    let virtual_hosts = port.listeners.iter().flat_map(|listener| virtual_hosts(port, listener));
-    let virtual_hosts = virtual_hosts.chain(misdirected::virtual_hosts(port));
-    RouteConfiguration {
-        name: port.name().to_owned(),
-        virtual_hosts: virtual_hosts
-            .filter(|host| host.domains.iter().all(|domain| taken.insert(domain.clone())))
-            .collect(),
-        ignore_port_in_host_matching: true,
-        ..Default::default()
+    let hosts = port.listeners().flat_map(|(index, listener)| hosts(port, index, listener));
+    let hosts = hosts.chain(misdirected::virtual_hosts(port).into_iter().map(|host| Host::new(&host, Vec::new())));
+    let hosts: Vec<Host> =
+        hosts.filter(|host| host.domains.iter().all(|domain| taken.insert(domain.clone()))).collect();
+    let name = port.name().to_owned();
+    let shell = RouteConfiguration { name: name.clone(), ignore_port_in_host_matching: true, ..Default::default() };
+    let shell = shell.encode_to_vec();
+    let mut content = Sha256::new();
+    content.update(&shell);
+    for host in &hosts {
+        content.update(Sha256::digest(&host.shell));
+        host.pieces(pieces).for_each(|piece| content.update(piece.digest));
+    }
+    Configuration { name, version: hex(&content.finalize()), shell, hosts }
+}
+
+impl Configuration {
+    /// The resource, whose routes are among `pieces`.
+    pub(super) fn encode(&self, pieces: &[Vec<Arc<Piece>>]) -> Resource {
+        let mut value = self.shell.clone();
+        for host in &self.hosts {
+            let length = host.shell.len() + host.pieces(pieces).map(|piece| piece.routes.len()).sum::<usize>();
+            frame_start(VIRTUAL_HOSTS, length, &mut value);
+            value.extend_from_slice(&host.shell);
+            host.pieces(pieces).for_each(|piece| value.extend_from_slice(&piece.routes));
+        }
+        let type_url = Type::RouteConfiguration.url().to_owned();
+        Resource { any: Any { type_url, value }, version: self.version.clone() }
     }
 }
 
-fn virtual_hosts(port: &Port<'_>, listener: &HttpListener) -> Vec<VirtualHost> {
+impl Host {
+    fn new(host: &VirtualHost, routes: Vec<(usize, usize)>) -> Self {
+        let mut shell = host.encode_to_vec();
+        canonical::sort(&VirtualHost::full_name(), &mut shell);
+        Self { domains: host.domains.clone(), shell, routes }
+    }
+
+    fn pieces<'p>(&'p self, pieces: &'p [Vec<Arc<Piece>>]) -> impl Iterator<Item = &'p Piece> {
+        self.routes.iter().filter_map(|(listener, route)| Some(pieces.get(*listener)?.get(*route)?.as_ref()))
+    }
+}
+
+/// The virtual hosts of the listener at `index`.
+fn hosts(port: &Port<'_>, index: usize, listener: &HttpListener) -> Vec<Host> {
     let mut order: Vec<&str> = Vec::new();
-    let mut by_hostname: HashMap<&str, Vec<Route>> = HashMap::new();
-    for route in &listener.routes {
+    let mut by_hostname: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
+    for (number, route) in listener.routes.iter().enumerate() {
         let routes = by_hostname.entry(&route.hostname).or_insert_with(|| {
             order.push(&route.hostname);
             Vec::new()
         });
-        routes.extend(logout(route).map(|logout| envoy_route(port, listener, &logout)));
-        routes.push(envoy_route(port, listener, route));
+        routes.push((index, number));
     }
-    let host = |hostname: &str| VirtualHost {
-        name: name::virtual_host(&listener.name, hostname),
-        domains: vec![hostname.to_owned()],
-        routes: by_hostname.remove(hostname).unwrap_or_default(),
-        metadata: Some(metadata::of(&port.proxy.gateway, Some(&listener.section), &BTreeMap::new())),
-        ..Default::default()
+    let host = |hostname: &str| {
+        let host = VirtualHost {
+            name: name::virtual_host(&listener.name, hostname),
+            domains: vec![hostname.to_owned()],
+            metadata: Some(metadata::of(&port.proxy.gateway, Some(&listener.section), &BTreeMap::new())),
+            ..Default::default()
+        };
+        Host::new(&host, by_hostname.remove(hostname).unwrap_or_default())
     };
     order.into_iter().map(host).collect()
 }
 
-fn envoy_route(port: &Port<'_>, listener: &HttpListener, route: &HttpRoute) -> Route {
+/// One route on the listener of this name.
+pub(super) fn envoy_route(listener: &str, route: &HttpRoute) -> Route {
     Route {
         name: route.name.clone(),
         r#match: Some(matching::route_match(&route.matches)),
         metadata: Some(metadata::route(route)),
-        typed_per_filter_config: filter::route(port, listener, route),
+        typed_per_filter_config: filter::route(listener, route),
         request_headers_to_add: headers_to_add(&route.request_headers),
         request_headers_to_remove: route.request_headers.remove.clone(),
         response_headers_to_add: headers_to_add(&route.response_headers),
@@ -70,7 +140,7 @@ fn envoy_route(port: &Port<'_>, listener: &HttpListener, route: &HttpRoute) -> R
 
 /// The part of a route to which an OpenID provider posts that a session has ended. It is a route of its own, for `extauth`
 /// needs the bodies there, and those of all other requests flow through without being gathered.
-fn logout(route: &HttpRoute) -> Option<HttpRoute> {
+pub(super) fn logout(route: &HttpRoute) -> Option<HttpRoute> {
     let path = route.security.as_ref()?.back_channel_logout.as_ref()?;
     let covered = match &route.matches.path {
         None => true,

@@ -22,7 +22,7 @@ use envoy_types::pb::{
 
 use super::{Filter, disabled};
 use crate::{
-    ir::{Credential, HttpListener, HttpRoute},
+    ir::{Credential, HttpRoute},
     xds::{
         Resources,
         listener::Port,
@@ -40,7 +40,7 @@ impl Filter for CredentialInjector {
         credentials(port).into_iter().map(|(name, credential)| disabled(&name, &config(credential))).collect()
     }
 
-    fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+    fn route(&self, _listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
         let on = FilterConfig { config: Some(Any::default()), ..Default::default() };
         route.filters.credential.iter().map(|credential| (instance(credential), any(&on))).collect()
     }

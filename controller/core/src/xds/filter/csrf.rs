@@ -15,7 +15,7 @@ use envoy_types::pb::{
 
 use super::{Filter, enabled};
 use crate::{
-    ir::{HttpListener, HttpRoute},
+    ir::HttpRoute,
     xds::{
         listener::Port,
         matcher::{exact, quote, regex},
@@ -35,7 +35,7 @@ impl Filter for Csrf {
         is_used.then(|| enabled(NAME, &never)).into_iter().collect()
     }
 
-    fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+    fn route(&self, _listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
         spec(route).map(|spec| (NAME.to_owned(), any(&policy(spec)))).into_iter().collect()
     }
 }

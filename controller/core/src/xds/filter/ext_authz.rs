@@ -34,7 +34,7 @@ use envoy_types::pb::{
 
 use super::{Filter, disabled, retry::retry_policy};
 use crate::{
-    ir::{ExtAuth, HttpListener, HttpRoute, ObjectRef, PathMatch},
+    ir::{ExtAuth, HttpRoute, ObjectRef, PathMatch},
     xds::{
         Resources, cluster,
         listener::Port,
@@ -62,7 +62,7 @@ impl Filter for ExtAuthz {
         served.chain(own).collect()
     }
 
-    fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+    fn route(&self, _listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
         let with_request_body = posts_logouts(route)
             .then(|| BufferSettings { max_request_bytes: LARGEST_LOGOUT_BYTES, ..Default::default() });
         let served = auth_policies(route).iter().enumerate().map(|(index, policy)| {

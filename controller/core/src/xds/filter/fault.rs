@@ -15,7 +15,7 @@ use envoy_types::pb::{
 
 use super::{Filter, enabled};
 use crate::{
-    ir::{HttpListener, HttpRoute},
+    ir::HttpRoute,
     xds::{
         listener::Port,
         value::{any, duration},
@@ -32,7 +32,7 @@ impl Filter for Fault {
         is_used.then(|| enabled(NAME, &HttpFault::default())).into_iter().collect()
     }
 
-    fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+    fn route(&self, _listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
         injection(route).map(|injection| (NAME.to_owned(), any(&fault(injection)))).into_iter().collect()
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Providers and requirements are shared by all routes of a port and named by what they say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use controller_api::security_policy::jwt::{Jwt, JwtProvider as Spec, RemoteJwks as RemoteSpec};
 use envoy_types::pb::{
@@ -16,18 +16,18 @@ use envoy_types::pb::{
                 jwt_requirement::RequiresType,
                 per_route_config::RequirementSpecifier,
             },
-            network::http_connection_manager::v3::HttpFilter,
+            network::http_connection_manager::v3::{HttpFilter, http_filter::ConfigType},
         },
     },
     google::protobuf::{Any, Empty},
 };
-use prost::Message;
+use prost::{Message, Name};
 
-use super::{Filter, enabled, retry::retry_policy};
+use super::{Filter, retry::retry_policy};
 use crate::{
-    ir::{self, HttpListener, HttpRoute, Jwks, Security},
+    ir::{self, HttpRoute, Jwks, Security},
     xds::{
-        Resources, cluster, hash,
+        Resources, canonical, cluster, hash,
         listener::Port,
         metadata, name,
         value::{any, duration, millis},
@@ -47,17 +47,21 @@ pub(super) struct JwtAuthn;
 
 impl Filter for JwtAuthn {
     fn chain(&self, port: &Port<'_>) -> Vec<HttpFilter> {
-        let mut config = JwtAuthentication::default();
-        for (security, jwt) in port.routes().filter_map(|route| spec(route)) {
-            let providers = providers(security, jwt);
-            let (name, requirement) = requirement(jwt, &providers);
-            config.requirement_map.insert(name, requirement);
-            config.providers.extend(providers);
-        }
-        (!config.requirement_map.is_empty()).then(|| enabled(NAME, &config)).into_iter().collect()
+        let mut entries: Vec<&[u8]> =
+            port.pieces().filter_map(|piece| piece.tokens.as_ref()).flat_map(Part::entries).collect();
+        // Names say what they name, so entries of one name are the same.
+        entries.sort_unstable();
+        entries.dedup();
+        let config = Any { type_url: JwtAuthentication::type_url(), value: entries.concat() };
+        let filter = HttpFilter {
+            name: NAME.to_owned(),
+            config_type: Some(ConfigType::TypedConfig(config)),
+            ..Default::default()
+        };
+        (!entries.is_empty()).then_some(filter).into_iter().collect()
     }
 
-    fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+    fn route(&self, _listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
         let Some((security, jwt)) = spec(route) else { return Vec::new() };
         let (name, _) = requirement(jwt, &providers(security, jwt));
         let config = PerRouteConfig { requirement_specifier: Some(RequirementSpecifier::RequirementName(name)) };
@@ -65,9 +69,14 @@ impl Filter for JwtAuthn {
     }
 
     fn resources(&self, port: &Port<'_>, resources: &mut Resources) {
+        let mut known = HashSet::new();
         for (security, jwt) in port.routes().filter_map(|route| spec(route)) {
             for (provider, keys) in jwt.providers.iter().zip(&security.jwks) {
                 let (Some(spec), Some(Jwks::Remote(remote))) = (&provider.remote_jwks, keys) else { continue };
+                // Where several policies name a site, it has one cluster.
+                if !known.insert(remote.destination.name.as_str()) {
+                    continue;
+                }
                 if spec.backend_refs.is_empty() {
                     cluster::add_site(resources, &remote.destination, remote.server_name.as_deref());
                 } else {
@@ -79,6 +88,36 @@ impl Filter for JwtAuthn {
                 }
             }
         }
+    }
+}
+
+/// What one route adds to the filter: its policy's providers and what it requires of a token.
+#[derive(Debug)]
+pub(crate) struct Part {
+    /// Entries of the filter's maps, encoded as its fields.
+    entries: Vec<Vec<u8>>,
+}
+
+impl Part {
+    /// That of `route`, if it has a policy on tokens.
+    pub(crate) fn of(route: &HttpRoute) -> Option<Self> {
+        let (security, jwt) = spec(route)?;
+        let providers = providers(security, jwt);
+        let (name, requirement) = requirement(jwt, &providers);
+        let requirement_map = [(name, requirement)].into();
+        let with_requirement = JwtAuthentication { requirement_map, ..Default::default() };
+        let with_provider = |provider| JwtAuthentication { providers: [provider].into(), ..Default::default() };
+        let all = [with_requirement].into_iter().chain(providers.into_iter().map(with_provider));
+        let encoded = all.map(|config| {
+            let mut entry = config.encode_to_vec();
+            canonical::sort(&JwtAuthentication::full_name(), &mut entry);
+            entry
+        });
+        Some(Self { entries: encoded.collect() })
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().map(Vec::as_slice)
     }
 }
 

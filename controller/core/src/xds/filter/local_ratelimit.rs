@@ -15,7 +15,7 @@ use envoy_types::pb::{
 
 use super::{Filter, enabled};
 use crate::{
-    ir::{Action, HttpListener, HttpRoute},
+    ir::{Action, HttpRoute},
     xds::{
         listener::Port,
         rate_limit::{self, Link, action},
@@ -43,7 +43,7 @@ impl Filter for LocalRatelimit {
         is_used.then(|| enabled(NAME, &idle)).into_iter().collect()
     }
 
-    fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+    fn route(&self, _listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
         limits(route).map(|limits| (NAME.to_owned(), any(&config(limits)))).into_iter().collect()
     }
 }

@@ -23,7 +23,7 @@ use envoy_types::pb::{
 use super::{Filter, enabled};
 use crate::{
     RateLimitService,
-    ir::{HttpListener, HttpRoute},
+    ir::HttpRoute,
     xds::{
         Resources,
         listener::Port,
@@ -44,24 +44,21 @@ impl Filter for Ratelimit {
     fn chain(&self, port: &Port<'_>) -> Vec<HttpFilter> {
         let Some(settings) = &port.settings.rate_limit else { return Vec::new() };
         let shared = shared_domains(port);
-        let has_own = port
-            .listeners
-            .iter()
-            .any(|listener| listener.routes.iter().any(|route| !rate_limit::global(listener, route).is_empty()));
+        let has_own = port.pieces().any(|piece| !piece.limits.is_empty());
         let own = has_own.then(|| enabled(NAME, &config(port.name(), settings)));
         own.into_iter()
             .chain(shared.iter().map(|domain| enabled(&instance(domain), &config(domain, settings))))
             .collect()
     }
 
-    fn route(&self, _port: &Port<'_>, listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+    fn route(&self, listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
         let mut domains: BTreeMap<String, Vec<RateLimit>> = BTreeMap::new();
         for limit in rate_limit::global(listener, route) {
             let rate_limits = action::rate_limits(Some(&limit.root), &limit.links, limit.rule);
             domains.entry(limit.domain).or_default().extend(rate_limits);
         }
         let per_route = |(domain, rate_limits): (String, _)| {
-            let name = if domain == listener.name { NAME.to_owned() } else { instance(&domain) };
+            let name = if domain == listener { NAME.to_owned() } else { instance(&domain) };
             (name, any(&RateLimitPerRoute { domain, rate_limits, ..Default::default() }))
         };
         domains.into_iter().map(per_route).collect()
@@ -80,13 +77,10 @@ fn instance(domain: &str) -> String {
 }
 
 /// The domains of shared limits on the port, in order.
-fn shared_domains(port: &Port<'_>) -> BTreeSet<String> {
-    let mut domains = BTreeSet::new();
-    for listener in &port.listeners {
-        let limits = listener.routes.iter().flat_map(|route| rate_limit::global(listener, route));
-        domains.extend(limits.map(|limit| limit.domain).filter(|domain| *domain != listener.name));
-    }
-    domains
+fn shared_domains<'a>(port: &Port<'a>) -> BTreeSet<&'a str> {
+    let own: BTreeSet<&str> = port.listeners().map(|(_, listener)| listener.name.as_str()).collect();
+    let domains = port.pieces().flat_map(|piece| &piece.limits).map(|limit| limit.domain.as_str());
+    domains.filter(|domain| !own.contains(domain)).collect()
 }
 
 fn config(domain: &str, settings: &RateLimitService) -> Config {

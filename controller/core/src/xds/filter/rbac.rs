@@ -51,7 +51,7 @@ use proto::messages::{CelMatcher, HttpAttributesCelMatchInput};
 
 use super::{Filter, enabled, jwt_authn};
 use crate::{
-    ir::{HttpListener, HttpRoute, Security},
+    ir::{HttpRoute, Security},
     xds::{
         listener::Port,
         matcher::{exact, quote},
@@ -70,7 +70,7 @@ impl Filter for Rbac {
         is_used.then(|| enabled(NAME, &Config::default())).into_iter().collect()
     }
 
-    fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+    fn route(&self, _listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
         let Some((security, authorization)) = spec(route) else { return Vec::new() };
         let rbac = Config { matcher: Some(matcher(security, authorization)), ..Default::default() };
         vec![(NAME.to_owned(), any(&RbacPerRoute { rbac: Some(rbac) }))]

@@ -19,7 +19,7 @@ use envoy_types::pb::{
 
 use super::{Filter, disabled};
 use crate::{
-    ir::{HttpListener, HttpRoute, PathMatch, Session},
+    ir::{HttpRoute, PathMatch, Session},
     xds::{
         listener::Port,
         value::{any, extension, millis},
@@ -36,7 +36,7 @@ impl Filter for StatefulSession {
         port.routes().find_map(config).map(|config| disabled(NAME, &config)).into_iter().collect()
     }
 
-    fn route(&self, _port: &Port<'_>, _listener: &HttpListener, route: &HttpRoute) -> Vec<(String, Any)> {
+    fn route(&self, _listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
         let per_route = |config| StatefulSessionPerRoute { r#override: Some(Override::StatefulSession(config)) };
         config(route).map(|config| (NAME.to_owned(), any(&per_route(config)))).into_iter().collect()
     }

@@ -8,23 +8,40 @@ use envoy_types::pb::ratelimit::config::ratelimit::v3::{
 };
 
 use super::{Limit, global};
-use crate::ir::Proxy;
+use crate::ir::HttpRoute;
+
+/// All limits below one first entry.
+#[derive(Debug)]
+pub(crate) struct Root {
+    /// The listener, or the policy of a shared rule.
+    pub(crate) domain: String,
+    descriptor: RateLimitDescriptor,
+}
+
+/// The limits of a route on the listener of this name.
+pub(crate) fn roots(listener: &str, route: &HttpRoute) -> Vec<Root> {
+    let mut roots: Vec<Root> = Vec::new();
+    for limit in global(listener, route) {
+        let is_same = |root: &Root| root.domain == limit.domain && root.descriptor.key == limit.root;
+        let index = roots.iter().position(is_same).unwrap_or_else(|| {
+            roots.push(Root { domain: limit.domain.clone(), descriptor: descriptor(&limit.root, &limit.root) });
+            roots.len() - 1
+        });
+        insert(&mut roots[index].descriptor.descriptors, &limit);
+    }
+    roots
+}
 
 /// One for each domain. A shared rule is there once, however many Gateways carry it.
-pub(crate) fn configs(proxies: &[Proxy]) -> Vec<RateLimitConfig> {
-    let mut domains: BTreeMap<String, BTreeMap<String, RateLimitDescriptor>> = BTreeMap::new();
-    let listeners = proxies.iter().flat_map(|proxy| &proxy.http);
-    for (listener, route) in listeners.flat_map(|listener| listener.routes.iter().map(move |route| (listener, route))) {
-        for limit in global(listener, route) {
-            let roots = domains.entry(limit.domain.clone()).or_default();
-            let root = roots.entry(limit.root.clone()).or_insert_with(|| descriptor(&limit.root, &limit.root));
-            insert(&mut root.descriptors, &limit);
-        }
+pub(crate) fn configs<'r>(roots: impl Iterator<Item = &'r Root>) -> Vec<RateLimitConfig> {
+    let mut domains: BTreeMap<&str, BTreeMap<&str, &RateLimitDescriptor>> = BTreeMap::new();
+    for Root { domain, descriptor } in roots {
+        domains.entry(domain).or_default().entry(&descriptor.key).or_insert(descriptor);
     }
-    let config = |(domain, roots): (String, BTreeMap<_, _>)| RateLimitConfig {
-        name: domain.clone(),
-        domain,
-        descriptors: roots.into_values().collect(),
+    let config = |(domain, roots): (&str, BTreeMap<_, &RateLimitDescriptor>)| RateLimitConfig {
+        name: domain.to_owned(),
+        domain: domain.to_owned(),
+        descriptors: roots.into_values().cloned().collect(),
     };
     domains.into_iter().map(config).collect()
 }

@@ -18,7 +18,7 @@ const MISDIRECTED_REQUEST: u32 = 421;
 ///
 /// Envoy takes the most specific host, so a host that is nobody's, or the listener's own, is not caught by them.
 pub(super) fn virtual_hosts(port: &Port<'_>) -> Vec<VirtualHost> {
-    let (Some(_), Some(own)) = (port.tls(), port.listeners.first()) else { return Vec::new() };
+    let (Some(_), Some(own)) = (port.tls(), port.first()) else { return Vec::new() };
     let others: Vec<&HttpListener> = port.https_siblings().filter(|sibling| sibling.hostname != own.hostname).collect();
     let elsewhere = |sibling: &&HttpListener| host(port, own, &sibling.hostname, vec![answer(own)]);
     let mut hosts: Vec<VirtualHost> = others.iter().map(elsewhere).collect();

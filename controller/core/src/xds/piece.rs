@@ -1,0 +1,146 @@
+//! What Envoy is told of one route, which depends on nothing but that route.
+//!
+//! Most changes leave most routes as they were, so their pieces are kept from one translation to the next.
+
+use std::{collections::HashMap, sync::Arc};
+
+use envoy_types::pb::envoy::config::{listener::v3::Listener, route::v3::Route};
+use prost::{Message, Name};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Resource, Resources, canonical, cluster,
+    filter::jwt_authn,
+    metadata, rate_limit,
+    resources::{self, frame},
+    route,
+};
+use crate::ir::{Action, Certificate, HttpListener, HttpRoute, Proxy};
+
+/// Number of the field `routes` of a `VirtualHost`.
+const ROUTES: u32 = 3;
+
+/// A route in Envoy's messages.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// Its part of a virtual host, encoded.
+    pub(super) routes: Vec<u8>,
+    pub(super) digest: [u8; 32],
+    /// Its clusters with their endpoints.
+    pub(super) resources: Resources,
+    /// Its part of the filter that verifies tokens.
+    pub(super) tokens: Option<jwt_authn::Part>,
+    /// What `ratelimit` counts of its requests.
+    pub(super) limits: Vec<rate_limit::Root>,
+}
+
+impl Piece {
+    /// `listener` is the name of the route's listener, `certificate` what backends are shown.
+    fn new(listener: &str, certificate: Option<&Certificate>, route: &HttpRoute) -> Self {
+        let mut routes = Vec::new();
+        let logout = route::logout(route);
+        for route in logout.iter().chain([route]) {
+            let mut encoded = route::envoy_route(listener, route).encode_to_vec();
+            canonical::sort(&Route::full_name(), &mut encoded);
+            frame(ROUTES, &encoded, &mut routes);
+        }
+        let mut resources = Resources::default();
+        add_backends(&mut resources, certificate, route);
+        let digest = Sha256::digest(&routes).into();
+        let limits = rate_limit::roots(listener, route);
+        Self { routes, digest, resources, tokens: jwt_authn::Part::of(route), limits }
+    }
+}
+
+fn add_backends(resources: &mut Resources, certificate: Option<&Certificate>, route: &HttpRoute) {
+    let Action::Forward(destination) = &route.action else { return };
+    let metadata = metadata::of(&route.route, route.rule_name.as_deref(), &route.metadata);
+    let options = cluster::Options { traffic: route.traffic.as_deref(), certificate, ..Default::default() };
+    cluster::add(resources, destination, cluster::Options { metadata: Some(&metadata), ..options });
+    for mirror in &route.mirrors {
+        cluster::add(resources, &mirror.destination, options);
+    }
+}
+
+/// What was built for a proxy the last time.
+#[derive(Debug, Default)]
+pub(crate) struct Known {
+    proxy: Option<Arc<Proxy>>,
+    /// By listener, in step with its routes.
+    pieces: Vec<Vec<Arc<Piece>>>,
+    listeners: HashMap<String, (Listener, Arc<Resource>)>,
+    /// Route configurations by name.
+    configurations: HashMap<String, Arc<Resource>>,
+}
+
+impl Known {
+    /// Those of `proxy`, whose routes' pieces are taken from `self` where they are as they were.
+    pub(super) fn advance(mut self, proxy: &Arc<Proxy>) -> Self {
+        let before = self.proxy.take().filter(|before| before.client_certificate == proxy.client_certificate);
+        let old = |listener: &HttpListener| {
+            let before = before.as_ref()?;
+            let index = before.http.iter().position(|known| known.name == listener.name)?;
+            Some((before.http.get(index)?.routes.as_slice(), self.pieces.get(index)?.as_slice()))
+        };
+        let certificate = proxy.client_certificate.as_ref();
+        let pieces = proxy.http.iter().map(|listener| {
+            let (routes, pieces) = old(listener).unwrap_or_default();
+            advance(listener, certificate, routes, pieces)
+        });
+        self.pieces = pieces.collect();
+        self.proxy = Some(Arc::clone(proxy));
+        self
+    }
+
+    /// The pieces of each listener.
+    pub(super) fn pieces(&self) -> &[Vec<Arc<Piece>>] {
+        &self.pieces
+    }
+
+    /// Listeners and route configurations, encoded again where they are not what they were.
+    pub(super) fn keep(
+        &mut self,
+        resources: &mut Resources,
+        listeners: Vec<Listener>,
+        configurations: Vec<route::Configuration>,
+    ) {
+        let mut known = std::mem::take(&mut self.listeners);
+        for listener in listeners {
+            let same = known.remove(&listener.name).filter(|(known, _)| *known == listener);
+            let resource = same.map_or_else(|| Arc::new(Resource::of(&listener)), |(_, resource)| resource);
+            resources.put(&listener, &resource);
+            self.listeners.insert(listener.name.clone(), (listener, resource));
+        }
+        let mut known = std::mem::take(&mut self.configurations);
+        for configuration in configurations {
+            let same = known.remove(&configuration.name).filter(|known| known.version == configuration.version);
+            let resource = same.unwrap_or_else(|| Arc::new(configuration.encode(&self.pieces)));
+            resources.insert(resources::Type::RouteConfiguration, configuration.name.clone(), &resource);
+            self.configurations.insert(configuration.name, resource);
+        }
+    }
+}
+
+/// The pieces of a listener's routes. Most stand where they stood, or are found by name.
+fn advance(
+    listener: &HttpListener,
+    certificate: Option<&Certificate>,
+    routes: &[HttpRoute],
+    pieces: &[Arc<Piece>],
+) -> Vec<Arc<Piece>> {
+    let mut by_name: Option<HashMap<&str, usize>> = None;
+    let piece = |(index, route): (usize, &HttpRoute)| {
+        let stands = routes.get(index).is_some_and(|known| known.name == route.name);
+        let index = if stands {
+            Some(index)
+        } else {
+            let by_name = by_name.get_or_insert_with(|| {
+                routes.iter().enumerate().map(|(index, route)| (route.name.as_str(), index)).collect()
+            });
+            by_name.get(route.name.as_str()).copied()
+        };
+        let same = index.filter(|index| routes.get(*index) == Some(route)).and_then(|index| pieces.get(index));
+        same.map_or_else(|| Arc::new(Piece::new(&listener.name, certificate, route)), Arc::clone)
+    };
+    listener.routes.iter().enumerate().map(piece).collect()
+}
