@@ -38,6 +38,8 @@ const QUEUE: usize = 1024;
 const QUIET: Duration = Duration::from_millis(10);
 /// … or so long after the first change.
 const MAX_DELAY: Duration = Duration::from_millis(100);
+/// Endpoints do not wait for others, but while they change all the time, snapshots are so far apart.
+const SPACING: Duration = Duration::from_millis(50);
 
 /// What an operator decides about the watches.
 #[derive(Clone, Debug)]
@@ -181,6 +183,7 @@ async fn run(
     mut expected: watch::Receiver<Option<BTreeSet<Part>>>,
     snapshots: &watch::Sender<Option<Arc<Snapshot>>>,
 ) {
+    let mut spaced = tokio::time::Instant::now();
     loop {
         let deadline = store.guard.deadline().map(tokio::time::Instant::from_std);
         let expired = async {
@@ -200,12 +203,14 @@ async fn run(
         let latest = tokio::time::Instant::now() + MAX_DELAY;
         loop {
             let quiet = tokio::time::Instant::now() + QUIET;
-            match timeout_at(quiet.min(latest), changes.recv()).await {
+            let end = if store.urgent { spaced } else { quiet.min(latest) };
+            match timeout_at(end.min(latest), changes.recv()).await {
                 Ok(Some(change)) => store.apply(change, Instant::now()),
                 Ok(None) | Err(_) => break,
             }
         }
         if let Some(snapshot) = store.take() {
+            spaced = tokio::time::Instant::now() + SPACING;
             snapshots.send_replace(Some(Arc::new(snapshot)));
         }
     }
@@ -223,6 +228,8 @@ struct Store {
     awaited: Option<BTreeSet<Part>>,
     listed: BTreeSet<Part>,
     changed: bool,
+    /// Endpoints are among what has changed: requests may be on their way to one that is gone.
+    urgent: bool,
     guard: Guard,
     board: Arc<Board>,
 }
@@ -237,6 +244,7 @@ impl Store {
             awaited: None,
             listed: BTreeSet::new(),
             changed: true,
+            urgent: false,
             guard: Guard::new(hold),
             board,
         }
@@ -268,6 +276,7 @@ impl Store {
         match self.snapshot.insert(manifest) {
             Ok(Inserted::Known { .. }) => {
                 self.changed = true;
+                self.urgent |= reference.kind == "EndpointSlice";
                 self.malformed.remove(&reference);
             }
             // Such as a Deployment that has lost the labels of a fleet.
@@ -286,7 +295,9 @@ impl Store {
         if let Some(known) = self.known.get_mut(object.kind) {
             known.remove(&key);
         }
-        self.changed |= self.snapshot.remove(object);
+        let was_there = self.snapshot.remove(object);
+        self.changed |= was_there;
+        self.urgent |= was_there && object.kind == "EndpointSlice";
         self.malformed.remove(object);
         self.board.gone(object);
         self.count();
@@ -322,6 +333,7 @@ impl Store {
     /// A snapshot, if there is a new one and nothing is still to be listed.
     fn take(&mut self) -> Option<Snapshot> {
         let is_complete = self.awaited.as_ref().is_some_and(BTreeSet::is_empty);
+        self.urgent = false;
         (is_complete && std::mem::take(&mut self.changed)).then(|| self.snapshot.clone())
     }
 

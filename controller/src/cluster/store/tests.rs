@@ -41,7 +41,7 @@ fn synced(backends: Vec<Object>) -> Store {
 }
 
 #[test]
-fn nothing_is_handed_out_before_every_kind_is_there() {
+fn c10_nothing_is_handed_out_before_every_kind_is_there() {
     let (mut store, now) = (store(), Instant::now());
     store.apply(Change::Listed(kind("Backend"), vec![good("a")]), now);
     assert!(store.take().is_none());
@@ -68,7 +68,7 @@ fn only_what_matters_is_a_change() {
 }
 
 #[test]
-fn a_malformed_object_stops_nothing() {
+fn c14_a_malformed_object_stops_nothing() {
     let (mut store, now) = (synced(vec![good("a"), good("b")]), Instant::now());
     store.apply(Change::Applied(backend("a", 2, &json!({"endpoints": "none"}))), now);
     store.apply(Change::Applied(backend("c", 2, &json!({"endpoints": "none"}))), now);
@@ -88,7 +88,7 @@ fn a_new_list_replaces_the_old_one() {
 }
 
 #[test]
-fn an_empty_list_is_not_believed_at_once() {
+fn c02_an_empty_list_is_not_believed_at_once() {
     let (mut store, now) = (synced(vec![good("a"), good("b")]), Instant::now());
     store.apply(Change::Listed(kind("Backend"), vec![]), now);
     assert!(store.take().is_none());
@@ -114,4 +114,26 @@ fn a_list_of_a_namespace_is_about_that_namespace() {
     assert_eq!(names(&store.take().unwrap()), ["a", "b"]);
     store.apply(Change::Listed(part("ns"), vec![good("b")]), now);
     assert_eq!(names(&store.take().unwrap()), ["b"]);
+}
+
+#[test]
+fn only_endpoints_do_not_wait_for_others() {
+    let (mut store, now) = (synced(vec![]), Instant::now());
+    let slice = |address: &str| Object {
+        reference: ObjectRef { kind: "EndpointSlice", namespace: "ns".into(), name: "a".into() },
+        version: "1".into(),
+        generation: None,
+        manifest: json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "a", "namespace": "ns"}, "endpoints": [{"addresses": [address]}]}),
+        status: None,
+    };
+    store.apply(Change::Applied(good("b")), now);
+    assert!(!store.urgent);
+    store.apply(Change::Applied(slice("192.0.2.1")), now);
+    assert!(store.urgent);
+    assert!(store.take().is_some());
+    store.apply(Change::Applied(slice("192.0.2.1")), now);
+    assert!(!store.urgent);
+    store.apply(Change::Deleted(slice("192.0.2.1")), now);
+    assert!(store.urgent);
 }
