@@ -13,8 +13,13 @@ mod debug;
 mod faults;
 #[path = "kubernetes/fleets.rs"]
 mod fleets;
+#[allow(dead_code, reason = "shared with the tests of standalone")]
+#[path = "e2e/http.rs"]
+mod http;
 #[path = "kubernetes/identity.rs"]
 mod identity;
+#[path = "kubernetes/losses.rs"]
+mod losses;
 #[path = "kubernetes/pki.rs"]
 mod pki;
 #[path = "kubernetes/policies.rs"]

@@ -36,7 +36,7 @@ async fn a_field_of_the_wrong_type() {
 }
 
 #[tokio::test]
-async fn a_missing_secret() {
+async fn c12_a_missing_secret() {
     let manifests = Manifests::of("quickstart");
     manifests.replace("api-key.yaml", "        name: apikey-secret", "        name: nosuch");
     let gateway = Standalone::start(manifests).await;

@@ -18,7 +18,7 @@ fn cluster(name: &str, route: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_api_server_may_go_and_come_back() {
+async fn c01_the_api_server_may_go_and_come_back() {
     let server = ApiServer::start().await;
     server.apply(&manifests("away")).await;
     let state = tempfile::tempdir().unwrap();
@@ -54,7 +54,7 @@ async fn the_api_server_may_go_and_come_back() {
 }
 
 #[tokio::test]
-async fn an_api_server_that_has_lost_everything_is_not_believed_at_once() {
+async fn c02_an_api_server_that_has_lost_everything_is_not_believed_at_once() {
     let server = ApiServer::start().await;
     server.apply(&manifests("lost")).await;
     let controller = Controller::start(&server, "lost", &["--deletion-hold-seconds", "3600"]).await;
@@ -84,7 +84,7 @@ async fn an_api_server_that_has_lost_everything_is_not_believed_at_once() {
 }
 
 #[tokio::test]
-async fn what_happens_while_it_hangs_is_made_up_for() {
+async fn c03_what_happens_while_it_hangs_is_made_up_for() {
     let server = ApiServer::start().await;
     server.apply(&manifests("hung")).await;
     server.apply(&route("hung", "other", "hung")).await;
@@ -108,7 +108,7 @@ async fn what_happens_while_it_hangs_is_made_up_for() {
 }
 
 #[tokio::test]
-async fn the_next_leader_writes_when_the_first_is_lost() {
+async fn c05_the_next_leader_writes_when_the_first_is_lost() {
     let server = ApiServer::shared().await;
     server.apply(&manifests("led")).await;
     let short = ["--lease-seconds", "3", "--identity"];
@@ -136,7 +136,7 @@ async fn the_next_leader_writes_when_the_first_is_lost() {
 }
 
 #[tokio::test]
-async fn what_others_write_stays_and_what_they_take_back_is_written_again() {
+async fn c04_what_others_write_stays_and_what_they_take_back_is_written_again() {
     let server = ApiServer::shared().await;
     server.apply(&manifests("shared-status")).await;
     let name = "shared-status";
@@ -160,7 +160,7 @@ async fn what_others_write_stays_and_what_they_take_back_is_written_again() {
 }
 
 #[tokio::test]
-async fn kinds_may_come_later() {
+async fn c13_kinds_may_come_later() {
     let server = ApiServer::bare().await;
     let controller = Controller::start(&server, "later", &[]).await;
     eventually("it is ready without any of Gateway API", async || controller.is_ready().await.then_some(())).await;

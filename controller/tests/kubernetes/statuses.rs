@@ -13,7 +13,7 @@ use crate::{
 const ACCEPTED: [&str; 3] = ["Accepted", "True", "Accepted"];
 
 #[tokio::test]
-async fn statuses_are_written_and_an_idle_cluster_sees_no_write() {
+async fn c04_statuses_are_written_and_an_idle_cluster_sees_no_write() {
     let server = ApiServer::shared().await;
     server.apply(&manifests("told")).await;
     let controller = Controller::start(&server, "told", &[]).await;

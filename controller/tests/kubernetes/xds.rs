@@ -17,7 +17,7 @@ use tonic::{Request, Status, Streaming, transport::Channel};
 use crate::{
     api_server::ApiServer,
     controller::{Controller, manifests, route},
-    tool::PATIENCE,
+    tool::{PATIENCE, eventually},
 };
 
 /// An Envoy, as far as clusters go: it acknowledges whatever it is sent.
@@ -101,4 +101,40 @@ async fn a_route_becomes_a_cluster_and_goes_with_it() {
     server.delete(&second).await;
     envoy.until("httproute/served/second/rule/0", false).await;
     assert!(envoy.clusters.contains_key("httproute/served/app/rule/0"));
+}
+
+#[tokio::test]
+async fn c06_replicas_serve_the_same_after_any_changes() {
+    let server = ApiServer::shared().await;
+    server.apply(&manifests("same")).await;
+    let first = Controller::start(&server, "same", &["--identity", "first"]).await;
+    let mut envoys = vec![Envoy::connect(first.xds, "same/same").await];
+    for number in 0..20 {
+        server.apply(&route("same", &format!("route-{number}"), "same")).await;
+    }
+    // One that has seen all of it happen, and one that lists what there is in the middle of it.
+    let second = Controller::start(&server, "same", &["--identity", "second"]).await;
+    envoys.push(Envoy::connect(second.xds, "same/same").await);
+    for number in 0..10 {
+        server.delete(&route("same", &format!("route-{number}"), "same")).await;
+        server.apply(&route("same", &format!("route-{}", number + 10), "elsewhere")).await;
+    }
+    server.apply(&route("same", "last", "same")).await;
+    for envoy in &mut envoys {
+        envoy.until("httproute/same/last/rule/0", true).await;
+        for number in 0..20 {
+            envoy.until(&format!("httproute/same/route-{number}/rule/0"), false).await;
+        }
+    }
+    // Names with their versions, which are hashes of the content. Their own fleet's Service, which they make, comes in its time.
+    eventually("both serve the same", async || {
+        let mut both = Vec::new();
+        for replica in [&first, &second] {
+            let mut envoy = Envoy::connect(replica.xds, "same/same").await;
+            envoy.until("httproute/same/last/rule/0", true).await;
+            both.push(envoy.clusters);
+        }
+        (both[0].len() > 1 && both[0] == both[1]).then_some(())
+    })
+    .await;
 }

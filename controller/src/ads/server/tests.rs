@@ -7,12 +7,13 @@ use envoy_types::pb::{
     envoy::{
         config::{cluster::v3::Cluster, core::v3::Node},
         service::discovery::v3::{
-            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest,
+            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, Resource,
             aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
         },
     },
     google::rpc::Status as RpcStatus,
 };
+use prost::Message as _;
 use proto::{
     drain::{self, Trigger},
     serve::{Address, Grpc, Listener},
@@ -23,25 +24,29 @@ use tonic::{Code, Streaming, service::Routes, transport::Channel};
 
 use super::{super::Cache, Server};
 
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_mins(1);
 
 /// A server on a free port, which ends when this is dropped.
 struct Served {
     cache: Cache,
-    client: AggregatedDiscoveryServiceClient<Channel>,
+    url: String,
     trigger: Trigger,
 }
 
 impl Served {
-    async fn start() -> Self {
+    fn start() -> Self {
         let (trigger, signal) = drain::new();
         let cache = Cache::default();
         let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let Address::Tcp(address) = listener.address().unwrap() else { panic!("a TCP address expected") };
         let routes = Routes::new(Server::new(cache.clone(), signal.clone()));
         tokio::spawn(Grpc::new(listener).serve(routes, signal));
-        let client = AggregatedDiscoveryServiceClient::connect(format!("http://{address}")).await.unwrap();
-        Self { cache, client, trigger }
+        Self { cache, url: format!("http://{address}"), trigger }
+    }
+
+    /// Each with a connection of its own.
+    async fn client(&self) -> AggregatedDiscoveryServiceClient<Channel> {
+        AggregatedDiscoveryServiceClient::connect(self.url.clone()).await.unwrap()
     }
 
     fn publish(&self, key: &str, clusters: &[(&str, &str)]) {
@@ -53,7 +58,7 @@ impl Served {
         self.cache.publish(BTreeMap::from([(key.to_owned(), resources)]));
     }
 
-    async fn connect(&mut self, cluster: &str) -> Stream {
+    async fn connect(&self, cluster: &str) -> Stream {
         let (requests, receiver) = mpsc::channel(8);
         let first = DeltaDiscoveryRequest {
             node: Some(Node { id: "envoy-1".into(), cluster: cluster.to_owned(), ..Default::default() }),
@@ -62,7 +67,7 @@ impl Served {
             ..Default::default()
         };
         requests.send(first).await.unwrap();
-        let response = self.client.delta_aggregated_resources(ReceiverStream::new(receiver)).await.unwrap();
+        let response = self.client().await.delta_aggregated_resources(ReceiverStream::new(receiver)).await.unwrap();
         Stream { requests, responses: response.into_inner() }
     }
 
@@ -99,9 +104,13 @@ fn names(response: &DeltaDiscoveryResponse) -> Vec<&str> {
     response.resources.iter().map(|resource| resource.name.as_str()).collect()
 }
 
+fn decode(resource: &Resource) -> Cluster {
+    Cluster::decode(resource.resource.as_ref().unwrap().value.as_slice()).unwrap()
+}
+
 #[tokio::test]
 async fn a_change_reaches_the_proxy_it_concerns() {
-    let mut served = Served::start().await;
+    let served = Served::start();
     served.publish("default/eg", &[("a", "1"), ("b", "1")]);
     let mut stream = served.connect("default/eg").await;
     let response = stream.next().await.unwrap();
@@ -118,7 +127,7 @@ async fn a_change_reaches_the_proxy_it_concerns() {
 
 #[tokio::test]
 async fn a_node_of_an_unknown_cluster_waits() {
-    let mut served = Served::start().await;
+    let served = Served::start();
     let mut stream = served.connect("default/late").await;
     served.publish("default/other", &[("x", "1")]);
     served.until("the client is connected", |cache| !cache.clients().borrow().is_empty()).await;
@@ -138,7 +147,7 @@ async fn a_node_of_an_unknown_cluster_waits() {
 
 #[tokio::test]
 async fn a_refusal_is_shown_until_the_client_is_gone() {
-    let mut served = Served::start().await;
+    let served = Served::start();
     served.publish("default/eg", &[("a", "1")]);
     let mut stream = served.connect("default/eg").await;
     let response = stream.next().await.unwrap();
@@ -157,7 +166,7 @@ async fn a_refusal_is_shown_until_the_client_is_gone() {
 
 #[tokio::test]
 async fn a_drain_ends_the_streams() {
-    let mut served = Served::start().await;
+    let served = Served::start();
     let mut stream = served.connect("default/eg").await;
     served.until("the client is connected", |cache| !cache.clients().borrow().is_empty()).await;
     served.trigger.drain();
@@ -166,10 +175,65 @@ async fn a_drain_ends_the_streams() {
 
 #[tokio::test]
 async fn what_is_not_served_is_refused() {
-    let mut served = Served::start().await;
+    let served = Served::start();
     let mut stream = served.connect("").await;
     assert_eq!(stream.next().await.unwrap_err().code(), Code::InvalidArgument);
     let requests = tokio_stream::once(DiscoveryRequest::default());
-    let refused = served.client.stream_aggregated_resources(requests).await.unwrap_err();
+    let refused = served.client().await.stream_aggregated_resources(requests).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn c09_clients_that_read_nothing_hold_nobody_up() {
+    let served = Served::start();
+    // More than flow control lets through at once.
+    let large = "x".repeat(200_000);
+    let publish = |served: &Served, version: usize| {
+        served.publish("ns/gw", &[("large", &large), ("small", &version.to_string())]);
+    };
+    publish(&served, 0);
+    let mut slow = Vec::new();
+    for _ in 0..50 {
+        slow.push(served.connect("ns/gw").await);
+    }
+    let mut quick = served.connect("ns/gw").await;
+    served.until("all are connected", |cache| cache.clients().borrow().len() == 51).await;
+    let mut versions = 0;
+    for version in 1..=50 {
+        publish(&served, version);
+        loop {
+            let response = quick.next().await.unwrap();
+            quick.answer(&response, None).await;
+            versions += 1;
+            let latest = response.resources.iter().find(|resource| resource.name == "small").unwrap();
+            let latest = decode(latest);
+            if latest.alt_stat_name == version.to_string() {
+                break;
+            }
+        }
+    }
+    assert!(versions <= 51, "{versions}");
+    // Of what a slow one has missed, only the latest was kept for it.
+    for stream in &mut slow {
+        let first = stream.next().await.unwrap();
+        stream.answer(&first, None).await;
+        let second = stream.next().await.unwrap();
+        assert_eq!(names(&second), ["small"]);
+        assert_eq!(decode(&second.resources[0]).alt_stat_name, "50");
+    }
+}
+
+#[tokio::test]
+async fn c10_two_hundred_envoys_that_come_at_once_get_all_or_nothing_yet() {
+    let served = Served::start();
+    let mut streams = Vec::new();
+    for _ in 0..200 {
+        streams.push(served.connect("ns/gw").await);
+    }
+    let connected = |cache: &Cache| cache.clients().borrow().len() == 200;
+    served.until("all are connected", connected).await;
+    served.publish("ns/gw", &[("a", ""), ("b", "")]);
+    for stream in &mut streams {
+        assert_eq!(names(&stream.next().await.unwrap()), ["a", "b"]);
+    }
 }

@@ -332,7 +332,7 @@ fn only_what_differs_is_sent_after_a_reconnect() {
 }
 
 #[test]
-fn listeners_and_routes_wait_until_the_clusters_are_acknowledged() {
+fn c11_listeners_and_routes_wait_until_the_clusters_are_acknowledged() {
     let mut pair = Pair::new(&World::new(&[("a", 1)], &[("r", &["a"])]));
     pair.settle();
     pair.publish(&World::new(&[("a", 1), ("b", 1)], &[("r", &["b"]), ("s", &["b"])]));
@@ -343,7 +343,7 @@ fn listeners_and_routes_wait_until_the_clusters_are_acknowledged() {
 }
 
 #[test]
-fn a_cluster_goes_after_the_routes_that_used_it() {
+fn c11_a_cluster_goes_after_the_routes_that_used_it() {
     let mut pair = Pair::new(&World::new(&[("a", 1), ("b", 1)], &[("r", &["a"])]));
     pair.settle();
     pair.publish(&World::new(&[("b", 1)], &[("r", &["b"])]));
@@ -355,7 +355,7 @@ fn a_cluster_goes_after_the_routes_that_used_it() {
 }
 
 #[test]
-fn a_client_that_does_not_answer_skips_snapshots() {
+fn c09_a_client_that_does_not_answer_skips_snapshots() {
     let mut pair = Pair::new(&World::new(&[("a", 1)], &[]));
     pair.settle();
     pair.publish(&World::new(&[("a", 2)], &[]));
@@ -380,7 +380,7 @@ fn waiting_can_be_given_up() {
 }
 
 #[test]
-fn one_refused_route_holds_back_only_itself_until_it_changes() {
+fn c07_one_refused_route_holds_back_only_itself_until_it_changes() {
     let names = ["r1", "r2", "r3", "r4", "r5"];
     let routes = |cluster: &'static [&'static str]| names.map(|name| (name, cluster));
     let mut pair = Pair::new(&World::new(&[("a", 1), ("b", 1)], &routes(&["a"])));
