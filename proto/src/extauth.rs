@@ -11,6 +11,7 @@ mod kubernetes;
 mod oidc;
 mod resource;
 mod results;
+mod retry;
 mod rule;
 mod secret;
 mod started_logins;
@@ -18,7 +19,7 @@ mod started_logins;
 use serde::{Deserialize, Serialize};
 
 pub use self::api_key::{ApiKey, Key};
-pub use self::backends::Backends;
+pub use self::backends::{BackendTls, Backends};
 pub use self::basic::Basic;
 pub use self::client_certificate::{CertificateSource, ClientCertificate, Spiffe};
 pub use self::failed_attempts::FailedAttempts;
@@ -31,6 +32,7 @@ pub use self::oidc::{
 };
 pub use self::resource::AuthPolicy;
 pub use self::results::{Denied, DeniedResponse, NamedValue, Results, RouteMatch};
+pub use self::retry::Retry;
 pub use self::rule::{Action, ClaimCondition, Conditions, HeaderCondition, PathMatch, Rule};
 pub use self::secret::Secret;
 pub use self::started_logins::StartedLogins;

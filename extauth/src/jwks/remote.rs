@@ -20,7 +20,7 @@ pub use self::address::{Address, Error as AddressError};
 use self::demand::Demand;
 use super::{ALGORITHMS, Error as KeySetError, KeySet};
 use crate::background::Background;
-use crate::fetch::{self, Fetch};
+use crate::fetch::{self, Fetch, Unusable};
 use crate::metrics;
 
 /// How long a request waits for a fetch at most.
@@ -83,13 +83,13 @@ impl Remotes {
     }
 
     /// The key set at an address, fetched from now on until nobody holds it any more: from the hosts in URLs, or from
-    /// `backends`. `None` when one of those is no `HOST:PORT`.
+    /// `backends`. The error names the field of those that cannot be used.
     pub fn follow(
         &self,
         address: Address,
         backends: Option<Backends>,
         cache_duration: Duration,
-    ) -> Option<Arc<Remote>> {
+    ) -> Result<Arc<Remote>, Unusable> {
         let fetch = match &backends {
             Some(backends) => self.fetch.at(backends)?,
             None => self.fetch.clone(),
@@ -98,12 +98,12 @@ impl Remotes {
         known.retain(|_, remote| remote.strong_count() > 0);
         let key = (address, backends, cache_duration);
         if let Some(remote) = known.get(&key).and_then(Weak::upgrade) {
-            return Some(remote);
+            return Ok(remote);
         }
         let remote = Arc::new(Remote::new(key.0.clone(), cache_duration));
         known.insert(key, Arc::downgrade(&remote));
         self.background.spawn(follow(Arc::downgrade(&remote), fetch));
-        Some(remote)
+        Ok(remote)
     }
 }
 

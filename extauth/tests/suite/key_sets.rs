@@ -58,6 +58,7 @@ fn keys_are_fetched_from_backends() {
         backends: Some(Backends {
             addresses: addresses.iter().map(|address| (*address).to_owned()).collect(),
             plaintext: true,
+            ..Backends::default()
         }),
         ..issuer.provider()
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Backends, ClaimToHeader, Secret, StartedLogins};
+use super::{Backends, ClaimToHeader, Retry, Secret, StartedLogins};
 
 /// Browsers that log in at a provider, and the sessions that they get. Everything that is no page of a browser is asked for
 /// a session with 401 and never redirected.
@@ -100,6 +100,12 @@ pub struct OidcProvider {
     /// Who answers all of our requests to the provider, instead of the hosts in its URLs. Browsers are sent to the URLs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backends: Option<Backends>,
+    /// Milliseconds that a request to the provider may take with all its attempts, 10,000 at most; 5,000 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_timeout_ms: Option<u64>,
+    /// When requests to the provider are sent once more; never by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Let the provider be reached without TLS; whoever can change what it says can then log in as anybody.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_http: bool,
@@ -314,6 +320,8 @@ impl Default for OidcProvider {
             token_endpoint: None,
             end_session_endpoint: None,
             backends: None,
+            request_timeout_ms: None,
+            retry: None,
             allow_http: false,
             client_id: String::new(),
             client_secret: None,

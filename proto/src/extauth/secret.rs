@@ -1,6 +1,7 @@
 //! Texts that no log may show.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -36,6 +37,15 @@ impl fmt::Debug for Secret {
 impl PartialEq for Secret {
     fn eq(&self, other: &Self) -> bool {
         self.expose() == other.expose()
+    }
+}
+
+impl Eq for Secret {}
+
+/// For maps by configuration.
+impl Hash for Secret {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expose().hash(state);
     }
 }
 

@@ -48,7 +48,7 @@ impl Keys {
         let cache_duration = Duration::from_secs(config.cache_duration_seconds);
         let remote = remotes
             .follow(address, config.backends.clone(), cache_duration)
-            .ok_or_else(|| Invalid::new("backends.addresses", "has one that is no `HOST:PORT`"))?;
+            .map_err(|(field, problem)| Invalid::new(format!("backends.{field}"), &problem))?;
         Ok(Self { algorithms, origin: Origin::Remote(remote) })
     }
 

@@ -12,7 +12,7 @@ use openidconnect::core::{
     CoreSubjectIdentifierType,
 };
 use openidconnect::{AdditionalProviderMetadata, IssuerUrl, ProviderMetadata};
-use proto::extauth::{Backends, OidcProvider};
+use proto::extauth::{Backends, OidcProvider, Retry};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use url::Url;
@@ -91,8 +91,8 @@ struct Attempt {
 #[derive(Clone, Default)]
 pub struct Issuers(Arc<Mutex<HashMap<Key, Weak<Issuer>>>>);
 
-/// URL, whether it may be `http`, and where it is reached.
-type Key = (String, bool, Option<Backends>);
+/// URL, whether it may be `http`, and where and how it is reached.
+type Key = (String, bool, Option<Backends>, Option<u64>, Option<Retry>);
 
 impl fmt::Debug for Issuers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,7 +117,13 @@ impl Issuers {
     ) -> Arc<Issuer> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, issuer| issuer.strong_count() > 0);
-        let key = (url.as_str().to_owned(), config.allow_http, config.backends.clone());
+        let key = (
+            url.as_str().to_owned(),
+            config.allow_http,
+            config.backends.clone(),
+            config.request_timeout_ms,
+            config.retry.clone(),
+        );
         if let Some(issuer) = all.get(&key).and_then(Weak::upgrade) {
             return issuer;
         }

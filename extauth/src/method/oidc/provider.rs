@@ -18,7 +18,7 @@ use url::Url;
 
 use super::issuer::{Issuer, Known, acceptable, text};
 use super::{Http, user_info};
-use crate::fetch::Fetch;
+use crate::fetch::{DEADLINE, Fetch, Unusable};
 use crate::method::Invalid;
 use crate::resources::Resources;
 use crate::session::{self, Record, Refused};
@@ -94,10 +94,14 @@ impl Provider {
                 return Err(Invalid::new(format!("authorizationParams.{name}"), "is set by us"));
             }
         }
-        let bad_address = || Invalid::new("backends.addresses", "has one that is no `HOST:PORT`");
+        let unusable = |(field, problem): Unusable| Invalid::new(format!("backends.{field}"), &problem);
         let fetch = match &config.backends {
-            Some(backends) => resources.fetch.at(backends).ok_or_else(bad_address)?,
+            Some(backends) => resources.fetch.at(backends).map_err(unusable)?,
             None => resources.fetch.clone(),
+        };
+        let fetch = match (config.request_timeout_ms.map(Duration::from_millis), &config.retry) {
+            (None, None) => fetch,
+            (deadline, retry) => fetch.patient(Some(deadline.unwrap_or(DEADLINE)), retry.clone()),
         };
         Ok(Self {
             issuer: resources.issuers.find(&issuer, config, &fetch, &resources.background),

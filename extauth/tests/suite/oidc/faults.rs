@@ -93,7 +93,7 @@ async fn a_provider_is_reached_where_its_address_says() {
     forger.issuer = public.to_owned();
     // One who is gone makes no difference, whose turn it is.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let backends = Some(Backends { addresses: vec![gone, address], plaintext: true });
+    let backends = Some(Backends { addresses: vec![gone, address], plaintext: true, ..Backends::default() });
     let known = OidcProvider { backends, ..known_as(public) };
     let gate = Gate::open(policy(Oidc { providers: vec![known], ..oidc(public) }));
     let mut browser = Browser::new(&gate, "ada").await;
@@ -101,7 +101,8 @@ async fn a_provider_is_reached_where_its_address_says() {
     assert!(page.location().as_str().starts_with("https://login.example.com/authorize?"), "{page:?}");
     let page = forger.login(&mut browser, |nonce| Forger::tokens(&forger.sign(&forger.claims(nonce)))).await;
     assert_eq!(page.status, 302, "{page:?}");
-    let backends = Some(Backends { addresses: vec!["login.example.com".into()], plaintext: true });
+    let backends =
+        Some(Backends { addresses: vec!["login.example.com".into()], plaintext: true, ..Backends::default() });
     let nowhere = OidcProvider { backends, ..known_as(public) };
     assert!(refusal(Oidc { providers: vec![nowhere], ..oidc(public) }).contains("providers[0].backends.addresses"));
 }

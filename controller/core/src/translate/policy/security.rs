@@ -12,6 +12,7 @@ mod ignored;
 mod jwt;
 mod layers;
 mod oidc;
+mod provider_settings;
 mod secret;
 
 use std::{collections::BTreeMap, sync::Arc};

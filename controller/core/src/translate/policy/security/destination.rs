@@ -6,7 +6,10 @@ use controller_api::backend_ref::BackendRef;
 use proto::extauth;
 
 use crate::{
-    ir::{Backend, Destination, Endpoint, Endpoints, HeaderMutations, ObjectRef},
+    ir::{
+        Authorities, Backend, BackendTls, Destination, Endpoint, Endpoints, HeaderMutations, ObjectRef, ServerName,
+        SubjectAltName,
+    },
     translate::{
         backend::{self, Reference},
         grant::Referrer,
@@ -57,12 +60,16 @@ pub(super) fn resolve(
     Ok(authority.map(|authority| (Destination { name: name.to_owned(), backends }, authority)))
 }
 
-/// All replicas, for requests that `extauth` sends: like Envoy without TLS, whatever a URL says. The error is a part of a
-/// sentence.
+/// All replicas, for requests that `extauth` sends: like Envoy with TLS where a policy or the backend says so, and else without,
+/// whatever a URL says. The error is a part of a sentence.
 pub(super) fn backends(destination: &Destination) -> Result<extauth::Backends, String> {
-    let used = destination.backends.iter().filter(|backend| backend.weight > 0);
+    let used: Vec<&Backend> = destination.backends.iter().filter(|backend| backend.weight > 0).collect();
+    let settings = used.first().and_then(|backend| backend.tls.as_deref());
+    if used.iter().any(|backend| backend.tls.as_deref() != settings) {
+        return Err("backends with different TLS settings are not supported there".into());
+    }
     let mut addresses = Vec::new();
-    for endpoints in used.filter_map(|backend| backend.endpoints.as_ref()) {
+    for endpoints in used.iter().filter_map(|backend| backend.endpoints.as_ref()) {
         match endpoints {
             Endpoints::Dns(hosts) => addresses.extend(hosts.iter().map(|(host, port)| format!("{host}:{port}"))),
             Endpoints::Static(endpoints) => {
@@ -77,7 +84,43 @@ pub(super) fn backends(destination: &Destination) -> Result<extauth::Backends, S
     }
     addresses.sort();
     addresses.dedup();
-    Ok(extauth::Backends { addresses, plaintext: true })
+    let tls = settings.map(|settings| tls(settings, &addresses)).transpose()?;
+    Ok(extauth::Backends { addresses, plaintext: tls.is_none(), tls: tls.map(Box::new) })
+}
+
+/// The error is a part of a sentence.
+fn tls(settings: &BackendTls, addresses: &[String]) -> Result<extauth::BackendTls, String> {
+    let text = |pem: &[u8]| String::from_utf8(pem.to_vec()).map_err(|_| "a certificate there is no PEM".to_owned());
+    let ca = match &settings.authorities {
+        Some(Authorities::Bundle { pem, .. }) => Some(text(pem)?),
+        Some(Authorities::System) | None => None,
+    };
+    let server_name = match &settings.server_name {
+        ServerName::OfRequest => None,
+        ServerName::Fixed(name) => Some(name.clone()),
+        ServerName::OfEndpoint => {
+            let mut hosts = addresses.iter().filter_map(|address| address.rsplit_once(':')).map(|(host, _)| host);
+            let host = hosts.next();
+            if hosts.any(|other| Some(other) != host) {
+                return Err("backends with TLS and several host names are not supported there".into());
+            }
+            host.map(str::to_owned)
+        }
+    };
+    let shown = settings.client_certificate.as_ref();
+    let key = shown.map(|shown| text(&shown.key).map(extauth::Secret::new)).transpose();
+    Ok(extauth::BackendTls {
+        ca,
+        server_name,
+        subject_alt_names: settings
+            .subject_alt_names
+            .iter()
+            .map(|(SubjectAltName::Dns(name) | SubjectAltName::Uri(name))| name.clone())
+            .collect(),
+        insecure_skip_verify: settings.authorities.is_none(),
+        certificate: shown.map(|shown| text(&shown.chain)).transpose()?,
+        key: key?,
+    })
 }
 
 /// Names and addresses cannot share a cluster.

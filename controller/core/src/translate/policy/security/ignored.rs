@@ -1,5 +1,6 @@
 //! Settings without effect: how hosts are dealt with that a policy itself asks. They let nobody pass, so the policy stands.
 
+use super::provider_settings;
 use controller_api::{cluster_settings::ClusterSettings, security_policy::SecurityPolicySpec};
 
 /// Their paths below `spec`.
@@ -15,9 +16,9 @@ pub(super) fn fields(spec: &SecurityPolicySpec) -> Vec<String> {
         let settings = provider.remote_jwks.as_ref().and_then(|remote| remote.backend_settings.as_ref());
         add(&format!("jwt.providers[{index}].remoteJWKS"), settings, &mut fields);
     }
-    if spec.oidc.as_ref().is_some_and(|oidc| oidc.provider.backend_settings.is_some()) {
-        // What extauth asks a provider is bounded in time, and asked again, as it is.
-        fields.push("oidc.provider.backendSettings".into());
+    if let Some(settings) = spec.oidc.as_ref().and_then(|oidc| oidc.provider.backend_settings.as_ref()) {
+        let ignored = provider_settings::ignored(settings).into_iter();
+        fields.extend(ignored.map(|field| format!("oidc.provider.backendSettings.{field}")));
     }
     fields
 }

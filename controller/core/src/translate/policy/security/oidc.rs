@@ -10,7 +10,7 @@ use controller_api::{
 };
 use proto::extauth::{self, Method, Policy, Secret};
 
-use super::{Layers, destination, header, secret};
+use super::{Layers, destination, header, provider_settings, secret};
 use crate::{
     ir::{Jwks, ObjectRef},
     translate::{inputs::Inputs, re2},
@@ -131,6 +131,7 @@ fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<exta
     )?;
     let backends = destination.map(|(destination, _)| destination::backends(&destination)).transpose();
     let backends = backends.map_err(|error| format!("spec.oidc.provider.backendRefs: {error}"))?;
+    let settings = oidc.provider.backend_settings.as_ref();
     let owner: &ObjectRef = owner(|_| true);
     let client_secret = secret::text(&oidc.client_secret, "client-secret", "client secret", owner, inputs)?;
     Ok(extauth::OidcProvider {
@@ -140,6 +141,8 @@ fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<exta
         token_endpoint: token_endpoint.clone(),
         end_session_endpoint: end_session_endpoint.clone(),
         backends,
+        request_timeout_ms: settings.and_then(provider_settings::request_timeout_ms),
+        retry: settings.and_then(provider_settings::retry),
         // Whoever writes a URL without TLS has chosen it.
         allow_http: true,
         client_id,
