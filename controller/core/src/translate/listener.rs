@@ -138,8 +138,10 @@ impl<'s> Listener<'s> {
         }
         if certificates.is_empty() {
             self.sound = false;
-            // It is only what it refers to that is wrong.
-            self.conditions.set("Accepted", true, "Accepted", ACCEPTED);
+            // What is missing may still come. To ask for what nobody grants is the listener's own fault.
+            if faults.iter().all(|fault| fault.reason != "RefNotPermitted") {
+                self.conditions.set("Accepted", true, "Accepted", ACCEPTED);
+            }
         }
         let alpn = match self.protocol {
             Some(Protocol::Https) => HTTP_ALPN.map(ToOwned::to_owned).into(),

@@ -105,6 +105,10 @@ impl Protocol {
             Self::Https | Self::TlsTerminate if tls.certificate_refs.as_ref().is_none_or(Vec::is_empty) => {
                 refuse("Invalid", "Listener must have at least 1 TLS certificate ref".to_owned())
             }
+            Self::TlsPassthrough if tls.certificate_refs.as_ref().is_some_and(|refs| !refs.is_empty()) => {
+                let message = "Listener must not have TLS certificate refs set for TLS mode Passthrough.";
+                refuse("Invalid", message.to_owned())
+            }
             Self::Https | Self::TlsTerminate | Self::TlsPassthrough => Ok(()),
         }
     }
