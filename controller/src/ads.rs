@@ -9,6 +9,6 @@ pub mod services;
 pub mod session;
 
 pub use cache::Cache;
-pub use identity::Identity;
+pub use identity::{Accounts, Identity};
 pub use server::Server;
 pub use session::Session;

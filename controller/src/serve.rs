@@ -68,7 +68,7 @@ pub struct Options {
     /// The image of this program, which runs beside each Envoy to end it gracefully [default: that of this version]
     #[arg(long, value_name = "IMAGE", env = "CONTROLLER_IMAGE")]
     pub controller_image: Option<String>,
-    /// Run Envoys in the namespaces of their Gateways instead of the controller's; wants --identity-by token
+    /// Run Envoys in the namespaces of their Gateways instead of the controller's; they show tokens, whatever --identity-by says
     #[arg(long, env = "GATEWAY_NAMESPACE_MODE")]
     pub gateway_namespace_mode: bool,
     /// Serve the Gateways and routes of these namespaces only, and read nothing elsewhere [default: all]
@@ -86,7 +86,7 @@ pub struct Options {
     /// Address of /debug/resources and /debug/envoys, for whoever is on the machine; without it when it is in use
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 19000))]
     pub debug: SocketAddr,
-    /// How Envoys and the services show who they are
+    /// How Envoys show who they are; the services show certificates
     #[arg(long, value_name = "HOW", value_enum, default_value_t = IdentityBy::Certificate)]
     pub identity_by: IdentityBy,
     /// Folder with tls.crt, tls.key and ca.crt, the authority of clients' certificates; changes are followed
@@ -118,13 +118,20 @@ pub struct Options {
     pub ready_file: Option<PathBuf>,
 }
 
-/// How clients of the xDS servers show who they are.
+/// How Envoys show who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentityBy {
     /// A certificate for `<name>.<namespace>` or `*.<namespace>`
     Certificate,
-    /// A token of their service account, for the audience envoy-gateway.<namespace>.svc.<dns-domain>
+    /// A token of their pods' service account, for the audience envoy-gateway.<namespace>.svc.<dns-domain>
     Token,
+}
+
+impl Options {
+    /// No certificate of ours lies in the namespaces of Gateways.
+    fn identity_by(&self) -> IdentityBy {
+        if self.gateway_namespace_mode { IdentityBy::Token } else { self.identity_by }
+    }
 }
 
 /// Why it could not start or go on.
@@ -201,16 +208,21 @@ async fn serve(options: &Options) -> Result<(), Error> {
 
     let mut parts: JoinSet<Result<(), Error>> = JoinSet::new();
     let mut followers = JoinSet::new();
-    let identity = identity(options, &client);
-    let discovery = ads::Server::verified(cache.clone(), signal.clone(), identity.clone());
-    let service_discovery = ads::services::Server::new(limited.clone(), guarded.clone(), signal.clone(), identity);
-    let tls = certificates(options)?;
-    if let Some(tls) = tls.clone() {
-        followers.spawn(tls.follow());
+    let envoys = match options.identity_by() {
+        IdentityBy::Certificate => certified(options),
+        IdentityBy::Token => by_token(options, &client, ads::Accounts::new(Arc::clone(&settings), wanted.clone())),
+    };
+    let discovery = ads::Server::verified(cache.clone(), signal.clone(), envoys);
+    let service_discovery =
+        ads::services::Server::new(limited.clone(), guarded.clone(), signal.clone(), certified(options));
+    let (for_envoys, for_services) =
+        (certificates(options, options.identity_by())?, certificates(options, IdentityBy::Certificate)?);
+    for tls in [&for_envoys, &for_services].into_iter().flatten() {
+        followers.spawn(tls.clone().follow());
     }
-    let xds = Grpc::new(xds).tls(tls.clone()).serve(Routes::new(discovery), signal.clone());
+    let xds = Grpc::new(xds).tls(for_envoys).serve(Routes::new(discovery), signal.clone());
     parts.spawn(async { Ok(xds.await?) });
-    let xds = Grpc::new(rate_limit_xds).tls(tls).serve(Routes::new(service_discovery), signal.clone());
+    let xds = Grpc::new(rate_limit_xds).tls(for_services).serve(Routes::new(service_discovery), signal.clone());
     parts.spawn(async { Ok(xds.await?) });
     let router = router(readiness);
     let admin = serve::http(admin, router, signal.clone());
@@ -290,22 +302,27 @@ fn scope(options: &Options) -> Scope {
     }
 }
 
-fn identity(options: &Options, client: &Client) -> ads::Identity {
-    let home = options.namespace.clone();
-    match options.identity_by {
-        _ if options.insecure => ads::Identity::Unverified,
-        IdentityBy::Certificate => ads::Identity::Certificate { home },
-        IdentityBy::Token => {
-            let audience = format!("envoy-gateway.{home}.svc.{}", options.dns_domain);
-            ads::Identity::Token { home, reviewer: Reviewer::new(client.clone(), audience) }
-        }
+/// Who shows a certificate, unless nobody has to show anything.
+fn certified(options: &Options) -> ads::Identity {
+    if options.insecure {
+        return ads::Identity::Unverified;
     }
+    ads::Identity::Certificate { home: options.namespace.clone() }
 }
 
-fn certificates(options: &Options) -> Result<Option<Tls>, tls::Error> {
+fn by_token(options: &Options, client: &Client, accounts: ads::Accounts) -> ads::Identity {
+    if options.insecure {
+        return ads::Identity::Unverified;
+    }
+    let audience = format!("envoy-gateway.{}.svc.{}", options.namespace, options.dns_domain);
+    ads::Identity::Token { reviewer: Reviewer::new(client.clone(), audience), accounts }
+}
+
+/// The TLS of a server whose clients show who they are in this way.
+fn certificates(options: &Options, identity: IdentityBy) -> Result<Option<Tls>, tls::Error> {
     let file = |name| options.certs.join(name);
     // Who shows a token needs no certificate.
-    let client_ca = (options.identity_by == IdentityBy::Certificate).then(|| file("ca.crt"));
+    let client_ca = (identity == IdentityBy::Certificate).then(|| file("ca.crt"));
     let files = tls::Files { cert: file("tls.crt"), key: file("tls.key"), client_ca, client_san: None };
     (!options.insecure).then(|| Tls::load(files)).transpose()
 }

@@ -5,7 +5,8 @@
 #   CLASS     GatewayClass, default eg
 #   CHANNEL   of the CRDs, for the report's name: experimental (default) or standard
 #   MODE      default, or gateway-namespace when the controller runs so
-#   USABLE, UNUSABLE   addresses for GatewayStaticAddresses: one that a Gateway can have, and one that none can
+#   USABLE, UNUSABLE   addresses for GatewayStaticAddresses, which wants both: one that a Gateway there can have (none when
+#                      unset), and one that none can (a host name, by default)
 #   further arguments are the suite's own flags, such as --run-test=HTTPRouteMatching --debug
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -23,6 +24,6 @@ exec go test -v -count=1 -timeout 60m -run TestConformance ./... -args \
   --gateway-class="$class" \
   --conformance-profiles="$profiles" \
   --cleanup-base-resources=false \
-  --usable-address="${USABLE:-10.97.200.250}" --unusable-address="${UNUSABLE:-unusable.example.com}" \
+  --usable-address="${USABLE:-}" --unusable-address="${UNUSABLE:-unusable.example.com}" \
   --organization=tollgate --project=tollgate --url=https://github.com/tollgate/tollgate --version="v$tollgate" \
   --contact=tollgate --mode="$mode" --report-output="$report" "$@"

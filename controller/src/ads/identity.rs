@@ -1,10 +1,13 @@
 //! Which proxy a client is: an Envoy gets what is meant for it, and nothing else.
 
-use controller_core::infra;
+use std::{fmt, sync::Arc};
+
+use controller_core::{Settings, infra};
 use proto::serve::Peer;
+use tokio::sync::watch;
 use tonic::{Request, Status};
 
-use crate::cluster::Reviewer;
+use crate::{apply::Wanted, cluster::Reviewer};
 
 /// How clients show who they are.
 #[derive(Clone, Debug)]
@@ -17,13 +20,20 @@ pub enum Identity {
         /// Namespace of the proxies and of the services.
         home: String,
     },
-    /// By the token of the service account that is called as they are, in the namespace `home`.
+    /// By the token of the service account that their pods run as.
     Token {
-        /// Namespace of the proxies and of the services.
-        home: String,
         /// Who knows the tokens.
         reviewer: Reviewer,
+        /// Which service account each fleet has.
+        accounts: Accounts,
     },
+}
+
+/// The service accounts of fleets.
+#[derive(Clone)]
+pub struct Accounts {
+    settings: Arc<Settings>,
+    fleets: watch::Receiver<Option<Arc<Wanted>>>,
 }
 
 /// Who has opened a stream. Names are `<name>.<namespace>`.
@@ -31,6 +41,32 @@ pub enum Identity {
 pub(super) enum Client {
     Anybody,
     Named { home: String, names: Vec<String> },
+    Account { name: String, accounts: Accounts },
+}
+
+impl fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accounts").finish_non_exhaustive()
+    }
+}
+
+impl Accounts {
+    /// Those of `fleets`; a fleet that is not known yet has the account that it has by default.
+    pub fn new(settings: Arc<Settings>, fleets: watch::Receiver<Option<Arc<Wanted>>>) -> Self {
+        Self { settings, fleets }
+    }
+
+    /// `<name>.<namespace>` of the service account that the Envoys of the proxy `key` run as.
+    fn of_proxy(&self, key: &str) -> Option<String> {
+        let wanted = self.fleets.borrow();
+        let mut fleets = wanted.iter().flat_map(|wanted| &wanted.fleets);
+        if let Some(fleet) = fleets.find(|fleet| fleet.placement.key == key) {
+            return Some(format!("{}.{}", fleet.service_account_name(), fleet.placement.namespace));
+        }
+        let (namespace, gateway) = key.split_once('/')?;
+        let (namespace, name) = infra::place(&self.settings, namespace, gateway);
+        Some(format!("{name}.{namespace}"))
+    }
 }
 
 impl Identity {
@@ -42,13 +78,13 @@ impl Identity {
                 let names = request.extensions().get::<Peer>().map(|peer| peer.names().to_vec());
                 Ok(Client::Named { home: home.clone(), names: names.unwrap_or_default() })
             }
-            Self::Token { home, reviewer } => {
+            Self::Token { reviewer, accounts } => {
                 let name = reviewer.name(bearer(request)?).await.map_err(|error| {
                     tracing::warn!("a client's token cannot be reviewed: {error}");
                     Status::unavailable("the client's token cannot be reviewed now")
                 })?;
                 let name = name.ok_or_else(|| Status::unauthenticated("the client's token is not good"))?;
-                Ok(Client::Named { home: home.clone(), names: vec![name] })
+                Ok(Client::Account { name, accounts: accounts.clone() })
             }
         }
     }
@@ -63,6 +99,7 @@ impl Client {
                 let fleet = key.split_once('/').map(|(namespace, gateway)| infra::fleet_name(namespace, gateway));
                 fleet.is_some_and(|fleet| self.is_named(&fleet))
             }
+            Self::Account { name, accounts } => accounts.of_proxy(key).as_ref() == Some(name),
         }
     }
 
@@ -71,9 +108,13 @@ impl Client {
         self.is_exactly(name) || self.is_exactly("*")
     }
 
-    /// It shows this very name.
+    /// It shows this very name. Services show certificates.
     pub(super) fn is_exactly(&self, name: &str) -> bool {
-        let Self::Named { home, names } = self else { return true };
+        let (home, names) = match self {
+            Self::Anybody => return true,
+            Self::Named { home, names } => (home, names),
+            Self::Account { .. } => return false,
+        };
         names.iter().filter_map(|full| full.split_once('.')).any(|(host, namespace)| namespace == home && host == name)
     }
 }
@@ -86,6 +127,11 @@ fn bearer<T>(request: &Request<T>) -> Result<&str, Status> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+
+    use controller_core::{Snapshot, translate};
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn client(names: &[&str]) -> Client {
@@ -115,6 +161,51 @@ mod tests {
             [&["envoy-extauth.elsewhere"][..], &["envoy-extauth"], &["envoy-extauth.system.svc"], &["a.system"], &[]]
         {
             assert!(!client(names).is_exactly("envoy-extauth"), "{names:?}");
+        }
+    }
+
+    fn wanted(settings: &Settings) -> Wanted {
+        let parameters = |name: &str| json!({"group": "gateway.envoyproxy.io", "kind": name, "name": "named"});
+        let gateway = |name: &str, infrastructure: Value| {
+            json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
+                "metadata": {"name": name, "namespace": "web"},
+                "spec": {"gatewayClassName": "eg", "infrastructure": infrastructure,
+                    "listeners": [{"name": "http", "port": 80, "protocol": "HTTP"}]}})
+        };
+        let objects = [
+            json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass", "metadata": {"name": "eg"},
+                "spec": {"controllerName": settings.controller_name}}),
+            json!({"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyProxy",
+                "metadata": {"name": "named", "namespace": "web"},
+                "spec": {"provider": {"type": "Kubernetes",
+                    "kubernetes": {"envoyServiceAccount": {"name": "somebody"}}}}}),
+            gateway("eg", json!({})),
+            gateway("named", json!({"parametersRef": parameters("EnvoyProxy")})),
+        ];
+        let mut snapshot = Snapshot::default();
+        for object in objects {
+            snapshot.insert(object).unwrap();
+        }
+        Wanted::new(&translate(&snapshot, settings), &snapshot)
+    }
+
+    #[test]
+    fn an_account_is_good_for_the_fleet_that_runs_as_it() {
+        for (apart, own) in [(true, "eg.web".to_owned()), (false, format!("{}.system", infra::fleet_name("web", "eg")))]
+        {
+            let settings =
+                Settings { gateway_namespace_mode: apart, namespace: "system".into(), ..Settings::default() };
+            let (fleets, receiver) = watch::channel(None);
+            let accounts = Accounts::new(Arc::new(settings.clone()), receiver);
+            let client = |name: &str| Client::Account { name: name.into(), accounts: accounts.clone() };
+            // Before anything is known, and after.
+            assert!(client(&own).is_of_proxy("web/eg"), "{own}");
+            fleets.send_replace(Some(Arc::new(wanted(&settings))));
+            assert!(client(&own).is_of_proxy("web/eg"), "{own}");
+            assert!(!client(&own).is_of_proxy("web/named"));
+            assert!(!client("eg.elsewhere").is_of_proxy("web/eg"));
+            assert!(client(&format!("somebody.{}", if apart { "web" } else { "system" })).is_of_proxy("web/named"));
+            assert!(!client("envoy-ratelimit.system").is_named("envoy-ratelimit"));
         }
     }
 }

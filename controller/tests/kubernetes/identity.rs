@@ -152,6 +152,71 @@ async fn an_envoy_may_show_a_token_instead() {
     }
 }
 
+/// A Gateway outside the controller's namespace.
+const APART: &str = r"
+apiVersion: v1
+kind: Namespace
+metadata: {name: apart-web}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: web, namespace: apart-web}
+spec:
+  gatewayClassName: apart
+  infrastructure: {labels: {team: blue}, annotations: {note: x}}
+  listeners: [{name: http, port: 80, protocol: HTTP}]
+";
+
+/// The answer to a stream for the proxy `cluster`.
+async fn answer(channel: &Channel, cluster: &str, token: &str) -> Result<Envoy, Code> {
+    let mut envoy = Envoy::open_with(channel.clone(), cluster, Some(token)).await.map_err(|status| status.code())?;
+    envoy.next().await.map_err(|status| status.code())?;
+    Ok(envoy)
+}
+
+#[tokio::test]
+async fn envoys_beside_their_gateways_show_the_tokens_of_their_pods() {
+    let server = ApiServer::shared().await;
+    server.apply(&manifests("apart")).await;
+    let authorities = "apiVersion: v1\nkind: Secret\nmetadata: {name: envoy-gateway, namespace: apart}\n\
+                       stringData: {ca.crt: the authorities}";
+    server.apply(authorities).await;
+    server.apply(APART).await;
+    let secured = Secured::start(&server, "apart", &["--gateway-namespace-mode"]).await;
+    for (kind, name) in [("Deployment", "web"), ("Service", "web"), ("ServiceAccount", "web")] {
+        let object =
+            eventually("what runs for the Gateway is beside it", async || server.find(kind, "apart-web", name).await)
+                .await;
+        let metadata = &object["metadata"];
+        assert_eq!(metadata["labels"]["team"], "blue", "{kind}");
+        assert_eq!(metadata["labels"]["gateway.networking.k8s.io/gateway-name"], "web", "{kind}");
+        assert_eq!(metadata["annotations"]["note"], "x", "{kind}");
+        assert_eq!(metadata["ownerReferences"][0]["kind"], "Gateway", "{kind}");
+    }
+    let map = eventually("the files are there", async || server.find("ConfigMap", "apart-web", "web").await).await;
+    assert_eq!(map["data"]["ca.crt"], "the authorities");
+
+    let audience = "envoy-gateway.apart.svc.cluster.local";
+    let own = server.token("apart-web", "web", audience).await;
+    let home = server.token("apart", "web", audience).await;
+    let other = server.token("apart-web", "other", audience).await;
+    let channel = connect(secured.controller.xds, &secured.authority, None).await.unwrap();
+    assert!(answer(&channel, "apart-web/web", &own).await.is_ok());
+    for (cluster, token) in
+        [("apart-web/web", &home), ("apart-web/web", &other), ("apart/apart", &own), ("apart-web/missing", &own)]
+    {
+        assert_eq!(answer(&channel, cluster, token).await.err(), Some(Code::PermissionDenied), "{cluster}");
+    }
+
+    // The services are who they were.
+    let limits = secured.controller.rate_limit_xds;
+    let mut service = RateLimit::open(secured.connect(limits, &["*.apart"]).await.unwrap()).await.unwrap();
+    assert!(service.next().await.is_empty());
+    if let Ok(channel) = connect(limits, &secured.authority, None).await {
+        assert!(RateLimit::open(channel).await.is_err());
+    }
+}
+
 const POLICY: &str = r"
 apiVersion: gateway.envoyproxy.io/v1alpha1
 kind: BackendTrafficPolicy

@@ -163,7 +163,8 @@ fn overload_action(name: &str, threshold: f64) -> OverloadAction {
 
 /// HTTP/2 with keepalive, and the token in each request's `authorization`.
 fn http2_with_token() -> HttpProtocolOptions {
-    let generic = Generic { credential: Some(secret(TOKEN, TOKEN_FILE)), ..Default::default() };
+    let credential = Some(secret(TOKEN, TOKEN_FILE));
+    let generic = Generic { credential, header_value_prefix: "Bearer ".into(), ..Default::default() };
     let injector = CredentialInjector {
         overwrite: true,
         credential: Some(extension("envoy.http.injected_credentials.generic", &generic)),
