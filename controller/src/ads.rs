@@ -1,6 +1,7 @@
 //! The xDS server: delta ADS over each proxy's latest resources.
 
 pub mod cache;
+pub mod holds;
 mod identity;
 pub mod limits;
 pub mod policies;
@@ -9,6 +10,7 @@ pub mod services;
 pub mod session;
 
 pub use cache::Cache;
+pub use holds::Holds;
 pub use identity::{Accounts, Identity};
 pub use server::Server;
 pub use session::Session;

@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod debug;
+mod refusal;
 mod saved;
 mod translator;
 

@@ -24,6 +24,8 @@ mod losses;
 mod pki;
 #[path = "kubernetes/policies.rs"]
 mod policies;
+#[path = "kubernetes/refusals.rs"]
+mod refusals;
 #[path = "kubernetes/rights.rs"]
 mod rights;
 #[path = "kubernetes/statuses.rs"]

@@ -42,6 +42,8 @@ pub struct Rejection {
     pub kind: Type,
     /// Its name.
     pub name: String,
+    /// The version that was refused.
+    pub version: String,
     /// Envoy's reason.
     pub message: String,
 }
@@ -66,6 +68,17 @@ impl Cache {
                 (key, resources)
             };
             *proxies = Arc::new(latest.into_iter().map(keep_equal).collect());
+        });
+    }
+
+    /// Replaces the resources of one proxy.
+    pub fn replace(&self, key: &str, resources: Resources) {
+        self.proxies.send_if_modified(|proxies| {
+            let is_new = proxies.get(key).is_some_and(|old| **old != resources);
+            if is_new {
+                Arc::make_mut(proxies).insert(key.to_owned(), Arc::new(resources));
+            }
+            is_new
         });
     }
 

@@ -138,11 +138,12 @@ fn report(client: &Connected, node: &str, session: &Session, latest: Option<Arc<
     let rejections = session.rejections().map(|(kind, name, rejection)| Rejection {
         kind,
         name: name.to_owned(),
+        version: rejection.version.clone(),
         message: rejection.message.clone(),
     });
     let rejections = rejections.collect();
     let holds = latest.filter(|latest| session.is_current(latest));
-    for Rejection { kind, name, message } in client.report(holds, rejections) {
+    for Rejection { kind, name, message, .. } in client.report(holds, rejections) {
         metrics::counter!("xds_nack_total", "nodeID" => node.to_owned(), "typeURL" => kind.url()).increment(1);
         tracing::warn!(node, kind = ?kind, name, "Envoy refuses a resource and keeps the one before: {message}");
     }

@@ -10,7 +10,10 @@ use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
 use proto::{extauth::Policy, readiness::Block};
 use tokio::{sync::watch, time::timeout};
 
-use super::saved::{Served, State};
+use super::{
+    refusal,
+    saved::{Served, State},
+};
 use crate::{ads, apply::Wanted, cluster::Board, error::chain};
 
 /// How long the API server has before what was kept is served instead.
@@ -35,6 +38,7 @@ pub(super) struct Translator {
     /// Of the last translation.
     memo: Memo,
     outlets: Outlets,
+    holds: ads::Holds,
     /// What the policies that are served were made from.
     auth_policies: Option<Vec<Policy>>,
     /// Held until there is something to serve.
@@ -43,7 +47,8 @@ pub(super) struct Translator {
 
 impl Translator {
     pub(super) fn new(settings: Arc<Settings>, outlets: Outlets, synced: Block) -> Self {
-        Self { settings, memo: Memo::default(), outlets, auth_policies: None, synced: Some(synced) }
+        let holds = ads::Holds::new(outlets.cache.clone());
+        Self { settings, memo: Memo::default(), outlets, holds, auth_policies: None, synced: Some(synced) }
     }
 
     /// Follows the snapshots until their source ends. Until the first one, what was kept may have to do.
@@ -53,13 +58,26 @@ impl Translator {
         {
             self.resume(&state);
         }
+        let mut clients = self.outlets.cache.clients();
         loop {
             let latest = snapshots.borrow_and_update().clone();
             if let Some(snapshot) = latest {
                 self.apply(snapshot).await;
             }
-            if snapshots.changed().await.is_err() {
-                return;
+            // Until there is something to translate, or to say in a status.
+            loop {
+                tokio::select! {
+                    changed = snapshots.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    Ok(()) = clients.changed() => {
+                        let clients = clients.borrow_and_update().clone();
+                        if self.holds.judge(&clients) {
+                            break;
+                        }
+                    }
+                }
             }
         }
     }
@@ -114,8 +132,10 @@ impl Translator {
             self.auth_policies = Some(translation.auth_policies);
         }
         let resources = translation.proxies.into_iter().map(|(key, proxy)| (key, proxy.resources));
-        self.outlets.cache.publish(resources.collect());
-        self.outlets.board.want(translation.statuses);
+        self.holds.publish(resources.collect());
+        let mut statuses = translation.statuses;
+        refusal::tell(&mut statuses, &self.holds.refusals());
+        self.outlets.board.want(statuses);
         self.synced = None;
     }
 }

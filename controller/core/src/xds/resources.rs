@@ -165,6 +165,12 @@ impl Resources {
         }
     }
 
+    /// Adds a resource instead of the one of its kind and name.
+    pub fn replace<M: Named>(&mut self, message: &M) {
+        let of_type = self.0.entry(M::TYPE).or_default();
+        of_type.insert(message.resource_name().to_owned(), Arc::new(Resource::of(message)));
+    }
+
     /// Adds one that was encoded before, unless it is of no known kind.
     pub fn restore(&mut self, name: String, version: String, any: Any) {
         let mut kinds = Type::ALL.into_iter().chain([Type::AuthPolicy]);

@@ -1,0 +1,62 @@
+//! What Envoys refuse, in the statuses of the objects that ask for it.
+
+use controller_core::translate::ObjectStatus;
+use serde_json::{Value, json};
+
+use crate::ads::holds::{Owner, Refusals};
+
+/// Makes the condition `Programmed` false wherever an object of `refusals` has conditions.
+pub(super) fn tell(statuses: &mut [ObjectStatus], refusals: &Refusals) {
+    if refusals.is_empty() {
+        return;
+    }
+    for status in statuses {
+        let owner = Owner { kind: status.kind.into(), namespace: status.namespace.clone(), name: status.name.clone() };
+        let Some(reason) = refusals.get(&owner) else { continue };
+        let message = format!("Envoy refuses what this asks for, and keeps what it had before: {reason}");
+        let fields = &mut status.status;
+        if let Some(conditions) = fields.get_mut("conditions") {
+            set(conditions, &message);
+        }
+        for list in ["parents", "ancestors"] {
+            for entry in fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+                if let Some(conditions) = entry.get_mut("conditions") {
+                    set(conditions, &message);
+                }
+            }
+        }
+    }
+}
+
+fn set(conditions: &mut Value, message: &str) {
+    let Some(conditions) = conditions.as_array_mut() else { return };
+    let generation = conditions.iter().find_map(|condition| condition.get("observedGeneration")).cloned();
+    conditions.retain(|condition| condition["type"] != "Programmed");
+    let mut condition = json!({"type": "Programmed", "status": "False", "reason": "Invalid", "message": message});
+    if let (Some(generation), Some(fields)) = (generation, condition.as_object_mut()) {
+        fields.insert("observedGeneration".into(), generation);
+    }
+    conditions.push(condition);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refused_object_says_so_and_no_other() {
+        let status =
+            |name: &str, status| ObjectStatus { kind: "HTTPRoute", namespace: "web".into(), name: name.into(), status };
+        let accepted = json!({"type": "Accepted", "status": "True", "observedGeneration": 3});
+        let route = json!({"parents": [{"parentRef": {"name": "eg"}, "conditions": [accepted]}]});
+        let mut statuses = [status("bad", route.clone()), status("good", route.clone())];
+        let owner = Owner { kind: "HTTPRoute".into(), namespace: "web".into(), name: "bad".into() };
+        tell(&mut statuses, &[(owner, "no such regex".to_owned())].into());
+        let condition = &statuses[0].status["parents"][0]["conditions"][1];
+        assert_eq!(condition["type"], "Programmed");
+        assert_eq!(condition["status"], "False");
+        assert_eq!(condition["observedGeneration"], 3);
+        assert!(condition["message"].as_str().is_some_and(|message| message.ends_with("before: no such regex")));
+        assert_eq!(statuses[1].status, route);
+    }
+}

@@ -1,0 +1,138 @@
+//! What a real Envoy refuses.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    process::{Child, Command, Stdio},
+};
+
+use controller_core::{ServiceAddress, ir::Endpoint, xds::bootstrap::bootstrap};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    api_server::{ApiServer, free_port},
+    controller::{Controller, controller_name},
+    tool::{self, eventually},
+};
+
+/// An Envoy of one proxy; ends with the test.
+struct Envoy(Child);
+
+impl Envoy {
+    fn start(xds: SocketAddr, cluster: &str) -> Self {
+        let address = ServiceAddress::Ip(xds.ip(), xds.port());
+        let bootstrap = bootstrap(&address, &Endpoint::Ip(Ipv4Addr::LOCALHOST.into(), free_port()));
+        let config = proto::json::to_json_as_declared(&bootstrap).unwrap();
+        let envoy = Command::new(tool::find("envoy", "ENVOY"))
+            .args(["--service-cluster", cluster, "--service-node", "envoy", "--disable-hot-restart"])
+            .args(["--concurrency", "1", "--log-level", "error", "--config-yaml", &config.to_string()])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(envoy)
+    }
+}
+
+impl Drop for Envoy {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where the answer redirects to, or the status line if it does not.
+async fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: web.example\r\nx-name: b\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    let location = answer.lines().find_map(|line| line.strip_prefix("location: "));
+    location.or(answer.lines().next()).map(str::to_owned)
+}
+
+async fn until(port: u16, path: &str, expected: &str) {
+    eventually(&format!("{path} is answered with {expected}"), async || {
+        (get(port, path).await? == expected).then_some(())
+    })
+    .await;
+}
+
+/// A route that redirects one path; `more` is a further condition of its match.
+fn redirect(name: &str, host: &str, more: &str) -> String {
+    format!(
+        r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {name}, namespace: refused}}
+spec:
+  parentRefs: [{{name: refused}}]
+  rules:
+  - matches: [{{path: {{type: PathPrefix, value: /{name}}}{more}}}]
+    filters: [{{type: RequestRedirect, requestRedirect: {{hostname: {host}, port: 80}}}}]
+"
+    )
+}
+
+#[tokio::test]
+async fn what_an_envoy_refuses_is_held_back_and_told() {
+    let server = ApiServer::shared().await;
+    let port = free_port();
+    let controller = controller_name("refused");
+    let gateway = format!(
+        r"
+apiVersion: v1
+kind: Namespace
+metadata: {{name: refused}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: GatewayClass
+metadata: {{name: refused}}
+spec: {{controllerName: {controller}}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: refused, namespace: refused}}
+spec:
+  gatewayClassName: refused
+  listeners: [{{name: http, port: {port}, protocol: HTTP}}]
+"
+    );
+    server.apply(&gateway).await;
+    server.apply(&redirect("a", "one.example", "")).await;
+    server.apply(&redirect("b", "one.example", "")).await;
+    let controller = Controller::start(&server, "refused", &[]).await;
+    let envoy = Envoy::start(controller.xds, "refused/refused");
+    until(port, "/a", "http://one.example/a").await;
+    until(port, "/b", "http://one.example/b").await;
+
+    // A class of characters that is in the language of regular expressions, and not in Envoy's.
+    let regex = r", headers: [{type: RegularExpression, name: x-name, value: '\p{Alphabetic}+'}]";
+    server.apply(&redirect("b", "two.example", regex)).await;
+    server.until_condition("HTTPRoute", "refused", "b", ["Programmed", "False", "Invalid"]).await;
+    server.apply(&redirect("a", "two.example", "")).await;
+    server.apply(&redirect("c", "two.example", "")).await;
+    until(port, "/a", "http://two.example/a").await;
+    until(port, "/c", "http://two.example/c").await;
+    assert_eq!(get(port, "/b").await.as_deref(), Some("http://one.example/b"));
+    for name in ["a", "c"] {
+        let route = server.until_condition("HTTPRoute", "refused", name, ["Accepted", "True", "Accepted"]).await;
+        assert!(!route["status"].to_string().contains("Programmed"), "{name}");
+    }
+
+    // An Envoy that starts now gets what the others hold.
+    drop(envoy);
+    let _envoy = Envoy::start(controller.xds, "refused/refused");
+    until(port, "/a", "http://two.example/a").await;
+    until(port, "/b", "http://one.example/b").await;
+
+    server.apply(&redirect("b", "three.example", "")).await;
+    until(port, "/b", "http://three.example/b").await;
+    eventually("the status is good again", async || {
+        let route = server.find("HTTPRoute", "refused", "b").await?;
+        (!route["status"].to_string().contains("Programmed")).then_some(())
+    })
+    .await;
+}
