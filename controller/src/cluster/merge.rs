@@ -1,6 +1,7 @@
 //! What a status becomes when what others have written in it stays.
 //!
-//! Entries of `parents` and `ancestors` belong to the controller that they name. Everything else in a status of ours is ours, but
+//! Entries of `parents` and `ancestors` belong to the controller that they name, and where they cannot name one, as in the status
+//! of an EnvoyProxy, to whoever has the object in use. Everything else in a status of ours is ours, but
 //! for conditions whose type has a domain before it, which is how others are told to call theirs.
 
 use jiff::Timestamp;
@@ -41,9 +42,14 @@ fn shared(
     controller: &str,
     now: Timestamp,
 ) -> Option<Value> {
-    let is_ours = |entry: &&Value| entry.get("controllerName").and_then(Value::as_str) == Some(controller);
-    let (ours, others): (Vec<&Value>, Vec<&Value>) = items(standing, field).iter().partition(is_ours);
     let wanted = desired.map_or(&[][..], |desired| items(desired, field));
+    let owner = |entry: &Value| entry.get("controllerName").and_then(Value::as_str).map(str::to_owned);
+    let is_nameless = !wanted.is_empty() && wanted.iter().all(|entry| owner(entry).is_none());
+    let is_ours = |entry: &&Value| match owner(entry) {
+        Some(owner) => owner == controller,
+        None => is_nameless,
+    };
+    let (ours, others): (Vec<&Value>, Vec<&Value>) = items(standing, field).iter().partition(is_ours);
     let wanted: Vec<Value> = wanted
         .iter()
         .take(most.saturating_sub(others.len()))

@@ -34,7 +34,7 @@ impl Parameters {
         let outcome = check(inputs, &proxy.spec);
         let name = class.metadata.name.as_deref().unwrap_or_default();
         let ancestor = json!({"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": name});
-        self.note(proxy, (namespace, &reference.name), &ancestor, inputs, &outcome);
+        self.note(proxy, (namespace, &reference.name), &ancestor, &outcome);
         outcome.map(|()| Arc::new(proxy.spec.clone()))
     }
 
@@ -62,7 +62,7 @@ impl Parameters {
         let ancestor = json!({
             "group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": namespace, "name": name,
         });
-        self.note(proxy, (namespace, &reference.name), &ancestor, inputs, &outcome);
+        self.note(proxy, (namespace, &reference.name), &ancestor, &outcome);
         outcome.map(|()| Arc::new(spec))
     }
 
@@ -71,7 +71,6 @@ impl Parameters {
         proxy: &EnvoyProxy,
         (namespace, name): (&str, &str),
         ancestor: &Value,
-        inputs: &Inputs<'_>,
         outcome: &Result<(), String>,
     ) {
         let mut conditions = Conditions::default();
@@ -79,11 +78,8 @@ impl Parameters {
             Ok(()) => conditions.set("Accepted", true, "Accepted", "EnvoyProxy has been accepted."),
             Err(cause) => conditions.set("Accepted", false, "InvalidParameters", sentence(cause)),
         }
-        let entry = json!({
-            "ancestorRef": ancestor,
-            "controllerName": inputs.settings.controller_name,
-            "conditions": conditions.to_json(proxy.metadata.generation),
-        });
+        // Of all kinds with ancestors, only this one's entries name no controller.
+        let entry = json!({"ancestorRef": ancestor, "conditions": conditions.to_json(proxy.metadata.generation)});
         self.ancestors.entry((namespace.to_owned(), name.to_owned())).or_default().push(entry);
     }
 

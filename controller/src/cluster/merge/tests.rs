@@ -115,3 +115,16 @@ fn the_generation_is_found_wherever_it_stands() {
     assert_eq!(observed_generation(&status), Some(7));
     assert_eq!(observed_generation(&json!({"parents": []})), None);
 }
+
+#[test]
+fn entries_that_cannot_name_a_controller_are_replaced() {
+    let entry = |name: &str, condition: &Value| json!({"ancestorRef": {"name": name}, "conditions": [condition]});
+    let standing = json!({"ancestors": [
+        entry("gone", &condition("Accepted", "True", Some(THEN))),
+        entry("eg", &condition("Accepted", "True", Some(THEN))),
+    ]});
+    let desired = json!({"ancestors": [entry("eg", &condition("Accepted", "True", None))]});
+    let expected = json!({"ancestors": [entry("eg", &condition("Accepted", "True", Some(THEN)))]});
+    assert_eq!(run(&standing, Some(&desired)), Some(expected.clone()));
+    assert_eq!(run(&expected, Some(&desired)), None);
+}
