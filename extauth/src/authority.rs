@@ -207,6 +207,8 @@ impl Authority {
                     let known = Known { until: now.saturating_add(seconds), answer: answer.clone() };
                     if seconds > 0 {
                         landing.authority.known.insert(token, known);
+                        // Else what it displaces goes some 60 answers later, which may be as many half megabytes.
+                        landing.authority.known.run_pending_tasks();
                     }
                     answer
                 }
