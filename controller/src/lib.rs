@@ -18,4 +18,5 @@ pub mod source;
 pub mod standalone;
 mod status;
 pub mod translate;
+mod translation;
 pub mod validate;

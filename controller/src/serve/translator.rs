@@ -1,9 +1,6 @@
 //! From snapshots to everything that follows from them, again and again.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use controller_core::{Memo, Settings, Snapshot, xds::Resources};
 use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
@@ -14,7 +11,7 @@ use super::{
     refusal,
     saved::{Served, State},
 };
-use crate::{ads, apply::Wanted, cluster::Board, error::chain};
+use crate::{ads, apply::Wanted, cluster::Board, error::chain, translation::translate};
 
 /// How long the API server has before what was kept is served instead.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -103,21 +100,7 @@ impl Translator {
 
     async fn apply(&mut self, snapshot: Arc<Snapshot>) {
         let (settings, input) = (Arc::clone(&self.settings), Arc::clone(&snapshot));
-        let start = Instant::now();
-        // One that panics takes its memo along, and the next translation starts from cold.
-        let mut memo = std::mem::take(&mut self.memo);
-        let translated = tokio::task::spawn_blocking(move || (memo.translate(&input, &settings), memo)).await;
-        metrics::histogram!("controller_translation_seconds").record(start.elapsed());
-        let translation = match translated {
-            Ok((translation, memo)) => {
-                self.memo = memo;
-                translation
-            }
-            Err(panic) => {
-                tracing::error!("this change is not applied, since the translation failed: {panic}");
-                return;
-            }
-        };
+        let Some(translation) = translate(&mut self.memo, input, settings).await else { return };
         self.outlets.fleets.send_replace(Some(Arc::new(Wanted::new(&translation, &snapshot))));
         // Limits and policies first: Envoy's new configuration asks for what the old one did not.
         self.outlets.limits.send_if_modified(|limits| {

@@ -1,6 +1,6 @@
 //! From manifests to everything that follows from them, again and again.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
 
 use controller_core::{Memo, RateLimitService, ServiceAddress, Settings, Snapshot, snapshot::Key};
 use tokio::sync::watch;
@@ -12,7 +12,7 @@ use super::{
     services::{RPC_TIMEOUT, Services},
     state::State,
 };
-use crate::{ads, pods, source::Manifests, status::Log};
+use crate::{ads, pods, source::Manifests, status::Log, translation::translate};
 
 /// Translates, and hands out the results.
 #[derive(Debug)]
@@ -72,21 +72,8 @@ impl Translator {
         self.settings.addresses = self.addresses.assign(&manifests.snapshot, &self.settings);
         let snapshot = self.with_pods(manifests.snapshot.clone());
         let settings = self.settings.clone();
-        let start = Instant::now();
-        // One that panics takes its memo along, and the next translation starts from cold.
-        let mut memo = std::mem::take(&mut self.memo);
-        let translated = tokio::task::spawn_blocking(move || (memo.translate(&snapshot, &settings), memo)).await;
-        metrics::histogram!("controller_translation_seconds").record(start.elapsed());
-        let translation = match translated {
-            Ok((translation, memo)) => {
-                self.memo = memo;
-                translation
-            }
-            Err(panic) => {
-                tracing::error!("this change is not applied, since the translation failed: {panic}");
-                return;
-            }
-        };
+        let translated = translate(&mut self.memo, Arc::new(snapshot), Arc::new(settings)).await;
+        let Some(translation) = translated else { return };
         self.log.update(manifests, &translation.statuses);
         let state = State::new(&translation, manifests, &self.settings.addresses);
         // The services first: Envoy's new configuration asks them for what the old one did not.
@@ -95,6 +82,7 @@ impl Translator {
         self.cache.publish(resources.collect());
         self.states.send_replace(Arc::new(state));
     }
+
     fn with_pods(&mut self, mut snapshot: Snapshot) -> Snapshot {
         let Some(echo) = self.echo else { return snapshot };
         let without_pods = pods::stand_in(&mut snapshot, echo);
