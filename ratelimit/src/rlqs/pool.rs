@@ -27,6 +27,8 @@ pub(super) struct Times {
     pub(super) ttl: u64,
     /// How long what they were told is reserved for them: longer, as they count from when they hear it.
     pub(super) hold: u64,
+    /// How long they certainly still have it: shorter, as an answer that renews it takes its time too.
+    pub(super) sure: u64,
 }
 
 /// Who shares: a stream, and the number of one of its buckets.
@@ -105,8 +107,7 @@ impl Pool {
         let best = burst_of(requests, quota);
         let affordable = whole(self.starts.min(f64::from(best)));
         // A client that may have lost its share begins a new token bucket even if it is told the same.
-        let renewable =
-            member.share.requests > 0 && member.share.requests <= free && now - member.issued <= times.ttl / 2;
+        let renewable = member.share.requests > 0 && member.share.requests <= free && now - member.issued <= times.sure;
         let same = member.share.requests == requests && (best / 2..=best).contains(&member.share.burst);
         let share = match (renewable, same) {
             _ if requests == 0 => Share::default(),

@@ -124,7 +124,7 @@ enum Allowance {
 impl Quotas {
     /// Assignments last `ttl`, in milliseconds.
     pub fn new(ttl: u64) -> Self {
-        let times = Times { ttl, hold: ttl + UNDERWAY };
+        let times = Times { hold: ttl + UNDERWAY, sure: ttl.saturating_sub(UNDERWAY).max(ttl / 2), ttl };
         let (streams, pools, metrics) = (HashMap::default(), HashMap::default(), Metrics::new());
         Self { times, replicas: (1, 0), streams, pools, next: 0, buckets: 0, swept: 0, metrics }
     }

@@ -12,8 +12,8 @@ pub struct Rlqs {
     /// Serve RateLimitQuotaService too, which is experimental
     #[arg(long, env, default_value = "false", value_parser = go::boolean, action = ArgAction::Set)]
     pub rlqs_enabled: bool,
-    /// How long a client may use a share that is not renewed; let it be more than twice its reporting interval
-    #[arg(long, env, default_value = "10s", value_parser = ttl)]
+    /// How long a client may use a share that is not renewed; let it be more than twice its reporting interval, which is 5s in Envoy 1.40
+    #[arg(long, env, default_value = "15s", value_parser = ttl)]
     pub rlqs_assignment_ttl: Duration,
 }
 

@@ -165,6 +165,19 @@ fn what_a_gone_replica_has_given_is_free_only_when_it_has_lapsed() {
 }
 
 #[test]
+fn a_share_is_renewed_while_its_client_surely_has_it() {
+    let config = per_minute(20);
+    let joe = &[("user", "joe")];
+    for (late, renewed) in [(5001, true), (TTL - 2000, true), (TTL - 1999, false)] {
+        let mut quotas = Quotas::new(TTL);
+        let stream = quotas.open();
+        let given = ask(&mut quotas, stream, joe, &config, 0);
+        let told = ask(&mut quotas, stream, joe, &config, late);
+        assert_eq!(told == given, renewed, "{late} ms later: {told:?}");
+    }
+}
+
+#[test]
 fn a_limit_that_is_a_little_lower_is_kept() {
     let mut quotas = Quotas::new(TTL);
     let stream = quotas.open();
@@ -441,7 +454,7 @@ impl Talk {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_program_divides_a_limit_among_streams_and_drains_them() {
-    let mut program = Program::start(&["--rlqs-enabled", "true", "--rlqs-assignment-ttl", "1s"]);
+    let mut program = Program::start(&["--rlqs-enabled", "true", "--rlqs-assignment-ttl", "1m"]);
     let (mut first, mut second) = (Talk::open(&program).await.unwrap(), Talk::open(&program).await.unwrap());
     let year = 365 * 24 * 60 * 60;
     assert_eq!(first.ask(0).await, Told::Share { requests: 20, burst: 5, window: year });

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command, Stdio},
@@ -77,12 +77,13 @@ fn bootstrap(front: &Path, rlqs: u16) -> Value {
 /// The status; 0 while nobody answers.
 fn get(front: &Path) -> u16 {
     let Ok(mut stream) = UnixStream::connect(front) else { return 0 };
-    let mut answer = String::new();
+    let mut line = String::new();
     let asked = stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-    if asked.is_err() || stream.read_to_string(&mut answer).is_err() {
+    // Only the first line: Envoy may take a second to close.
+    if asked.is_err() || BufReader::new(stream).read_line(&mut line).is_err() {
         return 0;
     }
-    answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
+    line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default()
 }
 
 #[test]
