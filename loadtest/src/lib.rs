@@ -18,3 +18,6 @@ pub mod run;
 pub mod schedule;
 pub mod settings;
 pub mod target;
+pub mod translation;
+pub mod world;
+pub mod xds;

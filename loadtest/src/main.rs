@@ -20,6 +20,13 @@ use loadtest::target::Target;
 use loadtest::target::authz::{self, Authz};
 use loadtest::target::http::{self, Http};
 use loadtest::target::rls::{self, Rls};
+use loadtest::translation;
+use loadtest::world;
+use loadtest::xds;
+
+/// As in the programs that are measured: `translation` does their work in this process.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Measures Tollgate's services: open and closed loop, percentiles without coordinated omission, A against B.
 #[derive(Debug, Parser)]
@@ -44,6 +51,10 @@ enum Command {
     Credentials(CredentialsArgs),
     /// Say what verifying one of the tokens of `credentials` takes without any server, in microseconds of CPU time
     Verify(VerifyArgs),
+    /// Say what the controller's translation of many routes costs, from cold and after one change
+    Translation(TranslationArgs),
+    /// Play many Envoys of `controller serve` and change what is in its API server
+    Xds(Box<XdsArgs>),
     /// Serve answers without looking, to compare with
     Floor(FloorArgs),
     /// Draw what `make bench` has measured
@@ -107,6 +118,28 @@ struct VerifyArgs {
 }
 
 #[derive(Debug, clap::Args)]
+struct TranslationArgs {
+    /// Number of routes, each with policies of its own
+    #[arg(long, default_value = "10000")]
+    routes: NonZeroUsize,
+    /// Where their requests go
+    #[arg(long, value_enum, default_value = "backend")]
+    backends: world::Backends,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct XdsArgs {
+    #[command(flatten)]
+    settings: xds::Settings,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct FloorArgs {
     /// Which server
     #[arg(long, value_enum)]
@@ -141,6 +174,10 @@ enum Error {
     #[error(transparent)]
     Credentials(#[from] credentials::Error),
     #[error(transparent)]
+    Translation(#[from] translation::Error),
+    #[error(transparent)]
+    Xds(#[from] xds::Error),
+    #[error(transparent)]
     Run(#[from] run::Error),
     #[error(transparent)]
     Floor(#[from] floor::Error),
@@ -165,6 +202,8 @@ fn main() -> ExitCode {
         Command::Http(args) => load(&args, |address| Ok(Http::new(address, &args.requests)?)),
         Command::Credentials(args) => make(&args),
         Command::Verify(args) => verify(&args),
+        Command::Translation(args) => translate(&args),
+        Command::Xds(args) => discover(&args),
         Command::Floor(args) => serve_floor(&args),
         Command::Plot(args) => draw(&args),
     };
@@ -194,6 +233,15 @@ fn make(args: &CredentialsArgs) -> Result<(), Error> {
 fn verify(args: &VerifyArgs) -> Result<(), Error> {
     println!("{:.2}", credentials::verify(&args.dir)?);
     Ok(())
+}
+
+fn translate(args: &TranslationArgs) -> Result<(), Error> {
+    print(&translation::measure(args.routes.get(), args.backends)?, args.json)
+}
+
+fn discover(args: &XdsArgs) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    print(&runtime.block_on(xds::run(&args.settings))?, args.json)
 }
 
 fn draw(args: &PlotArgs) -> Result<(), Error> {

@@ -80,7 +80,7 @@ impl Cost {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no run counts up to 2^52")]
-fn count(count: u64) -> f64 {
+pub(crate) fn count(count: u64) -> f64 {
     count as f64
 }
 
