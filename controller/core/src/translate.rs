@@ -105,7 +105,7 @@ impl Memo {
         order::sort_all(&mut gateways);
         transport_route::attach(&inputs, &mut gateways, &mut report);
         backend_status::report(&inputs, &mut report);
-        backend_tls_status::report(&inputs, &mut gateways, &mut report);
+        let mut tls_uses = backend_tls_status::Uses::by_routes(&inputs, &mut gateways);
         for gateway in gateways.values() {
             gateway.report(&inputs, &mut report);
         }
@@ -113,6 +113,10 @@ impl Memo {
         let (fleets, mut proxies): (Vec<_>, Vec<_>) =
             gateways.into_values().map(|gateway| (gateway.fleet(&inputs), gateway.proxy)).unzip();
         let policies = policy::apply(&inputs, &mut proxies, &mut report);
+        for (policy, reference) in &policies.backend_refs {
+            tls_uses.add_policy(&inputs, policy, reference.into());
+        }
+        tls_uses.report(&inputs, &mut report);
         let mut before = std::mem::take(&mut self.proxies);
         let proxies = proxies.into_iter().zip(fleets).map(|(proxy, infra)| {
             let (key, ir) = (proxy.key.clone(), Arc::new(proxy));

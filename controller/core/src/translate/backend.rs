@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
-use controller_api::backend::{Backend as BackendObject, BackendEndpoint, BackendSpec, BackendType};
+use controller_api::{
+    backend::{Backend as BackendObject, BackendEndpoint, BackendSpec, BackendType},
+    backend_ref::BackendRef as PolicyBackendRef,
+};
 use k8s_openapi::api::{
     core::v1::{Service, ServicePort},
     discovery::v1::EndpointSlice,
@@ -30,6 +33,18 @@ pub(super) struct Reference<'a> {
     pub(super) name: &'a str,
     /// Required for a Service.
     pub(super) port: Option<i32>,
+}
+
+impl<'a> From<&'a PolicyBackendRef> for Reference<'a> {
+    fn from(reference: &'a PolicyBackendRef) -> Self {
+        Self {
+            group: Some(&reference.group),
+            kind: Some(&reference.kind),
+            namespace: reference.namespace.as_deref(),
+            name: &reference.name,
+            port: reference.port.map(i32::from),
+        }
+    }
 }
 
 /// What a reference leads to.
@@ -162,13 +177,8 @@ fn service(
     namespace: &str,
     reference: Reference<'_>,
 ) -> Result<Resolved, Fault> {
-    let name = reference.name;
-    let Some(number) = reference.port else {
-        let message = "A valid port number corresponding to a port on the Service must be specified";
-        return Err(Fault::resolved_refs("PortNotSpecified", message));
-    };
-    let key = (namespace.to_owned(), name.to_owned());
-    let Some(service) = inputs.snapshot.services.get(&key) else {
+    let (name, number) = (reference.name, number(reference, "Service")?);
+    let Some(service) = inputs.snapshot.services.get(&(namespace.to_owned(), name.to_owned())) else {
         let message = format!("service {namespace}/{name} not found");
         return Err(Fault::resolved_refs("BackendNotFound", message));
     };
@@ -179,27 +189,9 @@ fn service(
         );
         return Err(Fault::resolved_refs("UnsupportedValue", message));
     }
-    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
-    let Some(port) = ports.iter().find(|port| port.port == number && transport.is(port.protocol.as_deref())) else {
-        let message = format!("{} Port {number} not found on Service {namespace}/{name}", transport.name());
-        return Err(Fault::resolved_refs("PortNotFound", message));
-    };
     let object = ObjectRef { kind: "Service", namespace: namespace.to_owned(), name: name.to_owned() };
-    Ok(Resolved {
-        tls: backend_tls::resolve(inputs, &object, port.name.as_deref(), None)?,
-        fallback: false,
-        origin: Origin { object, section: Some(number.to_string()) },
-        endpoints: replicas(inputs.slices(namespace, name), port, transport)?,
-        http2: is_h2c(port),
-        authority: format!("{name}.{namespace}:{number}"),
-    })
-}
-
-/// The fault of a reference to an object that exists but has nobody to send a request to.
-pub(super) fn no_endpoints(origin: &Origin) -> Fault {
-    let ObjectRef { kind, namespace, name } = &origin.object;
-    let message = format!("no ready endpoints for the related {kind} {namespace}/{name}");
-    Fault { condition: "BackendsAvailable", reason: "EndpointsNotFound", message }
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_deref()).unwrap_or_default();
+    behind_port(inputs, transport, object, ports, number, inputs.slices(namespace, name))
 }
 
 /// Like a Service, but its replicas are found by another label.
@@ -209,30 +201,52 @@ fn service_import(
     namespace: &str,
     reference: Reference<'_>,
 ) -> Result<Resolved, Fault> {
-    let name = reference.name;
-    let Some(number) = reference.port else {
-        let message = "A valid port number corresponding to a port on the ServiceImport must be specified";
-        return Err(Fault::resolved_refs("PortNotSpecified", message));
-    };
-    let key = (namespace.to_owned(), name.to_owned());
-    let Some(import) = inputs.snapshot.service_imports.get(&key) else {
+    let (name, number) = (reference.name, number(reference, "ServiceImport")?);
+    let Some(import) = inputs.snapshot.service_imports.get(&(namespace.to_owned(), name.to_owned())) else {
         let message = format!("service import {namespace}/{name} not found");
         return Err(Fault::resolved_refs("BackendNotFound", message));
     };
-    let fits = |port: &&ServicePort| port.port == number && transport.is(port.protocol.as_deref());
-    let Some(port) = import.spec.ports.iter().find(fits) else {
-        let message = format!("{} Port {number} not found on ServiceImport {namespace}/{name}", transport.name());
+    let object = ObjectRef { kind: "ServiceImport", namespace: namespace.to_owned(), name: name.to_owned() };
+    behind_port(inputs, transport, object, &import.spec.ports, number, inputs.imported_slices(namespace, name))
+}
+
+/// The port that a reference to an object of this kind must have.
+fn number(reference: Reference<'_>, kind: &str) -> Result<i32, Fault> {
+    reference.port.ok_or_else(|| {
+        let message = format!("A valid port number corresponding to a port on the {kind} must be specified");
+        Fault::resolved_refs("PortNotSpecified", message)
+    })
+}
+
+/// What is behind the port `number` of `object`, whose ports and slices these are.
+fn behind_port(
+    inputs: &Inputs<'_>,
+    transport: Transport,
+    object: ObjectRef,
+    ports: &[ServicePort],
+    number: i32,
+    slices: &[&EndpointSlice],
+) -> Result<Resolved, Fault> {
+    let ObjectRef { kind, namespace, name } = &object;
+    let Some(port) = ports.iter().find(|port| port.port == number && transport.is(port.protocol.as_deref())) else {
+        let message = format!("{} Port {number} not found on {kind} {namespace}/{name}", transport.name());
         return Err(Fault::resolved_refs("PortNotFound", message));
     };
-    let object = ObjectRef { kind: "ServiceImport", namespace: namespace.to_owned(), name: name.to_owned() };
     Ok(Resolved {
         tls: backend_tls::resolve(inputs, &object, port.name.as_deref(), None)?,
         fallback: false,
-        origin: Origin { object, section: Some(number.to_string()) },
-        endpoints: replicas(inputs.imported_slices(namespace, name), port, transport)?,
+        endpoints: replicas(slices, port, transport)?,
         http2: is_h2c(port),
         authority: format!("{name}.{namespace}:{number}"),
+        origin: Origin { object, section: Some(number.to_string()) },
     })
+}
+
+/// The fault of a reference to an object that exists but has nobody to send a request to.
+pub(super) fn no_endpoints(origin: &Origin) -> Fault {
+    let ObjectRef { kind, namespace, name } = &origin.object;
+    let message = format!("no ready endpoints for the related {kind} {namespace}/{name}");
+    Fault { condition: "BackendsAvailable", reason: "EndpointsNotFound", message }
 }
 
 fn is_h2c(port: &ServicePort) -> bool {
@@ -299,7 +313,8 @@ fn backend(
         let message = format!("Backend {namespace}/{name} not found");
         return Err(Fault::resolved_refs("BackendNotFound", message));
     };
-    validate(object, inputs.settings.running_on_host)?;
+    let itself = ObjectRef { kind: "Backend", namespace: namespace.to_owned(), name: name.to_owned() };
+    validate(inputs, &itself, object)?;
     let spec = &object.spec;
     let endpoints = backend_endpoints(spec);
     let authority = match (&endpoints, spec.endpoints.first().and_then(|endpoint| endpoint.hostname.clone())) {
@@ -307,12 +322,11 @@ fn backend(
         (Endpoints::Dns(hosts), None) => hosts.first().map(|(host, port)| format!("{host}:{port}")).unwrap_or_default(),
         (Endpoints::Static(_), None) => format!("{name}.{namespace}"),
     };
-    let object = ObjectRef { kind: "Backend", namespace: namespace.to_owned(), name: name.to_owned() };
     let section = reference.port.map(|port| port.to_string());
     Ok(Resolved {
-        tls: backend_tls::resolve(inputs, &object, section.as_deref(), spec.tls.as_ref())?,
+        tls: backend_tls::resolve(inputs, &itself, section.as_deref(), spec.tls.as_ref())?,
         fallback: spec.fallback == Some(true),
-        origin: Origin { object, section: None },
+        origin: Origin { object: itself, section: None },
         endpoints,
         http2: spec.app_protocols.iter().any(|protocol| protocol == "gateway.envoyproxy.io/h2c"),
         authority,
@@ -335,8 +349,9 @@ fn backend_endpoints(spec: &BackendSpec) -> Endpoints {
 }
 
 /// Whether a Backend can be used at all; also what its own status says.
-pub(super) fn validate(backend: &BackendObject, running_on_host: bool) -> Result<(), Fault> {
+pub(super) fn validate(inputs: &Inputs<'_>, itself: &ObjectRef, backend: &BackendObject) -> Result<(), Fault> {
     let spec = &backend.spec;
+    let running_on_host = inputs.settings.running_on_host;
     let invalid = |message: String| Fault::resolved_refs("InvalidAddress", message);
     let unsupported = |message: &str| Fault::resolved_refs("UnsupportedValue", message);
     if spec.kind == Some(BackendType::DynamicResolver) {
@@ -346,6 +361,9 @@ pub(super) fn validate(backend: &BackendObject, running_on_host: bool) -> Result
         let kinds = [endpoint.fqdn.is_some(), endpoint.ip.is_some(), endpoint.unix.is_some()];
         if kinds.iter().filter(|set| **set).count() != 1 {
             return Err(invalid("an endpoint must have exactly one of fqdn, ip and unix".into()));
+        }
+        if let Some(hostname) = &endpoint.hostname {
+            validate_name(hostname, running_on_host).map_err(invalid)?;
         }
         if let Some(fqdn) = &endpoint.fqdn {
             validate_name(&fqdn.hostname, running_on_host).map_err(invalid)?;
@@ -361,7 +379,23 @@ pub(super) fn validate(backend: &BackendObject, running_on_host: bool) -> Result
             "FQDN endpoints cannot be mixed with IP or Unix endpoints in one Backend",
         ));
     }
-    Ok(())
+    match &spec.tls {
+        Some(tls) if !backend_tls::says_whom_to_believe(inputs, itself, tls, &ports(spec)) => {
+            let message = "must specify either CACertificateRefs or WellKnownCACertificates when InsecureSkipVerify is \
+                           unset or false";
+            Err(Fault::resolved_refs("InvalidBackendRef", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The ports of a Backend's endpoints, as a policy's `sectionName` spells them.
+fn ports(spec: &BackendSpec) -> BTreeSet<String> {
+    let port = |endpoint: &BackendEndpoint| {
+        let fqdn = endpoint.fqdn.as_ref().map(|fqdn| fqdn.port);
+        fqdn.or_else(|| endpoint.ip.as_ref().map(|ip| ip.port)).map(|port| port.to_string())
+    };
+    spec.endpoints.iter().filter_map(port).collect()
 }
 
 fn validate_name(host: &str, running_on_host: bool) -> Result<(), String> {

@@ -1,6 +1,9 @@
 //! TLS with backends: BackendTLSPolicy, and what a Backend says of itself.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use controller_api::backend::BackendTlsSettings;
 use gateway_api::apis::standard::backendtlspolicies::{
@@ -98,6 +101,12 @@ impl<'s> Policies<'s> {
         let mut ordered = if named.is_empty() { with(None) } else { named }.into_iter();
         Found { policy: ordered.next(), conflicted: ordered.collect() }
     }
+
+    /// Whether there is a policy for each of `sections`, or for the whole object.
+    fn cover(&self, object: &ObjectRef, sections: &BTreeSet<String>) -> bool {
+        let found = |section: Option<&str>| self.of(object, section).policy.is_some();
+        found(None) || (!sections.is_empty() && sections.iter().all(|section| found(Some(section))))
+    }
 }
 
 /// TLS with a section of a backend, which may say something of itself in `own`.
@@ -117,6 +126,19 @@ pub(super) fn resolve(
         .map_err(|refusal| invalid(&refusal.message))?
         .flatten();
     Ok(of_backend.map(Arc::new).or_else(|| of_policy.cloned()))
+}
+
+/// Whether a Backend, or a BackendTLSPolicy for each of its ports, says whom to believe; not believing anybody needs a word too.
+pub(super) fn says_whom_to_believe(
+    inputs: &Inputs<'_>,
+    object: &ObjectRef,
+    own: &BackendTlsSettings,
+    ports: &BTreeSet<String>,
+) -> bool {
+    own.insecure_skip_verify == Some(true)
+        || own.well_known_ca_certificates.is_some()
+        || !own.ca_certificate_refs.is_empty()
+        || inputs.backend_tls.cover(object, ports)
 }
 
 fn read<'s>(snapshot: &'s Snapshot, key: &'s Key, object: &'s BackendTlsPolicy) -> Policy<'s> {

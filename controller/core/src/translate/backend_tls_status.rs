@@ -1,12 +1,14 @@
-//! The status of BackendTLSPolicies: one entry for every parent of a route that sends something to a target.
+//! The status of BackendTLSPolicies: one entry for every parent of a route that sends something to a target, and for every
+//! policy that does.
 
 use std::collections::BTreeMap;
 
-use controller_api::route::{BackendRef, ParentRef};
+use controller_api::route::ParentRef;
 use serde_json::{Value, json};
 
 use super::{
     attachment,
+    backend::Reference,
     backend_tls::{Found, Policy},
     gateway::Gateway,
     inputs::Inputs,
@@ -20,42 +22,74 @@ use crate::{
 /// As many as a policy's status can have.
 const MAX_ANCESTORS: usize = 16;
 
-/// Writes the statuses of all policies, also of those that nothing refers to.
-pub(super) fn report(inputs: &Inputs<'_>, gateways: &mut BTreeMap<Key, Gateway<'_>>, report: &mut Report) {
-    let mut ancestors: BTreeMap<&Key, Vec<Ancestor>> = BTreeMap::new();
-    for route in inputs.snapshot.routes() {
-        let parents: Vec<ParentRef> = parents(&route, gateways);
-        if parents.is_empty() {
-            continue;
-        }
-        for reference in &route.backend_refs {
-            let Found { policy, conflicted } = found(inputs, &route.object.namespace, reference);
-            for (policy, in_force) in policy
-                .map(|policy| (policy, true))
-                .into_iter()
-                .chain(conflicted.into_iter().map(|policy| (policy, false)))
-            {
-                add(ancestors.entry(policy.key).or_default(), &parents, in_force);
+/// For whose sake each policy is used, by the policy.
+#[derive(Debug, Default)]
+pub(super) struct Uses<'s>(BTreeMap<&'s Key, Vec<Ancestor>>);
+
+impl<'s> Uses<'s> {
+    /// Uses by routes, for the sake of their parents.
+    pub(super) fn by_routes<'g>(inputs: &Inputs<'s>, gateways: &mut BTreeMap<Key, Gateway<'g>>) -> Self {
+        let mut uses = Self::default();
+        for route in inputs.snapshot.routes() {
+            let parents: Vec<ParentRef> = parents(&route, gateways);
+            if parents.is_empty() {
+                continue;
+            }
+            for reference in &route.backend_refs {
+                let reference = Reference {
+                    group: reference.group.as_deref(),
+                    kind: reference.kind.as_deref(),
+                    namespace: reference.namespace.as_deref(),
+                    name: &reference.name,
+                    port: reference.port,
+                };
+                uses.add(inputs, &route.object.namespace, reference, &parents);
             }
         }
+        uses
     }
-    for policy in inputs.backend_tls.all() {
-        let (namespace, name) = policy.key;
-        let generation = policy.object.metadata.generation;
-        let of_policy = ancestors.remove(policy.key).unwrap_or_default();
-        let entries = of_policy.iter().take(MAX_ANCESTORS).map(|ancestor| {
-            json!({
-                "ancestorRef": ancestor.parent,
-                "controllerName": inputs.settings.controller_name,
-                "conditions": conditions(policy, ancestor.in_force).to_json(generation),
-            })
-        });
-        let object = ObjectRef { kind: "BackendTLSPolicy", namespace: namespace.clone(), name: name.clone() };
-        report.push(&object, json!({"ancestors": entries.collect::<Value>()}));
+
+    /// A use by another policy, which refers to a backend of its own.
+    pub(super) fn add_policy(&mut self, inputs: &Inputs<'s>, policy: &ObjectRef, reference: Reference<'_>) {
+        let ancestor = ParentRef {
+            group: Some("gateway.envoyproxy.io".into()),
+            kind: Some(policy.kind.into()),
+            namespace: Some(policy.namespace.clone()),
+            name: policy.name.clone(),
+            ..ParentRef::default()
+        };
+        self.add(inputs, &policy.namespace, reference, &[ancestor]);
+    }
+
+    fn add(&mut self, inputs: &Inputs<'s>, namespace: &str, reference: Reference<'_>, parents: &[ParentRef]) {
+        let Found { policy, conflicted } = found(inputs, namespace, reference);
+        let conflicted = conflicted.into_iter().map(|policy| (policy, false));
+        for (policy, in_force) in policy.map(|policy| (policy, true)).into_iter().chain(conflicted) {
+            add(self.0.entry(policy.key).or_default(), parents, in_force);
+        }
+    }
+
+    /// Writes the statuses of all policies, also of those that nothing refers to.
+    pub(super) fn report(&self, inputs: &Inputs<'s>, report: &mut Report) {
+        for policy in inputs.backend_tls.all() {
+            let (namespace, name) = policy.key;
+            let generation = policy.object.metadata.generation;
+            let of_policy = self.0.get(policy.key).map_or(&[][..], Vec::as_slice);
+            let entries = of_policy.iter().take(MAX_ANCESTORS).map(|ancestor| {
+                json!({
+                    "ancestorRef": ancestor.parent,
+                    "controllerName": inputs.settings.controller_name,
+                    "conditions": conditions(policy, ancestor.in_force).to_json(generation),
+                })
+            });
+            let object = ObjectRef { kind: "BackendTLSPolicy", namespace: namespace.clone(), name: name.clone() };
+            report.push(&object, json!({"ancestors": entries.collect::<Value>()}));
+        }
     }
 }
 
-/// A parent of routes, and whether the policy is in force for one of them.
+/// A parent of routes or another policy, and whether the BackendTLSPolicy is in force for its sake.
+#[derive(Debug)]
 struct Ancestor {
     parent: ParentRef,
     in_force: bool,
@@ -81,10 +115,10 @@ fn parents(route: &Route<'_>, gateways: &mut BTreeMap<Key, Gateway<'_>>) -> Vec<
     whole.collect()
 }
 
-fn found<'p, 's>(inputs: &'p Inputs<'s>, namespace: &str, reference: &BackendRef) -> Found<'p, 's> {
-    let namespace = reference.namespace.as_deref().unwrap_or(namespace).to_owned();
-    let name = reference.name.clone();
-    match (reference.group.as_deref().unwrap_or_default(), reference.kind.as_deref().unwrap_or("Service")) {
+fn found<'p, 's>(inputs: &'p Inputs<'s>, namespace: &str, reference: Reference<'_>) -> Found<'p, 's> {
+    let namespace = reference.namespace.unwrap_or(namespace).to_owned();
+    let name = reference.name.to_owned();
+    match (reference.group.unwrap_or_default(), reference.kind.unwrap_or("Service")) {
         ("", "Service") => {
             let service = inputs.snapshot.services.get(&(namespace.clone(), name.clone()));
             let ports = service.and_then(|service| service.spec.as_ref()?.ports.as_deref()).unwrap_or_default();

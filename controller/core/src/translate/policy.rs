@@ -15,6 +15,8 @@ mod traffic;
 
 use std::collections::BTreeMap;
 
+use controller_api::backend_ref::BackendRef;
+
 use super::{Report, inputs::Inputs};
 use crate::ir;
 
@@ -38,6 +40,8 @@ pub struct Decision {
 pub(super) struct Outcome {
     /// What `extauth` asks of the routes that need it.
     pub(super) auth_policies: Vec<proto::extauth::Policy>,
+    /// Backends that the policies refer to, beside the policy.
+    pub(super) backend_refs: Vec<(ir::ObjectRef, BackendRef)>,
     /// Who won on each route.
     pub(super) decisions: Vec<Decision>,
 }
@@ -45,8 +49,9 @@ pub(super) struct Outcome {
 /// Decides for every route of `proxies` and writes the policies' statuses into `report`.
 pub(super) fn apply(inputs: &Inputs<'_>, proxies: &mut [ir::Proxy], report: &mut Report) -> Outcome {
     let mut traffic = traffic::Kind { settings: inputs.settings };
-    let mut security = security::Kind { inputs, auth_policies: BTreeMap::new() };
+    let mut security = security::Kind { inputs, auth_policies: BTreeMap::new(), backend_refs: Vec::new() };
     let mut decisions = attachment::attach(&mut traffic, inputs, proxies, report);
     decisions.extend(attachment::attach(&mut security, inputs, proxies, report));
-    Outcome { auth_policies: security.auth_policies.into_values().collect(), decisions }
+    let auth_policies = security.auth_policies.into_values().collect();
+    Outcome { auth_policies, backend_refs: security.backend_refs, decisions }
 }

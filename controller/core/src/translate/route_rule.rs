@@ -81,7 +81,7 @@ pub(super) fn read(inputs: &Inputs<'_>, route: &ObjectRef, index: usize, spec: S
             Vec::new()
         }
     };
-    let (mut backends, broken) = backends(inputs, from, &destination, index, spec.backend_refs);
+    let (mut backends, broken) = backends(inputs, from, &destination, references(index, spec.backend_refs));
     // gRPC is HTTP/2, whatever the port says.
     for backend in &mut backends {
         backend.http2 |= route.kind == "GRPCRoute";
@@ -149,18 +149,25 @@ fn timeouts(spec: Option<&HttpRouteRulesTimeouts>) -> Result<RouteTimeouts, Faul
     })
 }
 
+/// A backendRef beside the indices of its rule and of itself in it.
+type Numbered<'r> = (usize, usize, &'r BackendRef);
+
+/// The backendRefs of the rule at `rule`.
+pub(super) fn references(rule: usize, specs: &[BackendRef]) -> impl Iterator<Item = Numbered<'_>> {
+    specs.iter().enumerate().map(move |(index, spec)| (rule, index, spec))
+}
+
 /// The backends with a weight above zero, and what is wrong with any of them.
-pub(super) fn backends(
+pub(super) fn backends<'r>(
     inputs: &Inputs<'_>,
     from: Referrer<'_>,
     destination: &str,
-    rule: usize,
-    specs: &[BackendRef],
+    references: impl Iterator<Item = Numbered<'r>>,
 ) -> (Vec<Backend>, Vec<Fault>) {
     let (mut backends, mut faults) = (Vec::new(), Vec::new());
-    for (index, spec) in specs.iter().enumerate() {
+    for (number, (rule, index, spec)) in references.enumerate() {
         let weight = u32::try_from(spec.weight.unwrap_or(1)).unwrap_or_default();
-        let name = name::backend(destination, Some(index));
+        let name = name::backend(destination, Some(number));
         let (backend, found) = read_backend(inputs, from, name, weight, spec);
         faults.extend(found.map(|fault| match fault.condition {
             "BackendsAvailable" => fault.at("failed to find endpoints"),

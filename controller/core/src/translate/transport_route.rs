@@ -63,16 +63,20 @@ impl Route {
         let name = name::transport_destination(reference);
         let from =
             Referrer { group: "gateway.networking.k8s.io", kind: reference.kind, namespace: &reference.namespace };
+        // By server name alone, one rule of a TLSRoute is as good as another: what they all name shares the connections.
+        let several = reference.kind == "TLSRoute";
+        let rules = rules.unwrap_or_default();
+        if rules.len() != 1 && (rules.is_empty() || !several) {
+            let message = format!("a {} has exactly one rule, not {}", reference.kind, rules.len());
+            faults.push(Fault::accepted("InvalidRule", message));
+        }
+        let references = rules
+            .iter()
+            .enumerate()
+            .flat_map(|(index, rule)| route_rule::references(index, rule.backend_refs.as_deref().unwrap_or_default()));
         let mut backends = Vec::new();
-        match rules.unwrap_or_default() {
-            [rule] => {
-                let references = rule.backend_refs.as_deref().unwrap_or_default();
-                (backends, faults) = route_rule::backends(inputs, from, &name, 0, references);
-            }
-            rules => {
-                let message = format!("a {} has exactly one rule, not {}", reference.kind, rules.len());
-                faults.push(Fault::accepted("UnsupportedValue", message));
-            }
+        if faults.is_empty() {
+            (backends, faults) = route_rule::backends(inputs, from, &name, references);
         }
         let (hostnames, invalid): (Vec<_>, Vec<_>) =
             hostnames.unwrap_or_default().iter().cloned().partition(|host| hostname::is_valid(host));

@@ -18,6 +18,7 @@ mod secret;
 use std::{collections::BTreeMap, sync::Arc};
 
 use controller_api::{
+    backend_ref::BackendRef,
     policy::PolicyTargets,
     security_policy::{SecurityPolicy, SecurityPolicySpec},
 };
@@ -26,7 +27,7 @@ use self::layers::Layers;
 use super::kind::{self, Named, Parent, Resolution};
 use crate::{
     Snapshot,
-    ir::{HttpRoute, Security},
+    ir::{HttpRoute, ObjectRef, Security},
     snapshot::Objects,
     translate::inputs::Inputs,
 };
@@ -36,6 +37,25 @@ pub(super) struct Kind<'i, 's> {
     pub(super) inputs: &'i Inputs<'s>,
     /// What `extauth` must serve, by name.
     pub(super) auth_policies: BTreeMap<String, proto::extauth::Policy>,
+    /// Which backends the policies refer to.
+    pub(super) backend_refs: Vec<(ObjectRef, BackendRef)>,
+}
+
+impl Kind<'_, '_> {
+    fn note_references(&mut self, spec: &SecurityPolicySpec, layers: Layers<'_>) {
+        let mut note = |owner: &ObjectRef, reference: &BackendRef| {
+            self.backend_refs.push((owner.clone(), reference.clone()));
+        };
+        if let Some(jwt) = &spec.jwt {
+            let (owner, references) = jwt::references(jwt, layers);
+            references.for_each(|reference| note(owner, reference));
+        }
+        let ext_auth = spec.ext_auth.as_ref().map(|auth| ext_auth::references(auth, layers));
+        let oidc = spec.oidc.as_ref().map(|oidc| oidc::references(oidc, layers));
+        for (owner, references) in ext_auth.into_iter().chain(oidc) {
+            references.iter().for_each(|reference| note(owner, reference));
+        }
+    }
 }
 
 impl kind::Kind for Kind<'_, '_> {
@@ -85,6 +105,7 @@ impl kind::Kind for Kind<'_, '_> {
             Ok(effective) => effective,
             Err(message) => return Resolution { effective: None, errors: vec![message] },
         };
+        self.note_references(&spec, layers);
         let unsupported = spec.unsupported.keys();
         let mut errors: Vec<_> =
             unsupported.map(|field| format!("the field spec.{field} is not supported yet")).collect();

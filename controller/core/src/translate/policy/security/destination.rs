@@ -10,11 +10,7 @@ use crate::{
         Authorities, Backend, BackendTls, Destination, Endpoint, Endpoints, HeaderMutations, ObjectRef, ServerName,
         SubjectAltName,
     },
-    translate::{
-        backend::{self, Reference},
-        grant::Referrer,
-        inputs::Inputs,
-    },
+    translate::{backend, grant::Referrer, inputs::Inputs},
 };
 
 /// Follows the references of `owner`; the destination is called `name`, and the `:authority` is that of the first backend. The error
@@ -29,18 +25,7 @@ pub(super) fn resolve(
     let mut backends = Vec::new();
     let mut authority = None;
     for (index, reference) in references.iter().enumerate() {
-        let resolved = backend::resolve(
-            inputs,
-            from,
-            Reference {
-                group: Some(&reference.group),
-                kind: Some(&reference.kind),
-                namespace: reference.namespace.as_deref(),
-                name: &reference.name,
-                port: reference.port.map(i32::from),
-            },
-        )
-        .map_err(|fault| lower_first(&fault.message))?;
+        let resolved = backend::resolve(inputs, from, reference.into()).map_err(|fault| lower_first(&fault.message))?;
         authority.get_or_insert(resolved.authority);
         backends.push(Backend {
             name: format!("{name}/backend/{index}"),

@@ -8,7 +8,10 @@ use controller_api::{
 };
 
 use super::{Layers, destination};
-use crate::{ir, translate::inputs::Inputs};
+use crate::{
+    ir::{self, ObjectRef},
+    translate::inputs::Inputs,
+};
 
 /// Follows the references of `spec.extAuth`. The error is a sentence without its full stop.
 pub(super) fn resolve(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<ir::ExtAuth, String> {
@@ -29,9 +32,7 @@ fn build(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<ir::
     if auth.status_on_error.is_some_and(|status| !(400..600).contains(&status)) {
         return Err("spec.extAuth.statusOnError must be 400 to 511".into());
     }
-    let owner = layers.owner(|spec| {
-        spec.ext_auth.as_ref().and_then(Service::of).is_some_and(|service| !service.references.is_empty())
-    });
+    let owner = owner(layers);
     let name = format!("{}/extauth/0", layers.name(|spec| spec.ext_auth.is_some()));
     let Some((mut destination, authority)) = destination::resolve(&name, service.references, owner, inputs)? else {
         return Err(format!("spec.extAuth.{field}.backendRefs must not be empty"));
@@ -41,6 +42,17 @@ fn build(auth: &ExtAuth, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<ir::
         destination.backends.iter_mut().for_each(|backend| backend.http2 = true);
     }
     Ok(ir::ExtAuth { destination, authority, context_extensions: context_extensions(auth, inputs, layers)? })
+}
+
+/// The service's backendRefs, and the policy that they stand in.
+pub(super) fn references<'a>(auth: &'a ExtAuth, layers: Layers<'a>) -> (&'a ObjectRef, &'a [BackendRef]) {
+    (owner(layers), Service::of(auth).map_or(&[], |service| service.references))
+}
+
+fn owner(layers: Layers<'_>) -> &ObjectRef {
+    layers.owner(|spec| {
+        spec.ext_auth.as_ref().and_then(Service::of).is_some_and(|service| !service.references.is_empty())
+    })
 }
 
 /// What both kinds of service have.

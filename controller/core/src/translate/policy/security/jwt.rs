@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use controller_api::security_policy::{
-    SecurityPolicySpec,
-    jwt::{Jwt, JwtProvider, LocalJwks, LocalJwksType, RemoteJwks},
+use controller_api::{
+    backend_ref::BackendRef,
+    security_policy::{
+        SecurityPolicySpec,
+        jwt::{Jwt, JwtProvider, LocalJwks, LocalJwksType, RemoteJwks},
+    },
 };
 use jsonwebtoken::{DecodingKey, jwk::Jwk};
 use serde_json::Value;
@@ -42,6 +45,15 @@ pub(super) fn resolve(
         sets.push(key_set((index, provider), owner, inputs, layers).map_err(fail).ok());
     }
     sets
+}
+
+/// The backendRefs of all providers, and the policy that they stand in.
+pub(super) fn references<'a>(
+    jwt: &'a Jwt,
+    layers: Layers<'a>,
+) -> (&'a ObjectRef, impl Iterator<Item = &'a BackendRef>) {
+    let remote = jwt.providers.iter().filter_map(|provider| provider.remote_jwks.as_ref());
+    (layers.owner(has_providers), remote.flat_map(|remote| &remote.backend_refs))
 }
 
 fn has_providers(spec: &SecurityPolicySpec) -> bool {

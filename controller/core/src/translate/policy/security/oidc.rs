@@ -2,6 +2,7 @@
 
 use controller_api::{
     Duration,
+    backend_ref::BackendRef,
     security_policy::{
         SecurityPolicySpec,
         jwt::{Jwt, JwtProvider},
@@ -102,6 +103,12 @@ fn check_paths(redirect_url: &str, logout_path: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// The provider's backendRefs, and the policy that they stand in.
+pub(super) fn references<'a>(oidc: &'a Oidc, layers: Layers<'a>) -> (&'a ObjectRef, &'a [BackendRef]) {
+    let has = |spec: &SecurityPolicySpec| spec.oidc.as_ref().is_some_and(|oidc| !oidc.provider.backend_refs.is_empty());
+    (layers.owner(has), &oidc.provider.backend_refs)
+}
+
 fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<extauth::OidcProvider, String> {
     let OidcProvider { issuer, authorization_endpoint, token_endpoint, end_session_endpoint, .. } = &oidc.provider;
     for (field, url) in [
@@ -123,10 +130,11 @@ fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<exta
         }
         _ => return Err("only one of clientID or clientIDRef must be set".into()),
     };
+    let (holder, references) = references(oidc, layers);
     let destination = destination::resolve(
         &format!("{}/oidc/0", layers.name(|spec| spec.oidc.is_some())),
-        &oidc.provider.backend_refs,
-        owner(|oidc| !oidc.provider.backend_refs.is_empty()),
+        references,
+        holder,
         inputs,
     )?;
     let backends = destination.map(|(destination, _)| destination::backends(&destination)).transpose();
