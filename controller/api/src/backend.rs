@@ -91,6 +91,9 @@ pub struct BackendTlsSettings {
     /// Protocols to offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alpn_protocols: Option<Vec<String>>,
+    /// Fingerprints of clients, which say nothing of a backend: a Backend that has any is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fingerprints: Vec<String>,
 }
 
 /// Exactly one of `fqdn`, `ip` and `unix`.

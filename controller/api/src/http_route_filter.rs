@@ -161,6 +161,10 @@ pub struct ResponseHeaders {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub set: Vec<ResponseHeader>,
+    /// Nothing of the answer is there to be removed: a filter that wants it is refused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub remove: Vec<String>,
 }
 
 /// A header.

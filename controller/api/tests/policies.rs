@@ -4,6 +4,7 @@
 use controller_api::{
     backend::Backend,
     backend_traffic_policy::BackendTrafficPolicy,
+    http_route_filter::HttpRouteFilter,
     policy::MergeType,
     rate_limit::{KeyedMatchType, RateLimitUnit},
     security_policy::SecurityPolicy,
@@ -112,4 +113,19 @@ fn definitions_are_upstreams_names_and_keep_unknown_fields() {
     assert_eq!(spec["x-kubernetes-preserve-unknown-fields"], true, "the API server would drop passkeys unseen");
     assert!(spec["properties"]["targetRefs"].is_object());
     assert!(spec["properties"]["apiKeyAuth"]["properties"]["forwardClientIDHeader"].is_object());
+}
+
+/// What a schema does not name, the API server takes away before anybody can refuse it.
+#[test]
+fn fields_that_are_refused_are_kept() {
+    for (crd, path) in [
+        (Backend::crd(), "tls/properties/fingerprints"),
+        (SecurityPolicy::crd(), "jwt/properties/providers/items/properties/remoteJWKS/properties/backendRef"),
+        (SecurityPolicy::crd(), "oidc/properties/provider/properties/backendRef"),
+        (HttpRouteFilter::crd(), "directResponse/properties/header/properties/remove"),
+    ] {
+        let crd = serde_json::to_value(crd).unwrap();
+        let spec = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+        assert!(crd.pointer(&format!("{spec}/{path}")).is_some(), "{path}");
+    }
 }

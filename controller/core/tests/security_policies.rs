@@ -81,6 +81,14 @@ fn a_broken_policy_closes_its_routes_and_no_others() {
             "OIDC: service default/none not found.",
         ),
         (
+            "jwt: {providers: [{name: p, remoteJWKS: {uri: 'https://a.example', backendRef: {name: svc, port: 80}}}]}",
+            "providers[0].remoteJWKS: backendRef is not supported, use backendRefs",
+        ),
+        (
+            "oidc: {provider: {issuer: 'https://a.example', backendRef: {name: svc, port: 80}}, clientID: app, clientSecret: {name: keys}}",
+            "OIDC: spec.oidc.provider.backendRef is not supported, use backendRefs.",
+        ),
+        (
             "extAuth: {http: {backendRefs: [{name: svc, port: 80}], path: /a, pathOverride: /b}}",
             "ExtAuth: only one of path or pathOverride can be specified.",
         ),
@@ -99,6 +107,28 @@ fn a_broken_policy_closes_its_routes_and_no_others() {
         assert!(condition.contains(message), "{condition}");
         assert!(translation.auth_policies.is_empty());
     }
+}
+
+#[test]
+fn policies_of_other_controllers_routes_are_left_to_them() {
+    let others = r"
+{apiVersion: gateway.networking.k8s.io/v1, kind: GatewayClass, metadata: {name: theirs}, spec: {controllerName: example.com/other}}
+---
+{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: theirs, namespace: default},
+ spec: {gatewayClassName: theirs, listeners: [{name: a, port: 80, protocol: HTTP}]}}
+---
+{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: theirs, namespace: default},
+ spec: {parentRefs: [{name: theirs}], rules: [{backendRefs: [{name: svc, port: 80}]}]}}
+";
+    let spec = "apiKeyAuth: {credentialRefs: [{name: keys}], extractFrom: [{headers: [x-key]}]}";
+    for (kind, name) in [("HTTPRoute", "theirs"), ("Gateway", "theirs")] {
+        let policy = security("keys-of-theirs", &format!("{}, {spec}", target(kind, name, "")));
+        let translation = translated(support::objects(others).into_iter().chain([policy]));
+        assert!(translation.auth_policies.is_empty(), "{kind}");
+        assert!(conditions(&translation, "keys-of-theirs").is_empty(), "{kind}");
+    }
+    let ours = translated([security("keys-of-ours", &format!("{}, {spec}", target("HTTPRoute", "app", "")))]);
+    assert_eq!(ours.auth_policies.len(), 1);
 }
 
 #[test]

@@ -72,6 +72,9 @@ pub struct RemoteJwks {
     /// Where the set is fetched instead of at the URL's host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backend_refs: Vec<BackendRef>,
+    /// The older spelling of `backendRefs`, which is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_ref: Option<BackendRef>,
     /// How Envoy deals with its hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_settings: Option<ClusterSettings>,

@@ -92,6 +92,9 @@ pub struct OidcProvider {
     /// Where the provider is reached instead of at the hosts of its URLs: without TLS, whatever those say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub backend_refs: Vec<BackendRef>,
+    /// The older spelling of `backendRefs`, which is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_ref: Option<BackendRef>,
     /// How the provider's hosts are dealt with. Not translated yet and without effect, which the status says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backend_settings: Option<ClusterSettings>,

@@ -1,6 +1,6 @@
 //! Which listeners a route's parentRefs attach to, and what its status says about that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use controller_api::route::ParentRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     fault::Fault,
     gateway::Gateway,
+    hostname,
     inputs::Inputs,
     status::{Conditions, Report},
 };
@@ -68,8 +69,11 @@ pub(super) fn listeners(
 
 /// A route that has been read as far as that does not depend on where it attaches.
 pub(super) trait Attach {
-    /// Adds it to the listener at `index`, unless it is there already; whether they share any host.
-    fn attach_to(&mut self, gateway: &mut Gateway<'_>, index: usize) -> bool;
+    /// The hosts that it is for; empty when it is for any.
+    fn hostnames(&self) -> &[String];
+
+    /// Adds it to the listener at `index`, for `hosts`.
+    fn add_to(&self, gateway: &mut Gateway<'_>, index: usize, hosts: &BTreeSet<String>);
 
     /// Says what is wrong with it, wherever it attaches.
     fn report_faults(&self, conditions: &mut Conditions);
@@ -104,11 +108,13 @@ pub(super) fn attach_all<'o, T: 'o, R: Attach>(
             continue;
         }
         let reference = ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
-        let mut route = read(&reference, object.spec);
+        let route = read(&reference, object.spec);
+        // Two parentRefs may lead to the same listener.
+        let mut attached = BTreeSet::new();
         let mut statuses: Vec<Value> = Vec::new();
         for parent in object.parent_refs {
             let Some(gateway) = self::gateway(gateways, parent, namespace) else { continue };
-            let conditions = attach(inputs, gateway, parent, &reference, &mut route);
+            let conditions = attach(inputs, gateway, parent, &reference, &route, &mut attached);
             statuses.push(json!({
                 "parentRef": parent,
                 "controllerName": inputs.settings.controller_name,
@@ -125,13 +131,14 @@ fn attach(
     gateway: &mut Gateway<'_>,
     parent: &ParentRef,
     reference: &ObjectRef,
-    route: &mut impl Attach,
+    route: &impl Attach,
+    attached: &mut BTreeSet<String>,
 ) -> Conditions {
     let mut conditions = Conditions::default();
     let kind = reference.kind;
     let refused = match listeners(inputs, gateway, parent, kind, &reference.namespace) {
         Ok(listeners) => {
-            let met = listeners.into_iter().filter(|index| route.attach_to(gateway, *index)).count();
+            let met = listeners.into_iter().filter(|index| attach_to(route, gateway, *index, attached)).count();
             (met == 0).then(|| {
                 let message = format!(
                     "There were no hostname intersections between the {kind} and this parent ref's Listener(s)."
@@ -151,4 +158,21 @@ fn attach(
         conditions.set(condition, false, reason, message);
     }
     conditions
+}
+
+/// Adds `route` to the listener at `index` unless it is among those `attached` already; whether they share any host.
+fn attach_to(route: &impl Attach, gateway: &mut Gateway<'_>, index: usize, attached: &mut BTreeSet<String>) -> bool {
+    let Some(listener) = gateway.listeners.get(index) else { return false };
+    let hosts = hostname::meet(route.hostnames(), listener.hostname(), &gateway.neighbours(index));
+    if hosts.is_empty() {
+        return false;
+    }
+    if !attached.insert(listener.name.clone()) {
+        return true;
+    }
+    if let Some(listener) = gateway.listeners.get_mut(index) {
+        listener.attached_routes += 1;
+    }
+    route.add_to(gateway, index, &hosts);
+    true
 }

@@ -379,6 +379,9 @@ pub(super) fn validate(inputs: &Inputs<'_>, itself: &ObjectRef, backend: &Backen
             "FQDN endpoints cannot be mixed with IP or Unix endpoints in one Backend",
         ));
     }
+    if spec.tls.as_ref().is_some_and(|tls| !tls.fingerprints.is_empty()) {
+        return Err(unsupported("tls.fingerprints is not supported: fingerprints are taken of clients"));
+    }
     match &spec.tls {
         Some(tls) if !backend_tls::says_whom_to_believe(inputs, itself, tls, &ports(spec)) => {
             let message = "must specify either CACertificateRefs or WellKnownCACertificates when InsecureSkipVerify is \

@@ -131,6 +131,9 @@ fn respond(filters: &mut Filters, spec: &DirectResponse, owner: &ObjectRef, inpu
     if !(200..=599).contains(&status) {
         return Err(unsupported(format!("directResponse status code {status} is invalid, must be 200 to 599")));
     }
+    if spec.header.as_ref().is_some_and(|header| !header.remove.is_empty()) {
+        return Err(unsupported("invalid filter HTTPRouteFilter: header.remove is not supported for directResponse"));
+    }
     let text = body(spec, owner, inputs)?;
     filters.response = Some(Response { status, format: header_modifier::is_format(&text), body: text });
     header_modifier::add(&mut filters.response_headers, Direction::Response, spec)

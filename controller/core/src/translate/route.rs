@@ -10,6 +10,7 @@ use super::{
     gateway::Gateway,
     hostname,
     inputs::Inputs,
+    listener::Listener,
     name,
     route_rule::{self, Rule, Spec},
     status::Conditions,
@@ -25,8 +26,6 @@ pub(super) struct Route {
     /// Indices of rules that cannot be accepted.
     unaccepted: Vec<usize>,
     metadata: BTreeMap<String, String>,
-    /// Names of the listeners that have it already: two parentRefs may lead to the same one.
-    attached: BTreeSet<String>,
 }
 
 /// Annotations below this prefix go into Envoy's metadata.
@@ -62,15 +61,7 @@ impl Route {
         let annotations = metadata.annotations.iter().flatten();
         let metadata = annotations
             .filter_map(|(key, value)| key.strip_prefix(ANNOTATION_PREFIX).map(|key| (key.to_owned(), value.clone())));
-        Self {
-            reference: reference.clone(),
-            hostnames,
-            rules,
-            faults,
-            unaccepted,
-            metadata: metadata.collect(),
-            attached: BTreeSet::new(),
-        }
+        Self { reference: reference.clone(), hostnames, rules, faults, unaccepted, metadata: metadata.collect() }
     }
 
     fn add_routes(&self, listener: &mut HttpListener, host: &str) {
@@ -111,25 +102,17 @@ impl Route {
 }
 
 impl Attach for Route {
-    fn attach_to(&mut self, gateway: &mut Gateway<'_>, index: usize) -> bool {
-        let Some(listener) = gateway.listeners.get(index) else { return false };
-        let hosts = hostname::meet(&self.hostnames, listener.hostname(), &gateway.neighbours(index));
-        if hosts.is_empty() {
-            return false;
-        }
-        if !self.attached.insert(listener.name.clone()) {
-            return true;
-        }
-        let http = listener.http();
-        if let Some(listener) = gateway.listeners.get_mut(index) {
-            listener.attached_routes += 1;
-        }
+    fn hostnames(&self) -> &[String] {
+        &self.hostnames
+    }
+
+    fn add_to(&self, gateway: &mut Gateway<'_>, index: usize, hosts: &BTreeSet<String>) {
+        let http = gateway.listeners.get(index).and_then(Listener::http);
         if let Some(listener) = http.and_then(|http| gateway.proxy.http.get_mut(http)) {
-            for host in &hosts {
+            for host in hosts {
                 self.add_routes(listener, host);
             }
         }
-        true
     }
 
     fn report_faults(&self, conditions: &mut Conditions) {

@@ -53,8 +53,6 @@ struct Route {
     faults: Vec<Fault>,
     /// It takes nothing at all.
     refused: bool,
-    /// Names of the listeners that have it already: two parentRefs may lead to the same one.
-    attached: BTreeSet<String>,
 }
 
 impl Route {
@@ -86,10 +84,20 @@ impl Route {
         }
         let refused = faults.iter().any(|fault| fault.condition == "Accepted");
         let destination = Destination { name, backends };
-        Self { reference: reference.clone(), hostnames, destination, faults, refused, attached: BTreeSet::new() }
+        Self { reference: reference.clone(), hostnames, destination, faults, refused }
+    }
+}
+
+impl Attach for Route {
+    fn hostnames(&self) -> &[String] {
+        &self.hostnames
     }
 
-    fn add_to(&self, gateway: &mut Gateway<'_>, slot: Slot, hosts: BTreeSet<String>) {
+    fn add_to(&self, gateway: &mut Gateway<'_>, index: usize, hosts: &BTreeSet<String>) {
+        let Some(slot) = gateway.listeners.get(index).and_then(|listener| listener.slot) else { return };
+        if self.refused {
+            return;
+        }
         let name = name::transport_route(&self.reference);
         let (route, mut destination) = (self.reference.clone(), self.destination.clone());
         match slot {
@@ -102,7 +110,7 @@ impl Route {
                             backend.tls = None;
                         }
                     }
-                    let sni = hosts.into_iter().filter(|host| host != hostname::ANY).collect();
+                    let sni = hosts.iter().filter(|host| *host != hostname::ANY).cloned().collect();
                     listener.routes.push(TcpRoute { name, route, sni, destination });
                 }
             }
@@ -112,27 +120,6 @@ impl Route {
                 }
             }
         }
-    }
-}
-
-impl Attach for Route {
-    fn attach_to(&mut self, gateway: &mut Gateway<'_>, index: usize) -> bool {
-        let Some(listener) = gateway.listeners.get(index) else { return false };
-        let hosts = hostname::meet(&self.hostnames, listener.hostname(), &gateway.neighbours(index));
-        if hosts.is_empty() {
-            return false;
-        }
-        if !self.attached.insert(listener.name.clone()) {
-            return true;
-        }
-        let slot = listener.slot;
-        if let Some(listener) = gateway.listeners.get_mut(index) {
-            listener.attached_routes += 1;
-        }
-        if let Some(slot) = slot.filter(|_| !self.refused) {
-            self.add_to(gateway, slot, hosts);
-        }
-        true
     }
 
     fn report_faults(&self, conditions: &mut Conditions) {

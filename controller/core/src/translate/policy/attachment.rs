@@ -154,7 +154,8 @@ impl<K: Kind> Attachment<'_, '_, K> {
             let known = self.topology.has_listeners(&target.object);
             return known.then(|| vec![ancestors::reference(&target.object, target.section.as_deref())]);
         }
-        let parents = self.topology.parents(&target.object)?.iter();
+        // A route of other controllers' Gateways alone is theirs.
+        let parents = self.topology.parents(&target.object).filter(|parents| !parents.is_empty())?.iter();
         Some(parents.map(|parent| ancestors::reference(&parent.object, parent.section.as_deref())).collect())
     }
 

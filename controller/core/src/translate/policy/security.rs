@@ -48,12 +48,16 @@ impl Kind<'_, '_> {
         };
         if let Some(jwt) = &spec.jwt {
             let (owner, references) = jwt::references(jwt, layers);
-            references.for_each(|reference| note(owner, reference));
+            for reference in references {
+                note(owner, reference);
+            }
         }
         let ext_auth = spec.ext_auth.as_ref().map(|auth| ext_auth::references(auth, layers));
         let oidc = spec.oidc.as_ref().map(|oidc| oidc::references(oidc, layers));
         for (owner, references) in ext_auth.into_iter().chain(oidc) {
-            references.iter().for_each(|reference| note(owner, reference));
+            for reference in references {
+                note(owner, reference);
+            }
         }
     }
 }

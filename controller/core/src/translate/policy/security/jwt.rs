@@ -94,6 +94,9 @@ fn remote_jwks(
     if retry.is_some_and(|retry| retry.retry_on.as_ref().is_some_and(|on| !on.http_status_codes.is_empty())) {
         return Err("remoteJWKS: HTTPStatusCodes is not supported".into());
     }
+    if remote.backend_ref.is_some() {
+        return Err("remoteJWKS: backendRef is not supported, use backendRefs".into());
+    }
     let site = site(&remote.uri).ok_or_else(|| format!("remoteJWKS.uri {:?} is no http or https URL", remote.uri))?;
     match destination::resolve(name, &remote.backend_refs, owner, inputs).map_err(|e| format!("remoteJWKS: {e}"))? {
         Some((destination, _)) => Ok(ir::RemoteJwks { destination, server_name: None }),

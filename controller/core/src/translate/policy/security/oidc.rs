@@ -121,6 +121,9 @@ fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<exta
             return Err(format!("spec.oidc.provider.{field} must be an http or https URL"));
         }
     }
+    if oidc.provider.backend_ref.is_some() {
+        return Err("spec.oidc.provider.backendRef is not supported, use backendRefs".into());
+    }
     let owner =
         |has: fn(&Oidc) -> bool| layers.owner(move |spec: &SecurityPolicySpec| spec.oidc.as_ref().is_some_and(has));
     let client_id = match (&oidc.client_id, &oidc.client_id_ref) {
