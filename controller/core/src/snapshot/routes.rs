@@ -1,6 +1,9 @@
 //! Routes, whatever their kind.
 
 use controller_api::route::{BackendRef, ParentRef};
+use gateway_api::apis::experimental::httproutes::{
+    HttpRouteRulesFilters as Filter, HttpRouteRulesFiltersRequestMirrorBackendRef as MirrorRef,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{Key, Snapshot};
@@ -18,6 +21,8 @@ pub(crate) struct Route<'s> {
     pub(crate) rule_names: Vec<&'s str>,
     /// Of all rules.
     pub(crate) backend_refs: Vec<&'s BackendRef>,
+    /// Who gets copies of requests, of all rules.
+    pub(crate) mirrors: Vec<&'s MirrorRef>,
 }
 
 impl Snapshot {
@@ -25,7 +30,7 @@ impl Snapshot {
     pub(crate) fn routes(&self) -> impl Iterator<Item = Route<'_>> {
         /// The fields that all these types have and share no trait for.
         macro_rules! routes {
-            ($objects:ident, $kind:literal) => {
+            ($objects:ident, $kind:literal, |$rule:ident| $filters:expr) => {
                 self.$objects.iter().map(|(key, route)| Route {
                     object: reference($kind, key),
                     metadata: &route.metadata,
@@ -34,14 +39,18 @@ impl Snapshot {
                     backend_refs: rules(route.spec.rules.as_deref())
                         .flat_map(|rule| rule.backend_refs.iter().flatten())
                         .collect(),
+                    mirrors: rules(route.spec.rules.as_deref())
+                        .flat_map(|$rule| -> &[Filter] { $filters })
+                        .filter_map(|filter| Some(&filter.request_mirror.as_ref()?.backend_ref))
+                        .collect(),
                 })
             };
         }
-        routes!(http_routes, "HTTPRoute")
-            .chain(routes!(grpc_routes, "GRPCRoute"))
-            .chain(routes!(tls_routes, "TLSRoute"))
-            .chain(routes!(tcp_routes, "TCPRoute"))
-            .chain(routes!(udp_routes, "UDPRoute"))
+        routes!(http_routes, "HTTPRoute", |rule| rule.filters.as_deref().unwrap_or_default())
+            .chain(routes!(grpc_routes, "GRPCRoute", |rule| rule.filters.as_deref().unwrap_or_default()))
+            .chain(routes!(tls_routes, "TLSRoute", |_rule| &[]))
+            .chain(routes!(tcp_routes, "TCPRoute", |_rule| &[]))
+            .chain(routes!(udp_routes, "UDPRoute", |_rule| &[]))
     }
 }
 

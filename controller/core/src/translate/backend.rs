@@ -333,6 +333,16 @@ fn backend(
     })
 }
 
+/// Whether `reference`, which `from` makes, is to a Backend that goes wherever each request wants to.
+pub(super) fn is_dynamic(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Reference<'_>) -> bool {
+    if (reference.group, reference.kind) != (Some(ENVOY_GATEWAY), Some("Backend")) {
+        return false;
+    }
+    let key = (reference.namespace.unwrap_or(from.namespace).to_owned(), reference.name.to_owned());
+    let backend = inputs.snapshot.backends.get(&key);
+    inputs.settings.backend && backend.is_some_and(|backend| backend.spec.kind == Some(BackendType::DynamicResolver))
+}
+
 /// The endpoints of a [valid](validate) Backend.
 fn backend_endpoints(spec: &BackendSpec) -> Endpoints {
     let names = spec.endpoints.iter().filter_map(|endpoint| endpoint.fqdn.as_ref());

@@ -35,14 +35,20 @@ impl<'s> Uses<'s> {
             if parents.is_empty() {
                 continue;
             }
-            for reference in &route.backend_refs {
-                let reference = Reference {
-                    group: reference.group.as_deref(),
-                    kind: reference.kind.as_deref(),
-                    namespace: reference.namespace.as_deref(),
-                    name: &reference.name,
-                    port: reference.port,
+            /// The fields that both types have and share no trait for.
+            macro_rules! reference {
+                ($reference:expr) => {
+                    Reference {
+                        group: $reference.group.as_deref(),
+                        kind: $reference.kind.as_deref(),
+                        namespace: $reference.namespace.as_deref(),
+                        name: &$reference.name,
+                        port: $reference.port,
+                    }
                 };
+            }
+            let mirrors = route.mirrors.iter().map(|reference| reference!(reference));
+            for reference in route.backend_refs.iter().map(|reference| reference!(reference)).chain(mirrors) {
                 uses.add(inputs, &route.object.namespace, reference, &parents);
             }
         }

@@ -165,10 +165,12 @@ pub(super) fn backends<'r>(
     references: impl Iterator<Item = Numbered<'r>>,
 ) -> (Vec<Backend>, Vec<Fault>) {
     let (mut backends, mut faults) = (Vec::new(), Vec::new());
-    for (number, (rule, index, spec)) in references.enumerate() {
+    let references: Vec<_> = references.collect();
+    let alone = references.len() == 1;
+    for (number, (rule, index, spec)) in references.into_iter().enumerate() {
         let weight = u32::try_from(spec.weight.unwrap_or(1)).unwrap_or_default();
         let name = name::backend(destination, Some(number));
-        let (backend, found) = read_backend(inputs, from, name, weight, spec);
+        let (backend, found) = read_backend(inputs, from, name, weight, spec, alone);
         faults.extend(found.map(|fault| match fault.condition {
             "BackendsAvailable" => fault.at("failed to find endpoints"),
             _ => fault.at(format!("failed to process route rule {rule} backendRef {index}")),
@@ -186,6 +188,7 @@ fn read_backend(
     name: String,
     weight: u32,
     spec: &BackendRef,
+    alone: bool,
 ) -> (Backend, Option<Fault>) {
     let reference = backend::Reference {
         group: spec.group.as_deref(),
@@ -195,7 +198,12 @@ fn read_backend(
         port: spec.port,
     };
     let filters = route_filter::read_of_backend(spec.filters.as_deref().unwrap_or_default());
-    let resolved = backend::resolve_for_route(inputs, from, reference);
+    let resolved = if !alone && backend::is_dynamic(inputs, from, reference) {
+        let message = "dynamic resolver is not supported for multiple backendRefs";
+        Err(Fault::resolved_refs("InvalidBackendRef", message))
+    } else {
+        backend::resolve_for_route(inputs, from, reference)
+    };
     match (filters, resolved) {
         (Ok(filters), Ok(resolved)) => {
             let fault = resolved.is_empty().then(|| backend::no_endpoints(&resolved.origin));
