@@ -11,6 +11,7 @@ use super::{
     backend::Reference,
     backend_tls::{Found, Policy},
     gateway::Gateway,
+    grant::{self, Referrer, Target},
     inputs::Inputs,
     status::{Conditions, Report, sentence},
 };
@@ -19,6 +20,7 @@ use crate::{
     snapshot::{Key, Route},
 };
 
+const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
 /// As many as a policy's status can have.
 const MAX_ANCESTORS: usize = 16;
 
@@ -35,6 +37,8 @@ impl<'s> Uses<'s> {
             if parents.is_empty() {
                 continue;
             }
+            let ObjectRef { kind, namespace, .. } = &route.object;
+            let from = Referrer { group: "gateway.networking.k8s.io", kind, namespace };
             /// The fields that both types have and share no trait for.
             macro_rules! reference {
                 ($reference:expr) => {
@@ -49,7 +53,7 @@ impl<'s> Uses<'s> {
             }
             let mirrors = route.mirrors.iter().map(|reference| reference!(reference));
             for reference in route.backend_refs.iter().map(|reference| reference!(reference)).chain(mirrors) {
-                uses.add(inputs, &route.object.namespace, reference, &parents);
+                uses.add(inputs, from, reference, &parents);
             }
         }
         uses
@@ -58,16 +62,23 @@ impl<'s> Uses<'s> {
     /// A use by another policy, which refers to a backend of its own.
     pub(super) fn add_policy(&mut self, inputs: &Inputs<'s>, policy: &ObjectRef, reference: Reference<'_>) {
         let ancestor = ParentRef {
-            group: Some("gateway.envoyproxy.io".into()),
+            group: Some(ENVOY_GATEWAY.into()),
             kind: Some(policy.kind.into()),
             namespace: Some(policy.namespace.clone()),
             name: policy.name.clone(),
             ..ParentRef::default()
         };
-        self.add(inputs, &policy.namespace, reference, &[ancestor]);
+        let from = Referrer { group: ENVOY_GATEWAY, kind: policy.kind, namespace: &policy.namespace };
+        self.add(inputs, from, reference, &[ancestor]);
     }
 
-    fn add(&mut self, inputs: &Inputs<'s>, namespace: &str, reference: Reference<'_>, parents: &[ParentRef]) {
+    /// A reference that nobody has granted uses nothing.
+    fn add(&mut self, inputs: &Inputs<'s>, from: Referrer<'_>, reference: Reference<'_>, parents: &[ParentRef]) {
+        let namespace = reference.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(from.namespace);
+        let (group, kind) = (reference.group.unwrap_or_default(), reference.kind.unwrap_or("Service"));
+        if !grant::permits(inputs.snapshot, from, Target { group, kind, namespace, name: reference.name }) {
+            return;
+        }
         let Found { policy, conflicted } = found(inputs, namespace, reference);
         let conflicted = conflicted.into_iter().map(|policy| (policy, false));
         for (policy, in_force) in policy.map(|policy| (policy, true)).into_iter().chain(conflicted) {
@@ -122,7 +133,7 @@ fn parents(route: &Route<'_>, gateways: &mut BTreeMap<Key, Gateway<'_>>) -> Vec<
 }
 
 fn found<'p, 's>(inputs: &'p Inputs<'s>, namespace: &str, reference: Reference<'_>) -> Found<'p, 's> {
-    let namespace = reference.namespace.unwrap_or(namespace).to_owned();
+    let namespace = namespace.to_owned();
     let name = reference.name.to_owned();
     match (reference.group.unwrap_or_default(), reference.kind.unwrap_or("Service")) {
         ("", "Service") => {
