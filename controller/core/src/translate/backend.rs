@@ -35,6 +35,20 @@ pub(super) struct Reference<'a> {
     pub(super) port: Option<i32>,
 }
 
+impl<'a> Reference<'a> {
+    /// What it names. The kinds that are not Kubernetes' own are known without their group, as Envoy Gateway knows them.
+    pub(super) fn target(self, from: Referrer<'a>) -> Target<'a> {
+        let kind = self.kind.unwrap_or("Service");
+        let group = match (self.group.unwrap_or_default(), kind) {
+            ("", "Backend") => ENVOY_GATEWAY,
+            ("", "ServiceImport") => MULTI_CLUSTER,
+            (group, _) => group,
+        };
+        let namespace = self.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(from.namespace);
+        Target { group, kind, namespace, name: self.name }
+    }
+}
+
 impl<'a> From<&'a PolicyBackendRef> for Reference<'a> {
     fn from(reference: &'a PolicyBackendRef) -> Self {
         Self {
@@ -79,14 +93,13 @@ const MULTI_CLUSTER: &str = "multicluster.x-k8s.io";
 
 /// Follows `reference`, which `from` makes.
 pub(super) fn resolve(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Reference<'_>) -> Result<Resolved, Fault> {
-    let group = reference.group.unwrap_or_default();
-    let kind = reference.kind.unwrap_or("Service");
+    let target = reference.target(from);
+    let Target { group, kind, namespace, .. } = target;
     if !["", MULTI_CLUSTER, ENVOY_GATEWAY].contains(&group) {
         let message = "Group is invalid, only the core API group (specified by omitting the group field or setting \
                        it to an empty string), multicluster.x-k8s.io and gateway.envoyproxy.io are supported";
         return Err(Fault::resolved_refs("InvalidKind", message));
     }
-    let namespace = reference.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(from.namespace);
     let resolver = match (group, kind) {
         ("", "Service") => service,
         (ENVOY_GATEWAY, "Backend") => backend,
@@ -96,7 +109,7 @@ pub(super) fn resolve(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Refere
             return Err(Fault::resolved_refs("InvalidKind", message));
         }
     };
-    if !grant::permits(inputs.snapshot, from, Target { group, kind, namespace, name: reference.name }) {
+    if !grant::permits(inputs.snapshot, from, target) {
         let name = reference.name;
         let message = format!("Backend ref to {kind} {namespace}/{name} not permitted by any ReferenceGrant");
         return Err(Fault::resolved_refs("RefNotPermitted", message));
@@ -335,10 +348,11 @@ fn backend(
 
 /// Whether `reference`, which `from` makes, is to a Backend that goes wherever each request wants to.
 pub(super) fn is_dynamic(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Reference<'_>) -> bool {
-    if (reference.group, reference.kind) != (Some(ENVOY_GATEWAY), Some("Backend")) {
+    let Target { group, kind, namespace, name } = reference.target(from);
+    if (group, kind) != (ENVOY_GATEWAY, "Backend") {
         return false;
     }
-    let key = (reference.namespace.unwrap_or(from.namespace).to_owned(), reference.name.to_owned());
+    let key = (namespace.to_owned(), name.to_owned());
     let backend = inputs.snapshot.backends.get(&key);
     inputs.settings.backend && backend.is_some_and(|backend| backend.spec.kind == Some(BackendType::DynamicResolver))
 }

@@ -74,12 +74,11 @@ impl<'s> Uses<'s> {
 
     /// A reference that nobody has granted uses nothing.
     fn add(&mut self, inputs: &Inputs<'s>, from: Referrer<'_>, reference: Reference<'_>, parents: &[ParentRef]) {
-        let namespace = reference.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or(from.namespace);
-        let (group, kind) = (reference.group.unwrap_or_default(), reference.kind.unwrap_or("Service"));
-        if !grant::permits(inputs.snapshot, from, Target { group, kind, namespace, name: reference.name }) {
+        let target = reference.target(from);
+        if !grant::permits(inputs.snapshot, from, target) {
             return;
         }
-        let Found { policy, conflicted } = found(inputs, namespace, reference);
+        let Found { policy, conflicted } = found(inputs, target, reference.port);
         let conflicted = conflicted.into_iter().map(|policy| (policy, false));
         for (policy, in_force) in policy.map(|policy| (policy, true)).into_iter().chain(conflicted) {
             add(self.0.entry(policy.key).or_default(), parents, in_force);
@@ -132,27 +131,25 @@ fn parents(route: &Route<'_>, gateways: &mut BTreeMap<Key, Gateway<'_>>) -> Vec<
     whole.collect()
 }
 
-fn found<'p, 's>(inputs: &'p Inputs<'s>, namespace: &str, reference: Reference<'_>) -> Found<'p, 's> {
-    let namespace = namespace.to_owned();
-    let name = reference.name.to_owned();
-    match (reference.group.unwrap_or_default(), reference.kind.unwrap_or("Service")) {
+fn found<'p, 's>(inputs: &'p Inputs<'s>, target: Target<'_>, port: Option<i32>) -> Found<'p, 's> {
+    let (namespace, name) = (target.namespace.to_owned(), target.name.to_owned());
+    match (target.group, target.kind) {
         ("", "Service") => {
             let service = inputs.snapshot.services.get(&(namespace.clone(), name.clone()));
             let ports = service.and_then(|service| service.spec.as_ref()?.ports.as_deref()).unwrap_or_default();
-            let port = ports.iter().find(|port| Some(port.port) == reference.port);
-            let Some(port) = port else { return Found::default() };
+            let Some(port) = ports.iter().find(|known| Some(known.port) == port) else { return Found::default() };
             inputs.backend_tls.of(&ObjectRef { kind: "Service", namespace, name }, port.name.as_deref())
         }
         ("multicluster.x-k8s.io", "ServiceImport") => {
             let import = inputs.snapshot.service_imports.get(&(namespace.clone(), name.clone()));
             let ports = import.map_or(&[][..], |import| &import.spec.ports);
-            let Some(port) = ports.iter().find(|port| Some(port.port) == reference.port) else {
+            let Some(port) = ports.iter().find(|known| Some(known.port) == port) else {
                 return Found::default();
             };
             inputs.backend_tls.of(&ObjectRef { kind: "ServiceImport", namespace, name }, port.name.as_deref())
         }
         ("gateway.envoyproxy.io", "Backend") => {
-            let section = reference.port.map(|port| port.to_string());
+            let section = port.map(|port| port.to_string());
             inputs.backend_tls.of(&ObjectRef { kind: "Backend", namespace, name }, section.as_deref())
         }
         _ => Found::default(),
