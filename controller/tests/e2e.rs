@@ -9,6 +9,8 @@ mod bad_input;
 mod examples;
 #[path = "e2e/faults.rs"]
 mod faults;
+#[path = "e2e/files.rs"]
+mod files;
 #[path = "e2e/http.rs"]
 mod http;
 #[path = "e2e/https.rs"]

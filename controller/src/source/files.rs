@@ -6,14 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use controller_core::{
-    Snapshot,
-    ir::ObjectRef,
-    snapshot::{Inserted, ObjectError},
-};
-use serde_json::Value;
+use controller_core::{Snapshot, ir::ObjectRef};
 
-use super::manifest::{self, Document, Problem};
+use self::file::File;
+use super::manifest::Problem;
+
+mod file;
 
 /// The manifests below a directory, with the last good state of each.
 #[derive(Debug)]
@@ -23,8 +21,6 @@ pub struct Files {
     /// Why the directory could not be listed; `None` too before the first time.
     unreadable: Option<Problem>,
     loaded: bool,
-    /// The last objects that could be read, and the file of each.
-    good: BTreeMap<ObjectRef, (PathBuf, Value)>,
 }
 
 /// What the files say.
@@ -51,24 +47,11 @@ pub struct Place {
     pub column: u64,
 }
 
-#[derive(Debug, Default)]
-struct File {
-    text: String,
-    documents: Vec<Document>,
-    problem: Option<Problem>,
-}
-
 impl Files {
     /// The manifests in `directory`: its `*.yaml`, `*.yml` and `*.json`, but not those in folders below it. It may be
     /// a single file too.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: directory.into(),
-            by_path: BTreeMap::new(),
-            unreadable: None,
-            loaded: false,
-            good: BTreeMap::new(),
-        }
+        Self { directory: directory.into(), by_path: BTreeMap::new(), unreadable: None, loaded: false }
     }
 
     /// Where they are.
@@ -85,7 +68,7 @@ impl Files {
                 self.by_path.retain(|path, _| paths.contains(path));
                 changed |= self.by_path.len() != before;
                 for path in paths {
-                    changed |= self.by_path.entry(path.clone()).or_default().load(path);
+                    changed |= self.by_path.entry(path.clone()).or_default().load(&path);
                 }
                 None
             }
@@ -103,78 +86,23 @@ impl Files {
         })
     }
 
-    fn assemble(&mut self) -> Manifests {
+    fn assemble(&self) -> Manifests {
         let mut manifests = Manifests::default();
-        let mut good = BTreeMap::new();
         for (path, file) in &self.by_path {
-            for document in &file.documents {
-                let place = |field: &str, message: String| {
-                    let (line, column) = document.locate(&file.text, field);
-                    Problem { file: path.clone(), line, column, message }
-                };
-                match manifests.snapshot.insert(document.value.clone()) {
-                    Ok(Inserted::Known { object, replaced }) => {
-                        if replaced && let Some(first) = manifests.places.get(&object) {
-                            let first = format!("{}:{}", first.file.display(), first.line);
-                            let message = format!("{object} stands in {first} too; this one is in force");
-                            manifests.problems.push(place("", message));
-                        }
-                        let at = Place { file: path.clone(), line: document.line, column: document.column };
-                        manifests.places.insert(object.clone(), at);
-                        good.insert(object, (path.clone(), document.value.clone()));
-                    }
-                    Ok(Inserted::Ignored { api_version, kind }) => {
-                        let message = format!("{kind} of {api_version} is not used");
-                        let (line, column) = (document.line, document.column);
-                        manifests.ignored.push(Problem { file: path.clone(), line, column, message });
-                    }
-                    Err(ObjectError::Invalid { object, field, cause }) => {
-                        let kept = self.good.get(&object).filter(|(before, _)| before == path);
-                        let consequence = match kept {
-                            Some((_, value)) if manifests.snapshot.insert(value.clone()).is_ok() => {
-                                good.insert(object.clone(), (path.clone(), value.clone()));
-                                "; what it said before stays in force"
-                            }
-                            _ => "; it is left out",
-                        };
-                        manifests.problems.push(place(&field, format!("{object}: {field}: {cause}{consequence}")));
-                    }
-                    Err(error @ ObjectError::Missing { .. }) => {
-                        manifests.problems.push(place("", format!("{error}; it is left out")));
-                    }
+            for (object, spot) in &file.spots {
+                let place = Place { file: path.clone(), line: spot.line, column: spot.column };
+                if let Some(first) = manifests.places.insert(object.clone(), place) {
+                    let first = format!("{}:{}", first.file.display(), first.line);
+                    let message = format!("{object} stands in {first} too; this one is in force");
+                    let (line, column) = spot.locate(&file.text, "");
+                    manifests.problems.push(Problem { file: path.clone(), line, column, message });
                 }
             }
+            manifests.snapshot.extend(&file.objects);
+            manifests.problems.extend_from_slice(&file.problems);
+            manifests.ignored.extend_from_slice(&file.ignored);
         }
-        self.good = good;
         manifests
-    }
-}
-
-impl File {
-    /// Reads the file again and tells whether anything is new. One that cannot be read keeps its documents.
-    fn load(&mut self, path: PathBuf) -> bool {
-        let read = fs::read(&path).map_err(|error| (0, 0, format!("it cannot be read: {error}")));
-        let read =
-            read.and_then(|bytes| String::from_utf8(bytes).map_err(|_| (1, 1, "it is not UTF-8 text".to_owned())));
-        if self.problem.is_none() && read.as_ref() == Ok(&self.text) {
-            return false;
-        }
-        match read.and_then(|text| Ok((manifest::parse(&text)?, text))) {
-            Ok((documents, text)) => {
-                *self = Self { text, documents, problem: None };
-                true
-            }
-            Err((line, column, message)) => {
-                let was_empty = self.documents.is_empty();
-                let consequence =
-                    if was_empty { "nothing in it is used" } else { "what it said before stays in force" };
-                let message = format!("{message}; {consequence}");
-                let problem = Some(Problem { file: path, line, column, message });
-                let is_new = problem != self.problem;
-                self.problem = problem;
-                is_new
-            }
-        }
     }
 }
 

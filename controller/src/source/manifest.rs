@@ -34,6 +34,12 @@ impl fmt::Display for Problem {
 pub(super) struct Document {
     /// The object.
     pub(super) value: Value,
+    pub(super) spot: Spot,
+}
+
+/// Where an object stands in its file.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Spot {
     /// Which of the file's YAML documents it stands in.
     index: usize,
     /// Path of the object within its document: empty, or `items[3]` in a list.
@@ -43,7 +49,7 @@ pub(super) struct Document {
     pub(super) column: u64,
 }
 
-impl Document {
+impl Spot {
     /// Line and column of the field at `path`, such as `spec.rules[0].matches`, or of what is nearest above it.
     pub(super) fn locate(&self, text: &str, path: &str) -> (u64, u64) {
         let trees: Vec<Spanned<Tree>> = serde_saphyr::from_multiple_with_options(text, options()).unwrap_or_default();
@@ -75,16 +81,14 @@ fn flatten(index: usize, document: Spanned<Value>) -> Vec<Document> {
     let is_list = value.get("kind").and_then(Value::as_str) == Some("List");
     match value.get_mut("items").map(Value::take) {
         Some(Value::Array(items)) if is_list => {
-            let items = items.into_iter().enumerate();
-            items
-                .map(|(item, value)| Document { value, index, prefix: format!("items[{item}]"), line, column })
-                .collect()
+            let spot = |item| Spot { index, prefix: format!("items[{item}]"), line, column };
+            items.into_iter().enumerate().map(|(item, value)| Document { value, spot: spot(item) }).collect()
         }
         items => {
             if let (Some(items), Some(fields)) = (items, value.as_object_mut()) {
                 fields.insert("items".into(), items);
             }
-            vec![Document { value, index, prefix: String::new(), line, column }]
+            vec![Document { value, spot: Spot { index, prefix: String::new(), line, column } }]
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The kinds of a snapshot as data, for those who fetch their objects.
 
+use std::sync::Arc;
+
 use super::{ENVOY_GATEWAY, GATEWAY_API, Snapshot};
 use crate::ir::ObjectRef;
 
@@ -32,6 +34,13 @@ macro_rules! kinds {
 
         // Does not compile while a field of the snapshot has no line in the table.
         const _: fn(&Snapshot) = |Snapshot { $($field: _),* }| {};
+
+        impl Snapshot {
+            /// Adds the objects of another one, each in place of one with the same kind and name.
+            pub fn extend(&mut self, other: &Self) {
+                $(self.$field.extend(other.$field.iter().map(|(key, object)| (key.clone(), Arc::clone(object))));)*
+            }
+        }
     };
 }
 
@@ -111,6 +120,9 @@ mod tests {
                 other => panic!("{}: {other:?}", kind.name),
             };
             assert_eq!(known.kind, kind.name);
+            let mut copy = Snapshot::default();
+            copy.extend(&snapshot);
+            assert!(copy.remove(&known), "{known}");
             assert!(snapshot.remove(&known), "{known}");
             assert!(!snapshot.remove(&known), "{known}");
         }
