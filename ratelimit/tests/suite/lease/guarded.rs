@@ -1,12 +1,6 @@
 //! The whole stack: leases on a real Redis, guarded against its loss.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use ratelimit::store::{Charge, CounterStore, Lease, Local, Loss, OnStoreLoss, lease::Table};
 use tokio::{
@@ -14,7 +8,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{PATIENCE, Redis, command, settled, strict};
+use super::{PATIENCE, Redis, command, learn, settled, strict, undisturbed};
 use crate::redis_server::RedisServer;
 
 /// Fifty times the default, for a machine that is busy with other tests: each call that is given up loses a lease.
@@ -63,25 +57,9 @@ async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Runs the scenario until nothing stood still meanwhile for half of the two seconds that a silent replica stays a member.
-async fn undisturbed<T>(scenario: impl AsyncFn() -> T) -> T {
-    loop {
-        let longest = Arc::new(AtomicU64::new(0));
-        let noted = Arc::clone(&longest);
-        let watching = tokio::spawn(async move {
-            loop {
-                let before = Instant::now();
-                sleep(Duration::from_millis(20)).await;
-                noted.fetch_max(u64::try_from(before.elapsed().as_millis()).unwrap(), Ordering::Relaxed);
-            }
-        });
-        let told = scenario().await;
-        watching.abort();
-        if longest.load(Ordering::Relaxed) < 1000 {
-            return told;
-        }
-        println!("stood still for {longest:?} ms: once more");
-    }
+/// See [`learn`].
+async fn all_learn(replicas: &[Arc<Replica>], began: Instant) -> bool {
+    learn(replicas.iter().map(|replica| &*replica.table), began).await
 }
 
 async fn fleet(server: &RedisServer, count: u32) -> Vec<Arc<Replica>> {
@@ -139,8 +117,10 @@ async fn r02_a_restart_costs_nothing_where_replicas_share() {
         })
         .await;
         lost += load(&replicas, charge, 200).await;
+        let began = Instant::now();
         server.restart();
-        [before, lost, use_up(&server, &replicas, charge).await]
+        let (after, in_time) = tokio::join!(use_up(&server, &replicas, charge), all_learn(&replicas, began));
+        in_time.then_some([before, lost, after])
     })
     .await;
     assert_eq!(before, 1200);
@@ -158,8 +138,10 @@ async fn r02_a_restart_costs_nothing_where_only_leases_are_spent() {
         let before = load(&replicas[..1], charge, 2000).await + load(&replicas, charge, 40).await;
         server.kill();
         let lost = load(&replicas, charge, 400).await;
+        let began = Instant::now();
         server.restart();
-        [before, lost, use_up(&server, &replicas, charge).await]
+        let (after, in_time) = tokio::join!(use_up(&server, &replicas, charge), all_learn(&replicas, began));
+        in_time.then_some([before, lost, after])
     })
     .await;
     let admitted = before + lost + after;
@@ -173,12 +155,13 @@ async fn r19_a_flush_costs_nothing_and_is_no_loss_of_the_store() {
         let replicas = fleet(&server, 3).await;
         let charge = guarded(OnStoreLoss::Share);
         let before = load(&replicas, charge, 400).await;
+        let began = Instant::now();
         command(&server, "FLUSHALL");
-        let after = use_up(&server, &replicas, charge).await;
+        let (after, in_time) = tokio::join!(use_up(&server, &replicas, charge), all_learn(&replicas, began));
         for replica in &replicas {
             until("no breaker is open", async || !replica.store.is_open()).await;
         }
-        (before, after)
+        in_time.then_some((before, after))
     })
     .await;
     assert!((LIMIT - 500..=LIMIT).contains(&(before + after)), "{before} + {after} of {LIMIT}");
