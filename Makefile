@@ -9,6 +9,8 @@ target := $(or $(CARGO_TARGET_DIR),target)
 DEMO ?=
 # `make bench BENCH=quick` takes a minute or two instead of a quarter of an hour; `BENCH=authz` is about extauth instead of ratelimit.
 BENCH ?=
+# `make test RUN='--tests -- NAME'` runs what has NAME in its name.
+RUN ?= --all-targets --no-fail-fast
 
 .PHONY: help demo test bench chart conformance fmt deny clean-tools cargo
 
@@ -36,7 +38,7 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy, Redis, API se
 	@echo '==> lints' >&2
 	@cargo clippy --workspace --all-targets --locked -- -D warnings
 	@echo '==> tests' >&2
-	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server VALKEY_SERVER=$(CURDIR)/.tools/valkey-server POSTGRES=$(CURDIR)/.tools/postgres OIDC_PROVIDER=$(CURDIR)/.tools/oidc-provider CHROMIUM=$(CURDIR)/.tools/chromium KUBEBUILDER_ASSETS=$(CURDIR)/.tools/kube cargo test --workspace --all-targets --locked --no-fail-fast
+	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server VALKEY_SERVER=$(CURDIR)/.tools/valkey-server POSTGRES=$(CURDIR)/.tools/postgres OIDC_PROVIDER=$(CURDIR)/.tools/oidc-provider CHROMIUM=$(CURDIR)/.tools/chromium KUBEBUILDER_ASSETS=$(CURDIR)/.tools/kube cargo test --workspace --locked $(RUN)
 
 bench: cargo ## What a decision costs beside floors: a table and a plot; wants two quiet cores (BENCH="authz quick": extauth's, shorter)
 	@deploy/dev/redis.sh
