@@ -13,11 +13,13 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::{cluster::is_leading, error::chain, scope::Scope};
+use crate::{ads::holds::Refusals, cluster::is_leading, error::chain, scope::Scope};
 
+mod failure;
 mod kind;
 mod plan;
 
+use failure::{Error, Failure, told};
 pub use kind::{KINDS, Kind};
 use plan::{Applied, Id, Live};
 
@@ -66,19 +68,8 @@ pub struct Applier {
     applied: Applied,
     /// When everything was applied last.
     complete: Option<Instant>,
-}
-
-/// Why an object is not as it should be.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error("{attempt} {id}")]
-    Api { attempt: &'static str, id: Id, source: Box<kube::Error> },
-    #[error("{0} exists and is not ours: rename it, or the Gateway")]
-    Foreign(Id),
-    #[error(transparent)]
-    Render(#[from] infra::Error),
-    #[error("listing the {kind}s of fleets")]
-    List { kind: &'static str, source: Box<kube::Error> },
+    /// What Gateways are to be told.
+    refusals: watch::Sender<Refusals>,
 }
 
 impl std::fmt::Debug for Applier {
@@ -88,9 +79,10 @@ impl std::fmt::Debug for Applier {
 }
 
 impl Applier {
-    /// Reaches the cluster by `client`, and looks for objects of fleets in `scope` only.
-    pub fn new(client: Client, settings: Arc<Settings>, scope: Scope) -> Self {
-        Self { client, settings, scope, applied: Applied::default(), complete: None }
+    /// Reaches the cluster by `client`, and looks for objects of fleets in `scope` only. Why the API server refuses what a Gateway
+    /// needs goes to `refusals`.
+    pub fn new(client: Client, settings: Arc<Settings>, scope: Scope, refusals: watch::Sender<Refusals>) -> Self {
+        Self { client, settings, scope, applied: Applied::default(), complete: None, refusals }
     }
 
     /// Follows `wanted` while this is the leader, which `leads` tells, until its source ends.
@@ -108,12 +100,14 @@ impl Applier {
                 // Another replica may change what this one remembers.
                 self.applied = Applied::default();
                 self.complete = None;
+                self.tell(&[]);
                 due = None;
             } else if let Some(latest) = latest {
                 let failures = self.apply(&latest).await;
                 for failure in &failures {
-                    tracing::warn!("{}", chain(failure));
+                    tracing::warn!("{}", chain(&failure.error));
                 }
+                self.tell(&failures);
                 metrics::gauge!("controller_apply_failures").set(u32::try_from(failures.len()).unwrap_or(u32::MAX));
                 due = Some(Instant::now() + if failures.is_empty() { AGAIN } else { pause });
                 pause = if failures.is_empty() { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -126,8 +120,17 @@ impl Applier {
         }
     }
 
+    fn tell(&self, failures: &[Failure]) {
+        let latest = told(failures);
+        self.refusals.send_if_modified(|refusals| {
+            let is_new = *refusals != latest;
+            *refusals = latest;
+            is_new
+        });
+    }
+
     /// Does what is needed so that `wanted` runs; what failed is told, and tried again next time.
-    async fn apply(&mut self, wanted: &Wanted) -> Vec<Error> {
+    async fn apply(&mut self, wanted: &Wanted) -> Vec<Failure> {
         let again = self.complete.is_none_or(|complete| complete.elapsed() >= AGAIN);
         let mut failures = Vec::new();
         if again {
@@ -144,7 +147,7 @@ impl Applier {
             match infra::objects(fleet, &self.settings) {
                 Ok(rendered) => objects.extend(rendered),
                 Err(error) => {
-                    failures.push(error.into());
+                    failures.push(Failure::of(error.into(), |label| fleet.labels.get(label).map(String::as_str)));
                     untouchable.push(fleet);
                 }
             }
@@ -154,7 +157,7 @@ impl Applier {
             let id = Id::of(object);
             match self.put(object, &id).await {
                 Ok(()) => self.applied.note(id, object),
-                Err(error) => failures.push(error),
+                Err(error) => failures.push(Failure::of(error, |label| plan::label(&object.value, label))),
             }
         }
         if again || changed {
@@ -187,7 +190,7 @@ impl Applier {
         objects: &[infra::Object],
         untouchable: &[&Fleet],
         fleets: &[Fleet],
-    ) -> Vec<Error> {
+    ) -> Vec<Failure> {
         let mut failures = Vec::new();
         let (apart, namespaces) = (self.settings.gateway_namespace_mode, self.scope.of_fleets());
         for kind in &KINDS {
@@ -195,7 +198,7 @@ impl Applier {
                 let live = match self.live(kind, namespace.as_deref()).await {
                     Ok(live) => live,
                     Err(error) => {
-                        failures.push(error);
+                        failures.push(error.into());
                         continue;
                     }
                 };
@@ -204,7 +207,8 @@ impl Applier {
                         Ok(_) => tracing::info!("{id} is deleted: nothing asks for it any more"),
                         Err(kube::Error::Api(status)) if status.code == 404 => {}
                         Err(source) => {
-                            failures.push(Error::Api { attempt: "deleting", id: id.clone(), source: Box::new(source) });
+                            let error = Error::Api { attempt: "deleting", id: id.clone(), source: Box::new(source) };
+                            failures.push(error.into());
                         }
                     }
                     self.applied.forget(&id);

@@ -1,6 +1,7 @@
 //! Kubernetes: the API server's objects in, statuses out.
 
 mod board;
+mod events;
 mod guard;
 pub mod lease;
 mod merge;
@@ -19,6 +20,7 @@ mod writer;
 pub use board::Board;
 pub use lease::Lease;
 pub(crate) use object::REPORTED;
+pub(crate) use reason::reason;
 pub(crate) use statuses::statuses;
 pub use store::{Options, snapshots};
 pub use token::Reviewer;

@@ -72,6 +72,8 @@ pub fn rules(gateway_namespace_mode: bool) -> Rules {
             allow(rules.at(*place), kind.group, kind.plural, &["get", "list", "create", "patch", "delete"]);
         }
     }
+    // On the objects whose statuses it writes.
+    allow(&mut rules.watched, "events.k8s.io", "events", &["create", "patch"]);
     allow(&mut rules.own, "coordination.k8s.io", "leases", &["get", "create", "update"]);
     if gateway_namespace_mode {
         // Envoys outside the controller's namespace show who they are by a token.
@@ -161,7 +163,7 @@ mod tests {
         };
         let rules = rules(false);
         assert_eq!(writes(&rules.cluster), [] as [&str; 0]);
-        assert_eq!(writes(&rules.watched), [] as [&str; 0]);
+        assert_eq!(writes(&rules.watched), ["events"]);
         assert!(!writes(&rules.own).iter().any(|resource| resource == "secrets"));
         assert_eq!(writes(&super::rules(true).cluster), ["tokenreviews"]);
     }

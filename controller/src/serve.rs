@@ -205,7 +205,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let (fleets, wanted) = watch::channel(None);
     let (policies, guarded) = watch::channel(None);
     let outlets = Outlets { cache: cache.clone(), limits, policies, board: Arc::clone(&board), fleets };
-    let translator = Translator::new(Arc::clone(&settings), outlets, synced);
+    let (refusals, unmade) = watch::channel(ads::holds::Refusals::new());
+    let translator = Translator::new(Arc::clone(&settings), outlets, unmade, synced);
 
     let mut parts: JoinSet<Result<(), Error>> = JoinSet::new();
     let mut followers = JoinSet::new();
@@ -241,8 +242,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
         compete.await;
         Ok(())
     });
-    followers.spawn(Writer::new(client.clone(), board, options.status_rate).run(leads.clone()));
-    followers.spawn(Applier::new(client, settings, scope).run(wanted, leads));
+    followers.spawn(Writer::new(client.clone(), board, options.status_rate, &options.identity).run(leads.clone()));
+    followers.spawn(Applier::new(client, settings, scope, refusals).run(wanted, leads));
     let saved = options.state.as_deref().map(Saved::new);
     if let Some(saved) = saved.clone() {
         followers.spawn(translator::keep(saved, cache, limited, guarded));

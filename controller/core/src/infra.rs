@@ -93,6 +93,8 @@ const OWNING: [&str; 3] = [
     "gateway.envoyproxy.io/owning-gateway-name",
     "gateway.envoyproxy.io/owning-gatewayclass",
 ];
+/// Labels that name the namespace and the name of a fleet's Gateway.
+pub const OWNING_GATEWAY: [&str; 2] = [OWNING[0], OWNING[1]];
 /// Labels of every object of every fleet.
 const APP: [(&str, &str); 3] = [
     ("app.kubernetes.io/name", "envoy"),

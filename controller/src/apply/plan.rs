@@ -100,10 +100,14 @@ const IDENTITY: [&str; 6] = [
     "gateway.envoyproxy.io/owning-gatewayclass",
 ];
 
+/// A label of a rendered object.
+pub(super) fn label<'o>(object: &'o Value, name: &str) -> Option<&'o str> {
+    object.pointer("/metadata/labels")?.get(name)?.as_str()
+}
+
 /// Whether an object with these labels is the one that `wanted` is to replace, and not somebody else's with the same name.
 pub(super) fn is_ours(labels: Option<&BTreeMap<String, String>>, wanted: &Value) -> bool {
-    let wanted = |key: &str| wanted.pointer("/metadata/labels")?.get(key)?.as_str();
-    IDENTITY.iter().all(|key| labels.and_then(|labels| labels.get(*key)).map(String::as_str) == wanted(key))
+    IDENTITY.iter().all(|key| labels.and_then(|labels| labels.get(*key)).map(String::as_str) == label(wanted, key))
 }
 
 /// What is live and not wanted. `untouchable` fleets keep what they have. With `within`, only what belongs to one of those

@@ -65,12 +65,19 @@ pub(super) struct Task {
     pub(super) status: Value,
     /// The whole status that we want, null for none. By the time the write is done, we may want another.
     desired: Value,
+    /// The whole status that the write changes.
+    pub(super) standing: Value,
 }
 
 impl Board {
     /// Empty, for the controller of this name.
     pub fn new(controller: impl Into<String>) -> Self {
         Self { controller: controller.into(), state: Mutex::default(), due: Notify::new() }
+    }
+
+    /// The controller's name.
+    pub(super) fn controller(&self) -> &str {
+        &self.controller
     }
 
     /// The latest translation wants these statuses, and no others of ours.
@@ -220,10 +227,10 @@ impl State {
         if self.written.get(&object).is_some_and(is_settled) {
             return None;
         }
-        let status = serde_json::from_str(&standing.status).unwrap_or_default();
-        let status = merge::merge(&status, desired, controller, jiff::Timestamp::now())?;
+        let before = serde_json::from_str(&standing.status).unwrap_or_default();
+        let status = merge::merge(&before, desired, controller, jiff::Timestamp::now())?;
         let desired = desired.cloned().unwrap_or_default();
-        Some(Task { version: standing.version.clone(), object, resource, status, desired })
+        Some(Task { version: standing.version.clone(), object, resource, status, desired, standing: before })
     }
 }
 

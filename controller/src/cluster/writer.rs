@@ -1,4 +1,5 @@
-//! Writes statuses: only what differs, one after another, never over a version that it has not seen.
+//! Writes statuses: only what differs, one after another, never over a version that it has not seen. What has become bad or good
+//! with a write is told as an event, too.
 
 use std::{
     sync::Arc,
@@ -15,6 +16,7 @@ use tokio::sync::watch;
 
 use super::{
     board::{Board, Task},
+    events::{self, Events},
     pace::Pace,
     reason::reason,
 };
@@ -32,12 +34,14 @@ pub struct Writer {
     client: Client,
     board: Arc<Board>,
     pace: Pace,
+    events: Events,
 }
 
 impl Writer {
-    /// Writes what `board` wants, at most `rate` objects a second.
-    pub fn new(client: Client, board: Arc<Board>, rate: u32) -> Self {
-        Self { client, board, pace: Pace::per_second(rate, Instant::now()) }
+    /// Writes what `board` wants, at most `rate` objects a second, as the replica `identity`. Needs a runtime.
+    pub fn new(client: Client, board: Arc<Board>, rate: u32, identity: &str) -> Self {
+        let events = Events::new(client.clone(), board.controller(), identity);
+        Self { client, board, pace: Pace::per_second(rate, Instant::now()), events }
     }
 
     /// Writes while it is the leader, which `leads` tells, until nobody tells it any more.
@@ -80,7 +84,11 @@ impl Writer {
         let written = tokio::time::timeout(TIMEOUT, api.patch_status(&object.name, &params, &patch)).await;
         let outcome = match written {
             Ok(Ok(written)) => {
+                let uid = written.metadata.uid.clone();
                 let Standing { version, generation, status } = standing(written);
+                let after = status.as_ref().unwrap_or(&Value::Null);
+                let changes = events::changes(&task.standing, after, self.board.controller());
+                self.events.tell(object, &resource.api_version, uid, changes);
                 self.board.wrote(task, version, generation, status.as_ref());
                 "written"
             }

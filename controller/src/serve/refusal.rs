@@ -1,19 +1,24 @@
-//! What Envoys refuse, in the statuses of the objects that ask for it.
+//! What Envoys and the API server refuse, in the statuses of the objects that ask for it.
 
 use controller_core::translate::ObjectStatus;
 use serde_json::{Value, json};
 
 use crate::ads::holds::{Owner, Refusals};
 
-/// Makes the condition `Programmed` false wherever an object of `refusals` has conditions.
-pub(super) fn tell(statuses: &mut [ObjectStatus], refusals: &Refusals) {
+/// What to say before the reason of what Envoys refuse.
+pub(super) const BY_ENVOY: &str = "Envoy refuses what this asks for, and keeps what it had before";
+/// What to say before the reason of what the API server refuses.
+pub(super) const BY_API_SERVER: &str = "The Envoys of this cannot be made as they should be";
+
+/// Makes the condition `Programmed` false wherever an object of `refusals` has conditions; `said` comes before the reason.
+pub(super) fn tell(statuses: &mut [ObjectStatus], refusals: &Refusals, said: &str) {
     if refusals.is_empty() {
         return;
     }
     for status in statuses {
         let owner = Owner { kind: status.kind.into(), namespace: status.namespace.clone(), name: status.name.clone() };
         let Some(reason) = refusals.get(&owner) else { continue };
-        let message = format!("Envoy refuses what this asks for, and keeps what it had before: {reason}");
+        let message = format!("{said}: {reason}");
         let fields = &mut status.status;
         if let Some(conditions) = fields.get_mut("conditions") {
             set(conditions, &message);
@@ -51,7 +56,7 @@ mod tests {
         let route = json!({"parents": [{"parentRef": {"name": "eg"}, "conditions": [accepted]}]});
         let mut statuses = [status("bad", route.clone()), status("good", route.clone())];
         let owner = Owner { kind: "HTTPRoute".into(), namespace: "web".into(), name: "bad".into() };
-        tell(&mut statuses, &[(owner, "no such regex".to_owned())].into());
+        tell(&mut statuses, &[(owner, "no such regex".to_owned())].into(), BY_ENVOY);
         let condition = &statuses[0].status["parents"][0]["conditions"][1];
         assert_eq!(condition["type"], "Programmed");
         assert_eq!(condition["status"], "False");

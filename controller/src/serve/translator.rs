@@ -11,7 +11,13 @@ use super::{
     refusal,
     saved::{Served, State},
 };
-use crate::{ads, apply::Wanted, cluster::Board, error::chain, translation::translate};
+use crate::{
+    ads::{self, holds::Refusals},
+    apply::Wanted,
+    cluster::Board,
+    error::chain,
+    translation::translate,
+};
 
 /// How long the API server has before what was kept is served instead.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +42,8 @@ pub(super) struct Translator {
     memo: Memo,
     outlets: Outlets,
     holds: ads::Holds,
+    /// What the API server refuses of the Envoys' fleets.
+    unmade: watch::Receiver<Refusals>,
     /// What the policies that are served were made from.
     auth_policies: Option<Vec<Policy>>,
     /// Held until there is something to serve.
@@ -43,9 +51,14 @@ pub(super) struct Translator {
 }
 
 impl Translator {
-    pub(super) fn new(settings: Arc<Settings>, outlets: Outlets, synced: Block) -> Self {
+    pub(super) fn new(
+        settings: Arc<Settings>,
+        outlets: Outlets,
+        unmade: watch::Receiver<Refusals>,
+        synced: Block,
+    ) -> Self {
         let holds = ads::Holds::new(outlets.cache.clone());
-        Self { settings, memo: Memo::default(), outlets, holds, auth_policies: None, synced: Some(synced) }
+        Self { settings, memo: Memo::default(), outlets, holds, unmade, auth_policies: None, synced: Some(synced) }
     }
 
     /// Follows the snapshots until their source ends. Until the first one, what was kept may have to do.
@@ -74,6 +87,7 @@ impl Translator {
                             break;
                         }
                     }
+                    Ok(()) = self.unmade.changed() => break,
                 }
             }
         }
@@ -117,7 +131,8 @@ impl Translator {
         let resources = translation.proxies.into_iter().map(|(key, proxy)| (key, proxy.resources));
         self.holds.publish(resources.collect());
         let mut statuses = translation.statuses;
-        refusal::tell(&mut statuses, &self.holds.refusals());
+        refusal::tell(&mut statuses, &self.unmade.borrow_and_update(), refusal::BY_API_SERVER);
+        refusal::tell(&mut statuses, &self.holds.refusals(), refusal::BY_ENVOY);
         self.outlets.board.want(statuses);
         self.synced = None;
     }

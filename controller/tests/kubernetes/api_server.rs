@@ -15,10 +15,11 @@ use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
     authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
     core::v1::ServiceAccount,
+    events::v1::Event,
 };
 use kube::{
     Api, Client, Config,
-    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::GroupVersionKind,
     discovery,
@@ -258,6 +259,17 @@ impl ApiServer {
             has_condition(&object, condition).then_some(object)
         })
         .await
+    }
+
+    /// Kind and name of what it is about, type and reason of each event in a namespace.
+    pub(crate) async fn events(&self, namespace: &str) -> Vec<[String; 4]> {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
+        let events = events.list(&ListParams::default()).await.unwrap();
+        let told = events.items.into_iter().map(|event| {
+            let regarding = event.regarding.unwrap_or_default();
+            [regarding.kind, regarding.name, event.type_, event.reason].map(Option::unwrap_or_default)
+        });
+        told.collect()
     }
 
     /// The writes of statuses in a namespace until now.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    api_server::{ApiServer, has_condition},
+    api_server::ApiServer,
     controller::{Controller, manifests},
     tool::eventually,
     xds::Envoy,
@@ -78,8 +78,34 @@ async fn what_has_the_name_of_a_fleet_and_is_none_stays_as_it_is() {
         .await;
     let _controller = Controller::start(&server, "squatted", &[]).await;
     eventually("the rest of the fleet is there", async || server.find("Deployment", "squatted", &name).await).await;
+    let gateway = server.until_condition("Gateway", "squatted", "squatted", ["Programmed", "False", "Invalid"]).await;
+    let conditions = gateway["status"]["conditions"].as_array().unwrap();
+    let programmed = conditions.iter().find(|condition| condition["type"] == "Programmed").unwrap();
+    let message = programmed["message"].as_str().unwrap();
+    assert!(message.ends_with(&format!("ConfigMap squatted/{name} exists and is not ours: rename it, or the Gateway")));
     let squatter = server.find("ConfigMap", "squatted", &name).await.unwrap();
     assert_eq!(squatter["data"], json!({"a": "b"}));
-    let gateway = server.find("Gateway", "squatted", "squatted").await.unwrap();
-    assert!(!has_condition(&gateway, ["Programmed", "True", "Programmed"]));
+    let told = ["Gateway", "squatted", "Warning", "Invalid"].map(str::to_owned);
+    eventually("an event tells of it", async || server.events("squatted").await.contains(&told).then_some(())).await;
+
+    server.delete(&format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: squatted}}")).await;
+    server.until_condition("Gateway", "squatted", "squatted", ["Programmed", "False", "AddressNotAssigned"]).await;
+}
+
+#[tokio::test]
+async fn what_becomes_bad_and_good_again_is_told_as_events() {
+    let server = ApiServer::shared().await;
+    let metadata = "metadata: {name: eventful, namespace: eventful}";
+    let service = format!("apiVersion: v1\nkind: Service\n{metadata}\nspec: {{ports: [{{name: http, port: 80}}]}}");
+    server.apply(&manifests("eventful")).await;
+    let _controller = Controller::start(&server, "eventful", &[]).await;
+    server.until_condition("HTTPRoute", "eventful", "app", ["ResolvedRefs", "True", "ResolvedRefs"]).await;
+    let events = server.events("eventful").await;
+    assert!(!events.iter().any(|event| event[0] == "HTTPRoute"), "nothing has been bad: {events:?}");
+    server.delete(&service).await;
+    for (kind, reason) in [("Warning", "BackendNotFound"), ("Normal", "ResolvedRefs")] {
+        let told = ["HTTPRoute", "app", kind, reason].map(str::to_owned);
+        eventually(reason, async || server.events("eventful").await.contains(&told).then_some(())).await;
+        server.apply(&service).await;
+    }
 }
