@@ -15,6 +15,10 @@ use proto::{
     telemetry::{self, Format},
 };
 
+/// A translation takes and frees millions of small pieces of memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The Gateway API control plane for Envoy
 #[derive(Debug, Parser)]
 #[command(version)]
