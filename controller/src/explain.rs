@@ -1,8 +1,10 @@
 //! `controller explain`: which policy is in force on each match of a route, which lost, and why.
 
 use std::{
+    borrow::Cow,
     fmt::{self, Write as _},
     path::PathBuf,
+    sync::Arc,
 };
 
 use clap::Args;
@@ -123,7 +125,7 @@ impl Explanation {
             .statuses
             .iter()
             .filter(|status| is_concerned(&format!("{} {}/{}", status.kind, status.namespace, status.name)));
-        let problems = concerned.flat_map(problems).collect();
+        let problems = concerned.flat_map(|status| problems(status)).collect();
         Self { route: route.to_string(), matches, problems }
     }
 }
@@ -133,12 +135,14 @@ impl Entry {
         let decisions = translation
             .decisions
             .iter()
-            .filter(|decision| decision.listener == listener && decision.route == route.name);
-        let loser =
-            |(policy, reason): &(ObjectRef, String)| Loser { policy: policy.to_string(), reason: reason.clone() };
+            .filter(|decision| *decision.listener == *listener && decision.route.name == route.name);
+        let loser = |(policy, reason): &(Arc<ObjectRef>, Cow<'static, str>)| Loser {
+            policy: policy.to_string(),
+            reason: reason.to_string(),
+        };
         let policies = decisions.map(|decision| Decision {
             winner: decision.winner.to_string(),
-            reason: decision.reason.clone(),
+            reason: decision.reason.to_string(),
             losers: decision.losers.iter().map(loser).collect(),
         });
         let limits = route.traffic.as_ref().and_then(|traffic| traffic.spec.rate_limit.as_ref());

@@ -1,6 +1,6 @@
 //! `controller status`: what stands in the statuses of a cluster, or would for the manifests of a folder.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{fmt::Write as _, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use controller_core::{Settings, translate, translate::ObjectStatus};
@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
             }
             pods::stand_in(&mut manifests.snapshot, echo::DEFAULT);
             let settings = Settings { running_on_host: true, ..Settings::default() };
-            translate(&manifests.snapshot, &settings).statuses
+            translate(&manifests.snapshot, &settings).statuses.into_iter().map(Arc::unwrap_or_clone).collect()
         }
         None => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(ask(options))?,
     };

@@ -23,13 +23,15 @@ const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) fn stand_in(snapshot: &mut Snapshot, echo: SocketAddr) -> BTreeSet<Key> {
     let served: BTreeSet<Key> = snapshot.endpoint_slices.values().filter_map(|slice| service_of(slice)).collect();
     let mut stood_in = BTreeSet::new();
-    for ((namespace, name), service) in &snapshot.services {
+    for ((namespace, name), service) in snapshot.services.iter() {
         let key = (namespace.clone(), name.clone());
         if served.contains(&key) || !selects_pods(service) {
             continue;
         }
         let slice = Arc::new(slice(namespace, name, service, echo));
-        snapshot.endpoint_slices.entry((namespace.clone(), format!("{name}-echo"))).or_insert(slice);
+        Arc::make_mut(&mut snapshot.endpoint_slices)
+            .entry((namespace.clone(), format!("{name}-echo")))
+            .or_insert(slice);
         stood_in.insert(key);
     }
     stood_in

@@ -1,6 +1,6 @@
 //! What is wrong with the manifests, one line each.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use controller_core::translate::ObjectStatus;
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Logs what is new and what is over, and counts what stands in the gauge `controller_problems`.
-    pub(crate) fn update(&mut self, manifests: &Manifests, statuses: &[ObjectStatus]) {
+    pub(crate) fn update(&mut self, manifests: &Manifests, statuses: &[Arc<ObjectStatus>]) {
         let ignored: BTreeSet<String> = manifests.ignored.iter().map(ToString::to_string).collect();
         for line in ignored.difference(&self.ignored) {
             tracing::info!("{line}");
@@ -29,7 +29,7 @@ impl Log {
         self.ignored = ignored;
 
         let files = manifests.problems.iter().map(ToString::to_string);
-        let now: BTreeSet<String> = files.chain(statuses.iter().flat_map(problems)).collect();
+        let now: BTreeSet<String> = files.chain(statuses.iter().flat_map(|status| problems(status))).collect();
         for line in now.difference(&self.standing) {
             tracing::warn!("{line}");
         }

@@ -100,11 +100,12 @@ fn document(translation: &Translation) -> miette::Result<Value> {
         let infra = serde_json::to_value(&proxy.infra).into_diagnostic()?;
         proxies.insert(key.clone(), json!({"infra": infra, "xds": xds}));
     }
+    let statuses: Vec<&ObjectStatus> = translation.statuses.iter().map(AsRef::as_ref).collect();
     Ok(json!({
         "proxies": proxies,
         "rateLimits": rate_limits(translation.rate_limits.iter())?,
         "authPolicies": serde_json::to_value(&translation.auth_policies).into_diagnostic()?,
-        "statuses": serde_json::to_value(&translation.statuses).into_diagnostic()?,
+        "statuses": serde_json::to_value(statuses).into_diagnostic()?,
     }))
 }
 
@@ -139,7 +140,7 @@ fn write_files(input: &Path, options: Option<&Path>, output: &Path) -> miette::R
 
     let statuses: Vec<_> =
         translation.statuses.iter().filter(|status| class_given || status.kind != "GatewayClass").collect();
-    let statuses: Vec<_> = statuses.into_iter().cloned().map(without_infra).collect();
+    let statuses: Vec<_> = statuses.into_iter().map(|status| without_infra((**status).clone())).collect();
     write(&output.join("status.yaml"), &statuses)?;
     for (key, proxy) in &translation.proxies {
         let folder = key.replace('/', "_");

@@ -1,6 +1,6 @@
 //! `controller validate`: whether manifests do what they say.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use controller_core::{Settings, translate};
@@ -61,7 +61,8 @@ fn find(options: &Options) -> Vec<Problem> {
         Settings { controller_name: options.controller_name.clone(), running_on_host: true, ..Settings::default() };
     let translation = translate(&manifests.snapshot, &settings);
     let mut found = manifests.problems;
-    for mut status in translation.statuses {
+    for status in translation.statuses {
+        let mut status = Arc::unwrap_or_clone(status);
         if let Some(Value::Array(conditions)) = status.status.get_mut("conditions") {
             conditions.retain(|condition| !waits_for_a_cluster(condition));
         }

@@ -100,7 +100,7 @@ pub struct HttpListener {
     /// For HTTPS.
     pub tls: Option<Termination>,
     /// One for each rule, match and hostname, most specific first within a hostname.
-    pub routes: Vec<HttpRoute>,
+    pub routes: Vec<Arc<HttpRoute>>,
 }
 
 /// One match of one rule of one route on one hostname.

@@ -29,11 +29,13 @@ mod listener_set;
 pub use self::listener_set::ListenerSet;
 use crate::{infra, ir::ObjectRef};
 
+mod changes;
 mod cluster_trust_bundle;
 mod kind;
 mod routes;
 mod service_import;
 
+pub(crate) use changes::{Changes, OWNER_LABELS};
 pub use cluster_trust_bundle::ClusterTrustBundle;
 pub use kind::{KINDS, Kind};
 pub(crate) use routes::Route;
@@ -41,8 +43,8 @@ pub use service_import::ServiceImport;
 
 /// Namespace and name; the namespace is empty for cluster-scoped kinds.
 pub type Key = (String, String);
-/// All objects of one kind.
-pub type Objects<T> = BTreeMap<Key, Arc<T>>;
+/// All objects of one kind. Snapshots share those of a kind until one of them changes it.
+pub type Objects<T> = Arc<BTreeMap<Key, Arc<T>>>;
 
 /// Every object that matters, by kind. Immutable once it is handed to [`crate::translate`].
 #[derive(Clone, Debug, Default)]
@@ -196,7 +198,7 @@ impl Snapshot {
     /// Does for `stringData` what the API server does on writing.
     fn merge_string_data(&mut self, object: &ObjectRef) {
         let key = (object.namespace.clone(), object.name.clone());
-        let Some(secret) = self.secrets.get_mut(&key).map(Arc::make_mut) else { return };
+        let Some(secret) = Arc::make_mut(&mut self.secrets).get_mut(&key).map(Arc::make_mut) else { return };
         if let Some(texts) = secret.string_data.take() {
             let data = secret.data.get_or_insert_default();
             data.extend(texts.into_iter().map(|(key, text)| (key, ByteString(text.into_bytes()))));
@@ -210,7 +212,8 @@ fn put<T: DeserializeOwned>(
     value: Value,
 ) -> Result<Inserted, ObjectError> {
     let parsed = parse(&object, value)?;
-    let replaced = objects.insert((object.namespace.clone(), object.name.clone()), Arc::new(parsed)).is_some();
+    let key = (object.namespace.clone(), object.name.clone());
+    let replaced = Arc::make_mut(objects).insert(key, Arc::new(parsed)).is_some();
     Ok(Inserted::Known { object, replaced })
 }
 

@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Arc,
 };
 
 use controller_core::{Settings, Snapshot, Translation, infra, translate};
@@ -55,8 +56,8 @@ fn fleets_are_as_written_down() {
         }
         let objects: Vec<Value> = objects(case).into_iter().map(with_readable_bootstrap).collect();
         let ours = ["GatewayClass", "Gateway", "EnvoyProxy"];
-        let mut statuses: Vec<_> =
-            translation(case).statuses.into_iter().filter(|status| ours.contains(&status.kind)).collect();
+        let statuses = translation(case).statuses.into_iter().map(Arc::unwrap_or_clone);
+        let mut statuses: Vec<_> = statuses.filter(|status| ours.contains(&status.kind)).collect();
         for status in &mut statuses {
             // The same everywhere.
             status.status.as_object_mut().unwrap().remove("supportedFeatures");

@@ -233,18 +233,46 @@ proptest! {
         let settings = Settings { backend: true, ..settings() };
         let mut memo = Memo::default();
         for snapshot in history {
-            let (warm, cold) = (memo.translate(&snapshot, &settings), translate(&snapshot, &settings));
-            prop_assert_eq!(warm.statuses, cold.statuses);
-            prop_assert_eq!(warm.rate_limits, cold.rate_limits);
-            prop_assert_eq!(warm.decisions, cold.decisions);
-            prop_assert_eq!(format!("{:?}", warm.auth_policies), format!("{:?}", cold.auth_policies));
-            prop_assert!(warm.proxies.keys().eq(cold.proxies.keys()));
-            for (key, warm) in &warm.proxies {
-                prop_assert_eq!(&warm.ir, &cold.proxies[key].ir);
-                prop_assert_eq!(format!("{:?}", warm.resources), format!("{:?}", cold.proxies[key].resources));
-                prop_assert!(warm.resources == cold.proxies[key].resources);
-                prop_assert_eq!(format!("{:?}", warm.infra), format!("{:?}", cold.proxies[key].infra));
+            same(&memo.translate(&snapshot, &settings), &translate(&snapshot, &settings))?;
+        }
+    }
+}
+
+/// Nothing in a translation tells how it came about.
+fn same(warm: &Translation, cold: &Translation) -> Result<(), TestCaseError> {
+    prop_assert_eq!(&warm.statuses, &cold.statuses);
+    prop_assert_eq!(&warm.rate_limits, &cold.rate_limits);
+    prop_assert_eq!(&warm.decisions, &cold.decisions);
+    prop_assert_eq!(format!("{:?}", warm.auth_policies), format!("{:?}", cold.auth_policies));
+    prop_assert!(warm.proxies.keys().eq(cold.proxies.keys()));
+    for (key, warm) in &warm.proxies {
+        prop_assert_eq!(&warm.ir, &cold.proxies[key].ir);
+        prop_assert_eq!(format!("{:?}", warm.resources), format!("{:?}", cold.proxies[key].resources));
+        prop_assert!(warm.resources == cold.proxies[key].resources);
+        prop_assert_eq!(format!("{:?}", warm.infra), format!("{:?}", cold.proxies[key].infra));
+    }
+    Ok(())
+}
+
+/// Whatever an object has to do with others, these notice when it goes and when it comes back.
+#[test]
+fn an_object_that_goes_is_missed_by_all_who_need_it() {
+    let settings = Settings { backend: true, ..settings() };
+    for case in CASES.iter() {
+        let (mut snapshot, mut memo) = (Snapshot::default(), Memo::default());
+        let mut references: Vec<_> = Vec::new();
+        for object in case {
+            if let Ok(Inserted::Known { object: reference, .. }) = snapshot.insert(object.clone()) {
+                references.push((reference, object));
             }
+        }
+        let whole = translate(&snapshot, &settings);
+        same(&memo.translate(&snapshot, &settings), &whole).unwrap();
+        for (reference, object) in references {
+            snapshot.remove(&reference);
+            same(&memo.translate(&snapshot, &settings), &translate(&snapshot, &settings)).unwrap();
+            snapshot.insert(object.clone()).unwrap();
+            same(&memo.translate(&snapshot, &settings), &whole).unwrap();
         }
     }
 }

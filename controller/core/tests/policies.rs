@@ -73,11 +73,12 @@ fn a_decision_names_the_winner_and_every_loser_with_the_reason() {
         traffic("late", &target("Gateway", "gw", "")),
         traffic("rule", &target("HTTPRoute", "app", "one")),
     ]);
-    let decision = translation.decisions.iter().find(|one| one.listener == "default/gw/a" && one.winner.name == "rule");
+    let decision =
+        translation.decisions.iter().find(|one| &*one.listener == "default/gw/a" && one.winner.name == "rule");
     let decision = decision.unwrap();
     assert_eq!(decision.reason, "targets rule one of the route");
     let losers: Vec<_> =
-        decision.losers.iter().map(|(policy, reason)| (policy.name.as_str(), reason.as_str())).collect();
+        decision.losers.iter().map(|(policy, reason)| (policy.name.as_str(), reason.as_ref())).collect();
     assert_eq!(
         losers,
         [

@@ -96,7 +96,7 @@ fn walk(domain: &str, path: &[(String, String)], level: &[RateLimitDescriptor], 
 
 fn counted(translation: &Translation) -> BTreeSet<Descriptor> {
     let mut counted = BTreeSet::new();
-    for config in &translation.rate_limits {
+    for config in translation.rate_limits.iter() {
         walk(&config.domain, &[], &config.descriptors, &mut counted);
     }
     counted

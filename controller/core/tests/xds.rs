@@ -81,7 +81,7 @@ fn listener(section: &str, port: u16, routes: Vec<HttpRoute>) -> HttpListener {
         gateway_port: port,
         hostname: "*".into(),
         tls: None,
-        routes,
+        routes: routes.into_iter().map(Arc::new).collect(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -29,7 +30,7 @@ pub struct Board {
 struct State {
     resources: Resources,
     standing: HashMap<ObjectRef, Standing>,
-    desired: HashMap<ObjectRef, Value>,
+    desired: HashMap<ObjectRef, Arc<ObjectStatus>>,
     written: HashMap<ObjectRef, Written>,
     due: Queue,
 }
@@ -81,12 +82,15 @@ impl Board {
     }
 
     /// The latest translation wants these statuses, and no others of ours.
-    pub fn want(&self, statuses: Vec<ObjectStatus>) {
+    pub fn want(&self, statuses: Vec<Arc<ObjectStatus>>) {
         let mut state = self.state.lock();
         let mut desired = HashMap::with_capacity(statuses.len());
-        for ObjectStatus { kind, namespace, name, status } in statuses {
-            let object = ObjectRef { kind, namespace, name };
-            if state.desired.remove(&object).as_ref() != Some(&status) {
+        for status in statuses {
+            let ObjectStatus { kind, namespace, name, .. } = &*status;
+            let object = ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
+            let (object, before) =
+                state.desired.remove_entry(&object).map_or((object, None), |(object, before)| (object, Some(before)));
+            if before.is_none_or(|before| !Arc::ptr_eq(&before, &status) && before.status != status.status) {
                 state.due.push(object.clone());
             }
             desired.insert(object, status);
@@ -202,7 +206,7 @@ impl State {
     /// How long to leave an object alone that somebody has given a new status: not at all the first time, and then the longer
     /// the more often it was one that we had written and still want.
     fn dispute(&mut self, object: &ObjectRef, status: &str) -> Option<Duration> {
-        let desired = self.desired.get(object);
+        let desired = self.desired.get(object).map(|desired| &desired.status);
         let written = self.written.get_mut(object)?;
         if written.status == status || desired != Some(&written.desired) {
             return None;
@@ -215,7 +219,7 @@ impl State {
     fn task(&self, object: ObjectRef, controller: &str) -> Option<Task> {
         let resource = self.resources.get(object.kind)?.clone();
         let standing = self.standing.get(&object)?;
-        let desired = self.desired.get(&object);
+        let desired = self.desired.get(&object).map(|desired| &desired.status);
         // What we want is about an older generation: the translation of this one is under way.
         if let Some(observed) = desired.and_then(merge::observed_generation)
             && standing.generation.is_some_and(|generation| generation > observed)

@@ -1,5 +1,7 @@
 //! What Envoys and the API server refuse, in the statuses of the objects that ask for it.
 
+use std::sync::Arc;
+
 use controller_core::translate::ObjectStatus;
 use serde_json::{Value, json};
 
@@ -11,7 +13,7 @@ pub(super) const BY_ENVOY: &str = "Envoy refuses what this asks for, and keeps w
 pub(super) const BY_API_SERVER: &str = "The Envoys of this cannot be made as they should be";
 
 /// Makes the condition `Programmed` false wherever an object of `refusals` has conditions; `said` comes before the reason.
-pub(super) fn tell(statuses: &mut [ObjectStatus], refusals: &Refusals, said: &str) {
+pub(super) fn tell(statuses: &mut [Arc<ObjectStatus>], refusals: &Refusals, said: &str) {
     if refusals.is_empty() {
         return;
     }
@@ -19,7 +21,7 @@ pub(super) fn tell(statuses: &mut [ObjectStatus], refusals: &Refusals, said: &st
         let owner = Owner { kind: status.kind.into(), namespace: status.namespace.clone(), name: status.name.clone() };
         let Some(reason) = refusals.get(&owner) else { continue };
         let message = format!("{said}: {reason}");
-        let fields = &mut status.status;
+        let fields = &mut Arc::make_mut(status).status;
         if let Some(conditions) = fields.get_mut("conditions") {
             set(conditions, &message);
         }
@@ -50,8 +52,9 @@ mod tests {
 
     #[test]
     fn the_refused_object_says_so_and_no_other() {
-        let status =
-            |name: &str, status| ObjectStatus { kind: "HTTPRoute", namespace: "web".into(), name: name.into(), status };
+        let status = |name: &str, status| {
+            Arc::new(ObjectStatus { kind: "HTTPRoute", namespace: "web".into(), name: name.into(), status })
+        };
         let accepted = json!({"type": "Accepted", "status": "True", "observedGeneration": 3});
         let route = json!({"parents": [{"parentRef": {"name": "eg"}, "conditions": [accepted]}]});
         let mut statuses = [status("bad", route.clone()), status("good", route.clone())];

@@ -118,9 +118,10 @@ impl Translator {
         self.outlets.fleets.send_replace(Some(Arc::new(Wanted::new(&translation, &snapshot))));
         // Limits and policies first: Envoy's new configuration asks for what the old one did not.
         self.outlets.limits.send_if_modified(|limits| {
-            let is_new = limits.as_deref() != Some(&translation.rate_limits);
+            let wanted = &translation.rate_limits;
+            let is_new = limits.as_ref().is_none_or(|limits| !Arc::ptr_eq(limits, wanted) && limits != wanted);
             if is_new {
-                *limits = Some(Arc::new(translation.rate_limits));
+                *limits = Some(Arc::clone(wanted));
             }
             is_new
         });

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{Json, Router, extract, http::StatusCode, routing::get};
-use controller_core::xds::{Resources, Type};
+use controller_core::{
+    translate::ObjectStatus,
+    xds::{Resources, Type},
+};
 use proto::{json, metrics};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -48,7 +51,8 @@ async fn status(extract::State(admin): extract::State<Admin>) -> Json<Value> {
         let current = admin.cache.is_current(&client.cluster);
         json!({"node": client.node, "gateway": client.cluster, "current": current, "refused": refused.collect::<Value>()})
     });
-    Json(json!({"objects": state.statuses, "sources": state.sources, "envoys": envoys.collect::<Value>()}))
+    let objects: Vec<&ObjectStatus> = state.statuses.iter().map(AsRef::as_ref).collect();
+    Json(json!({"objects": objects, "sources": state.sources, "envoys": envoys.collect::<Value>()}))
 }
 
 async fn config_dump(extract::State(admin): extract::State<Admin>) -> Json<Value> {

@@ -68,7 +68,7 @@ impl Services {
 
     /// Puts the translation's limits and policies in force. Limits that make no sense leave those before.
     pub(super) fn apply(&self, translation: &Translation) {
-        match Config::from_xds(&translation.rate_limits, Domains::Distinct) {
+        match Config::from_xds(translation.rate_limits.iter(), Domains::Distinct) {
             Ok(config) => self.overlay.publish(config),
             Err(error) => tracing::error!("the rate limits stay as they were: {error}"),
         }

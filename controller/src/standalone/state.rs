@@ -1,6 +1,6 @@
 //! What the translation has yielded last, as the other parts of the process see it.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use controller_core::{Translation, translate::ObjectStatus};
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::source::{Manifests, Problem};
 pub(super) struct State {
     /// By proxy key.
     pub(super) gateways: BTreeMap<String, Gateway>,
-    pub(super) statuses: Vec<ObjectStatus>,
+    pub(super) statuses: Vec<Arc<ObjectStatus>>,
     pub(super) sources: Vec<Problem>,
 }
 

@@ -28,7 +28,8 @@ macro_rules! kinds {
             plural: $plural,
             namespaced: $namespaced,
             remove: |snapshot, object| {
-                snapshot.$field.remove(&(object.namespace.clone(), object.name.clone())).is_some()
+                let key = (object.namespace.clone(), object.name.clone());
+                snapshot.$field.contains_key(&key) && Arc::make_mut(&mut snapshot.$field).remove(&key).is_some()
             },
         },)*];
 
@@ -38,7 +39,7 @@ macro_rules! kinds {
         impl Snapshot {
             /// Adds the objects of another one, each in place of one with the same kind and name.
             pub fn extend(&mut self, other: &Self) {
-                $(self.$field.extend(other.$field.iter().map(|(key, object)| (key.clone(), Arc::clone(object))));)*
+                $(Arc::make_mut(&mut self.$field).extend(other.$field.iter().map(|(key, object)| (key.clone(), Arc::clone(object))));)*
             }
         }
     };

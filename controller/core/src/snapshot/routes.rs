@@ -17,8 +17,6 @@ pub(crate) struct Route<'s> {
     pub(crate) metadata: &'s ObjectMeta,
     /// Where it wants to attach.
     pub(crate) parent_refs: &'s [ParentRef],
-    /// Names of the rules that have one.
-    pub(crate) rule_names: Vec<&'s str>,
     /// Of all rules.
     pub(crate) backend_refs: Vec<&'s BackendRef>,
     /// Who gets copies of requests, of all rules.
@@ -35,7 +33,6 @@ impl Snapshot {
                     object: reference($kind, key),
                     metadata: &route.metadata,
                     parent_refs: route.spec.parent_refs.as_deref().unwrap_or_default(),
-                    rule_names: rules(route.spec.rules.as_deref()).filter_map(|rule| rule.name.as_deref()).collect(),
                     backend_refs: rules(route.spec.rules.as_deref())
                         .flat_map(|rule| rule.backend_refs.iter().flatten())
                         .collect(),

@@ -1,6 +1,10 @@
 //! Which listeners a route's parentRefs attach to, and what its status says about that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use controller_api::route::ParentRef;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -11,9 +15,13 @@ use super::{
     gateway::Gateway,
     hostname,
     inputs::Inputs,
-    status::{Conditions, Report},
+    kept::Kept,
+    status::{Conditions, ObjectStatus, Report},
 };
-use crate::{ir::ObjectRef, snapshot::Key};
+use crate::{
+    ir::{HttpRoute, ObjectRef},
+    snapshot::Key,
+};
 
 /// The Gateway or ListenerSet that a parentRef names, if it names one.
 pub(super) fn parent(parent: &ParentRef, route_namespace: &str) -> Option<ObjectRef> {
@@ -72,8 +80,8 @@ pub(super) trait Attach {
     /// The hosts that it is for; empty when it is for any.
     fn hostnames(&self) -> &[String];
 
-    /// Adds it to the listener at `index`, for `hosts`.
-    fn add_to(&self, gateway: &mut Gateway<'_>, index: usize, hosts: &BTreeSet<String>);
+    /// Adds it to the listener at `index`, for `hosts`, or notes that it is to be added there.
+    fn add_to(&mut self, gateway: &mut Gateway<'_>, index: usize, hosts: &BTreeSet<String>);
 
     /// Says what is wrong with it, wherever it attaches.
     fn report_faults(&self, conditions: &mut Conditions);
@@ -89,6 +97,35 @@ pub(super) struct Object<'o, T> {
     pub(super) spec: &'o T,
 }
 
+/// What became of a route that looks into HTTP requests.
+#[derive(Debug)]
+pub(super) struct Attached {
+    status: Arc<ObjectStatus>,
+    placed: Vec<Placed>,
+}
+
+/// The part of a route that one listener takes.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// The Gateway.
+    pub(super) gateway: Key,
+    /// Index of its listener.
+    pub(super) listener: usize,
+    /// Where the listener is served.
+    pub(super) routes: Vec<Arc<HttpRoute>>,
+}
+
+impl Placed {
+    fn put_on(&self, gateways: &mut BTreeMap<Key, Gateway<'_>>) {
+        let Some(gateway) = gateways.get_mut(&self.gateway) else { return };
+        let Some(listener) = gateway.listeners.get_mut(self.listener) else { return };
+        listener.attached_routes += 1;
+        if let Some(listener) = listener.http().and_then(|http| gateway.proxy.http.get_mut(http)) {
+            listener.routes.extend_from_slice(&self.routes);
+        }
+    }
+}
+
 /// Attaches every route of one kind to the listeners that take it, oldest first, and writes its status.
 ///
 /// `objects` are in order of namespace and name; `read` is only called for routes with a Gateway of ours.
@@ -102,27 +139,62 @@ pub(super) fn attach_all<'o, T: 'o, R: Attach>(
 ) {
     let mut objects: Vec<_> = objects.collect();
     objects.sort_by_key(|(_, object)| object.metadata.creation_timestamp.clone());
-    for ((namespace, name), object) in objects {
-        let mut ours = object.parent_refs.iter().filter(|parent| self::gateway(gateways, parent, namespace).is_some());
-        if ours.next().is_none() {
-            continue;
+    for (key, object) in objects {
+        if let Some((status, _)) = attach_one(inputs, gateways, kind, (key, &object), &read) {
+            report.add(&status);
         }
-        let reference = ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
-        let route = read(&reference, object.spec);
-        // Two parentRefs may lead to the same listener.
-        let mut attached = BTreeSet::new();
-        let mut statuses: Vec<Value> = Vec::new();
-        for parent in object.parent_refs {
-            let Some(gateway) = self::gateway(gateways, parent, namespace) else { continue };
-            let conditions = attach(inputs, gateway, parent, &reference, &route, &mut attached);
-            statuses.push(json!({
-                "parentRef": parent,
-                "controllerName": inputs.settings.controller_name,
-                "conditions": conditions.to_json(object.metadata.generation),
-            }));
-        }
-        report.push(&reference, json!({"parents": statuses}));
     }
+}
+
+/// The same for routes that look into HTTP requests, which have nothing to do with each other. What is in `kept` of them
+/// holds still.
+pub(super) fn attach_http<'o, T: Any + Send + Sync>(
+    inputs: &Inputs<'_>,
+    gateways: &mut BTreeMap<Key, Gateway<'_>>,
+    kept: &mut Kept<Option<Arc<Attached>>>,
+    report: &mut Report,
+    kind: &'static str,
+    objects: impl Iterator<Item = (&'o Key, &'o Arc<T>, Object<'o, T>)>,
+    read: impl Fn(&ObjectRef, &'o T) -> super::route::Route,
+) {
+    let mut objects: Vec<_> = objects.collect();
+    objects.sort_by_key(|(_, _, object)| object.metadata.creation_timestamp.clone());
+    for (key, whole, object) in objects {
+        let attached = kept.of(inputs, whole, || {
+            let (status, route) = attach_one(inputs, gateways, kind, (key, &object), &read)?;
+            Some(Arc::new(Attached { status, placed: route.placed() }))
+        });
+        if let Some(attached) = attached {
+            attached.placed.iter().for_each(|placed| placed.put_on(gateways));
+            report.add(&attached.status);
+        }
+    }
+}
+
+/// Reads a route, attaches it to its parents and works out its status. Nothing if none of them is ours.
+fn attach_one<'o, T, R: Attach>(
+    inputs: &Inputs<'_>,
+    gateways: &mut BTreeMap<Key, Gateway<'_>>,
+    kind: &'static str,
+    ((namespace, name), object): (&Key, &Object<'o, T>),
+    read: impl Fn(&ObjectRef, &'o T) -> R,
+) -> Option<(Arc<ObjectStatus>, R)> {
+    object.parent_refs.iter().find(|parent| self::gateway(gateways, parent, namespace).is_some())?;
+    let reference = ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
+    let mut route = read(&reference, object.spec);
+    // Two parentRefs may lead to the same listener.
+    let mut attached = BTreeSet::new();
+    let mut statuses: Vec<Value> = Vec::new();
+    for parent in object.parent_refs {
+        let Some(gateway) = self::gateway(gateways, parent, namespace) else { continue };
+        let conditions = attach(inputs, gateway, parent, &reference, &mut route, &mut attached);
+        statuses.push(json!({
+            "parentRef": parent,
+            "controllerName": inputs.settings.controller_name,
+            "conditions": conditions.to_json(object.metadata.generation),
+        }));
+    }
+    Some((ObjectStatus::new(&reference, json!({"parents": statuses})), route))
 }
 
 /// Attaches to the listeners that `parent` names; the conditions are those of this parent.
@@ -131,7 +203,7 @@ fn attach(
     gateway: &mut Gateway<'_>,
     parent: &ParentRef,
     reference: &ObjectRef,
-    route: &impl Attach,
+    route: &mut impl Attach,
     attached: &mut BTreeSet<String>,
 ) -> Conditions {
     let mut conditions = Conditions::default();
@@ -161,7 +233,12 @@ fn attach(
 }
 
 /// Adds `route` to the listener at `index` unless it is among those `attached` already; whether they share any host.
-fn attach_to(route: &impl Attach, gateway: &mut Gateway<'_>, index: usize, attached: &mut BTreeSet<String>) -> bool {
+fn attach_to(
+    route: &mut impl Attach,
+    gateway: &mut Gateway<'_>,
+    index: usize,
+    attached: &mut BTreeSet<String>,
+) -> bool {
     let Some(listener) = gateway.listeners.get(index) else { return false };
     let hosts = hostname::meet(route.hostnames(), listener.hostname(), &gateway.neighbours(index));
     if hosts.is_empty() {
@@ -169,9 +246,6 @@ fn attach_to(route: &impl Attach, gateway: &mut Gateway<'_>, index: usize, attac
     }
     if !attached.insert(listener.name.clone()) {
         return true;
-    }
-    if let Some(listener) = gateway.listeners.get_mut(index) {
-        listener.attached_routes += 1;
     }
     route.add_to(gateway, index, &hosts);
     true

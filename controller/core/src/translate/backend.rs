@@ -91,6 +91,8 @@ impl Resolved {
 const ENVOY_GATEWAY: &str = "gateway.envoyproxy.io";
 const MULTI_CLUSTER: &str = "multicluster.x-k8s.io";
 
+type Resolver = fn(&Inputs<'_>, Transport, &str, Reference<'_>) -> Result<Resolved, Fault>;
+
 /// Follows `reference`, which `from` makes.
 pub(super) fn resolve(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Reference<'_>) -> Result<Resolved, Fault> {
     let target = reference.target(from);
@@ -100,15 +102,16 @@ pub(super) fn resolve(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Refere
                        it to an empty string), multicluster.x-k8s.io and gateway.envoyproxy.io are supported";
         return Err(Fault::resolved_refs("InvalidKind", message));
     }
-    let resolver = match (group, kind) {
-        ("", "Service") => service,
-        (ENVOY_GATEWAY, "Backend") => backend,
-        (MULTI_CLUSTER, "ServiceImport") => service_import,
+    let (kind, resolver): (_, Resolver) = match (group, kind) {
+        ("", "Service") => ("Service", service),
+        (ENVOY_GATEWAY, "Backend") => ("Backend", backend),
+        (MULTI_CLUSTER, "ServiceImport") => ("ServiceImport", service_import),
         _ => {
             let message = "Kind is invalid, only Service, MCS ServiceImport and Envoy Gateway Backend are supported";
             return Err(Fault::resolved_refs("InvalidKind", message));
         }
     };
+    inputs.note(kind, namespace, reference.name);
     if !grant::permits(inputs.snapshot, from, target) {
         let name = reference.name;
         let message = format!("Backend ref to {kind} {namespace}/{name} not permitted by any ReferenceGrant");
@@ -352,6 +355,7 @@ pub(super) fn is_dynamic(inputs: &Inputs<'_>, from: Referrer<'_>, reference: Ref
     if (group, kind) != (ENVOY_GATEWAY, "Backend") {
         return false;
     }
+    inputs.note("Backend", namespace, name);
     let key = (namespace.to_owned(), name.to_owned());
     let backend = inputs.snapshot.backends.get(&key);
     inputs.settings.backend && backend.is_some_and(|backend| backend.spec.kind == Some(BackendType::DynamicResolver))

@@ -32,6 +32,9 @@ impl<'s> Uses<'s> {
     /// Uses by routes, for the sake of their parents.
     pub(super) fn by_routes<'g>(inputs: &Inputs<'s>, gateways: &mut BTreeMap<Key, Gateway<'g>>) -> Self {
         let mut uses = Self::default();
+        if inputs.backend_tls.all().is_empty() {
+            return uses;
+        }
         for route in inputs.snapshot.routes() {
             let parents: Vec<ParentRef> = parents(&route, gateways);
             if parents.is_empty() {

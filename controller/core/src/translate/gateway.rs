@@ -49,7 +49,7 @@ pub(super) fn gateways<'s>(inputs: &Inputs<'s>, report: &mut Report) -> BTreeMap
     let classes = gateway_class::accept(inputs, &mut parameters, report);
     let sets = listener_set::by_gateway(inputs);
     let mut gateways = BTreeMap::new();
-    for (key, object) in &inputs.snapshot.gateways {
+    for (key, object) in inputs.snapshot.gateways.iter() {
         let Some(class) = classes.get(object.spec.gateway_class_name.as_str()) else { continue };
         let wanted = parameters.of_gateway(inputs, key, object, &class.parameters);
         let sets = sets.get(key).map_or(&[][..], Vec::as_slice);

@@ -79,7 +79,7 @@ pub(super) fn accept<'s>(
     report: &mut Report,
 ) -> BTreeMap<&'s str, GatewayClass<'s>> {
     let mut ours = BTreeMap::new();
-    for ((_, name), object) in &inputs.snapshot.gateway_classes {
+    for ((_, name), object) in inputs.snapshot.gateway_classes.iter() {
         if object.spec.controller_name != inputs.settings.controller_name {
             continue;
         }

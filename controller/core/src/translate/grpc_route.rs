@@ -1,14 +1,15 @@
 //! `GRPCRoute`: its rules in terms of what all HTTP routes have.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use controller_api::grpc_route::GrpcRule;
 
 use super::{
-    attachment::{self, Object},
+    attachment::{self, Attached, Object},
     gateway::Gateway,
     grpc_match,
     inputs::Inputs,
+    kept::Kept,
     route::Route,
     route_rule::Spec,
     status::Report,
@@ -16,12 +17,17 @@ use super::{
 use crate::snapshot::Key;
 
 /// Attaches every GRPCRoute to the listeners that take it and writes its status.
-pub(super) fn attach(inputs: &Inputs<'_>, gateways: &mut BTreeMap<Key, Gateway<'_>>, report: &mut Report) {
+pub(super) fn attach(
+    inputs: &Inputs<'_>,
+    gateways: &mut BTreeMap<Key, Gateway<'_>>,
+    kept: &mut Kept<Option<Arc<Attached>>>,
+    report: &mut Report,
+) {
     let objects = inputs.snapshot.grpc_routes.iter().map(|(key, route)| {
         let parent_refs = route.spec.parent_refs.as_deref().unwrap_or_default();
-        (key, Object { metadata: &route.metadata, parent_refs, spec: route.as_ref() })
+        (key, route, Object { metadata: &route.metadata, parent_refs, spec: route.as_ref() })
     });
-    attachment::attach_all(inputs, gateways, report, "GRPCRoute", objects, |reference, route| {
+    attachment::attach_http(inputs, gateways, kept, report, "GRPCRoute", objects, |reference, route| {
         let rules = route.spec.rules.iter().flatten().map(spec);
         Route::read(inputs, reference, &route.metadata, route.spec.hostnames.as_deref(), rules)
     });

@@ -1,11 +1,11 @@
 //! What every stage reads, indexed once.
 
-use std::collections::BTreeMap;
+use std::{cell::RefCell, collections::BTreeMap};
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::backend_tls::Policies;
-use crate::{Settings, Snapshot};
+use crate::{Settings, Snapshot, ir::ObjectRef, snapshot::OWNER_LABELS};
 
 /// A snapshot with the indexes that a translation needs.
 pub(super) struct Inputs<'s> {
@@ -17,22 +17,32 @@ pub(super) struct Inputs<'s> {
     pub(super) backend_tls: Policies<'s>,
     slices: Slices<'s>,
     imported_slices: Slices<'s>,
+    /// The backends that were looked up since somebody wanted to know.
+    noted: RefCell<Vec<ObjectRef>>,
 }
 
 /// By namespace and the Service's name.
 type Slices<'s> = BTreeMap<&'s str, BTreeMap<&'s str, Vec<&'s EndpointSlice>>>;
 
-/// The label by which a slice says whose endpoints it holds.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// The same for endpoints in other clusters.
-const IMPORT_NAME: &str = "multicluster.kubernetes.io/service-name";
-
 impl<'s> Inputs<'s> {
     /// Indexes `snapshot`.
     pub(super) fn new(snapshot: &'s Snapshot, settings: &'s Settings) -> Self {
         let backend_tls = Policies::new(snapshot);
-        let (slices, imported_slices) = (by_label(snapshot, SERVICE_NAME), by_label(snapshot, IMPORT_NAME));
-        Self { snapshot, settings, backend_tls, slices, imported_slices }
+        let [slices, imported_slices] = OWNER_LABELS.map(|(label, _)| by_label(snapshot, label));
+        Self { snapshot, settings, backend_tls, slices, imported_slices, noted: RefCell::default() }
+    }
+
+    /// A backend is looked up, whether or not it is there.
+    pub(super) fn note(&self, kind: &'static str, namespace: &str, name: &str) {
+        let backend = ObjectRef { kind, namespace: namespace.to_owned(), name: name.to_owned() };
+        self.noted.borrow_mut().push(backend);
+    }
+
+    /// What `read` yields, and the backends that it looks up. Such calls do not contain each other.
+    pub(super) fn observe<T>(&self, read: impl FnOnce() -> T) -> (T, Vec<ObjectRef>) {
+        self.noted.borrow_mut().clear();
+        let result = read();
+        (result, self.noted.take())
     }
 
     /// The slices of a Service, by name of the slice.
@@ -54,7 +64,7 @@ impl<'s> Inputs<'s> {
 
 fn by_label<'s>(snapshot: &'s Snapshot, label: &str) -> Slices<'s> {
     let mut slices: Slices<'s> = BTreeMap::new();
-    for ((namespace, _), slice) in &snapshot.endpoint_slices {
+    for ((namespace, _), slice) in snapshot.endpoint_slices.iter() {
         let service = slice.metadata.labels.as_ref().and_then(|labels| labels.get(label));
         if let Some(service) = service {
             let of_namespace = slices.entry(namespace.as_str()).or_default();

@@ -163,16 +163,16 @@ impl<'s> Listener<'s> {
     /// It does not work, because this condition does not hold.
     pub(super) fn refuse(&mut self, condition: &'static str, reason: &'static str, message: &str) {
         self.sound = false;
-        self.conditions.set(condition, false, reason, message);
+        self.conditions.set(condition, false, reason, message.to_owned());
     }
 
     /// It does not work, because another listener is in its way.
     fn conflict(&mut self, reason: &'static str, message: &str) {
         self.sound = false;
-        self.conditions.set("Conflicted", true, reason, message);
+        self.conditions.set("Conflicted", true, reason, message.to_owned());
         if self.is_of_set() {
-            self.conditions.set("Accepted", false, reason, message);
-            self.conditions.set("Programmed", false, reason, message);
+            self.conditions.set("Accepted", false, reason, message.to_owned());
+            self.conditions.set("Programmed", false, reason, message.to_owned());
         }
     }
 
@@ -205,7 +205,7 @@ impl<'s> Listener<'s> {
     pub(super) fn conclude(&mut self) {
         let set = |conditions: &mut Conditions, condition, status, reason, message: &str| {
             if conditions.find(condition).is_none() {
-                conditions.set(condition, status, reason, message);
+                conditions.set(condition, status, reason, message.to_owned());
             }
         };
         if self.sound {

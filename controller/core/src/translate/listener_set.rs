@@ -31,7 +31,7 @@ pub(super) struct ListenerSet<'s> {
 /// All sets by the Gateway that they name, in order of precedence: oldest first, then by namespace and name.
 pub(super) fn by_gateway<'s>(inputs: &Inputs<'s>) -> BTreeMap<Key, Vec<(&'s Key, &'s Object)>> {
     let mut sets: BTreeMap<Key, Vec<(&Key, &Object)>> = BTreeMap::new();
-    for (key, set) in &inputs.snapshot.listener_sets {
+    for (key, set) in inputs.snapshot.listener_sets.iter() {
         let parent = &set.spec.parent_ref;
         let group = parent.group.as_deref().unwrap_or("gateway.networking.k8s.io");
         if group != "gateway.networking.k8s.io" || parent.kind.as_deref().is_some_and(|kind| kind != "Gateway") {

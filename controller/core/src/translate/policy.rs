@@ -7,32 +7,39 @@
 
 mod ancestors;
 mod attachment;
+mod in_force;
 mod kind;
 mod merge;
 mod security;
 mod target;
 mod traffic;
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
-use controller_api::backend_ref::BackendRef;
+use controller_api::{
+    backend_ref::BackendRef, backend_traffic_policy::BackendTrafficPolicy, security_policy::SecurityPolicy,
+};
 
-use super::{Report, inputs::Inputs};
-use crate::ir;
+use self::{
+    attachment::{Shape, Topology},
+    in_force::{Governed, InForce},
+};
+use super::{Report, inputs::Inputs, kept::Kept};
+use crate::{ir, snapshot::Changes};
 
 /// Which policy of one kind is in force on one route of one listener.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// `<namespace>/<gateway>/<listener>`.
-    pub listener: String,
-    /// [`ir::HttpRoute::name`].
-    pub route: String,
+    pub listener: Arc<str>,
+    /// The route.
+    pub route: Arc<ir::HttpRoute>,
     /// The policy that is in force.
-    pub winner: ir::ObjectRef,
+    pub winner: Arc<ir::ObjectRef>,
     /// Policies that target this route too, most specific first, and why each lost.
-    pub losers: Vec<(ir::ObjectRef, String)>,
+    pub losers: Vec<(Arc<ir::ObjectRef>, Cow<'static, str>)>,
     /// Why the winner won.
-    pub reason: String,
+    pub reason: Cow<'static, str>,
 }
 
 /// What the policies add to a translation beside what they change in the proxies.
@@ -46,12 +53,50 @@ pub(super) struct Outcome {
     pub(super) decisions: Vec<Decision>,
 }
 
+/// What a translation leaves for the next one.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    shapes: Kept<Arc<Shape>>,
+    traffic: attachment::Memory<BackendTrafficPolicy, ir::Traffic>,
+    security: attachment::Memory<SecurityPolicy, ir::Security>,
+    governed: Kept<Governed>,
+}
+
+impl Memory {
+    /// Begins a translation.
+    pub(super) fn begin(&mut self, changes: &Changes) {
+        self.shapes.begin(changes);
+        self.traffic.begin(changes);
+        self.security.begin(changes);
+        self.governed.begin(changes);
+    }
+
+    /// Ends a translation.
+    pub(super) fn end(&mut self) {
+        self.shapes.end();
+        self.traffic.end();
+        self.security.end();
+        self.governed.end();
+    }
+}
+
 /// Decides for every route of `proxies` and writes the policies' statuses into `report`.
-pub(super) fn apply(inputs: &Inputs<'_>, proxies: &mut [ir::Proxy], report: &mut Report) -> Outcome {
-    let mut traffic = traffic::Kind { settings: inputs.settings };
-    let mut security = security::Kind { inputs, auth_policies: BTreeMap::new(), backend_refs: Vec::new() };
-    let mut decisions = attachment::attach(&mut traffic, inputs, proxies, report);
-    decisions.extend(attachment::attach(&mut security, inputs, proxies, report));
-    let auth_policies = security.auth_policies.into_values().collect();
-    Outcome { auth_policies, backend_refs: security.backend_refs, decisions }
+pub(super) fn apply(
+    inputs: &Inputs<'_>,
+    proxies: &mut [ir::Proxy],
+    memory: &mut Memory,
+    report: &mut Report,
+) -> Outcome {
+    let topology = Topology::new(inputs, proxies, &mut memory.shapes);
+    let mut in_force = vec![InForce::default(); topology.len()];
+    let traffic = traffic::Kind { settings: inputs.settings };
+    let traffic = attachment::attach(&traffic, inputs, &topology, &mut in_force, &mut memory.traffic, report);
+    let security = security::Kind { inputs };
+    let security = attachment::attach(&security, inputs, &topology, &mut in_force, &mut memory.security, report);
+    in_force::put(inputs, in_force, &mut memory.governed, proxies);
+    let auth_policies: BTreeMap<_, _> =
+        security.auth_policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect();
+    let mut decisions = traffic.candidates.into_decisions(proxies);
+    decisions.extend(security.candidates.into_decisions(proxies));
+    Outcome { auth_policies: auth_policies.into_values().collect(), backend_refs: security.backend_refs, decisions }
 }

@@ -1,11 +1,14 @@
 //! Routes that look into HTTP requests: where they attach and what their status says, whatever their kind.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
-    attachment::Attach,
+    attachment::{Attach, Placed},
     fault::{Fault, by_condition},
     gateway::Gateway,
     hostname,
@@ -26,6 +29,7 @@ pub(super) struct Route {
     /// Indices of rules that cannot be accepted.
     unaccepted: Vec<usize>,
     metadata: BTreeMap<String, String>,
+    placed: Vec<Placed>,
 }
 
 /// Annotations below this prefix go into Envoy's metadata.
@@ -61,19 +65,25 @@ impl Route {
         let annotations = metadata.annotations.iter().flatten();
         let metadata = annotations
             .filter_map(|(key, value)| key.strip_prefix(ANNOTATION_PREFIX).map(|key| (key.to_owned(), value.clone())));
-        Self { reference: reference.clone(), hostnames, rules, faults, unaccepted, metadata: metadata.collect() }
+        let metadata = metadata.collect();
+        Self { reference: reference.clone(), hostnames, rules, faults, unaccepted, metadata, placed: Vec::new() }
     }
 
-    fn add_routes(&self, listener: &mut HttpListener, host: &str) {
+    /// What listeners take of it.
+    pub(super) fn placed(self) -> Vec<Placed> {
+        self.placed
+    }
+
+    fn add_routes(&self, listener: &HttpListener, host: &str, routes: &mut Vec<Arc<HttpRoute>>) {
         for rule in &self.rules {
             for (index, matches) in &rule.matches {
                 let name = name::route(&rule.destination, *index, host);
                 let route = self.http_route(rule, matches, name, host, listener);
                 if let Some(matches) = preflight(&route) {
                     let name = name::preflight(&rule.destination, *index, host);
-                    listener.routes.push(HttpRoute { name, matches, ..route.clone() });
+                    routes.push(Arc::new(HttpRoute { name, matches, ..route.clone() }));
                 }
-                listener.routes.push(route);
+                routes.push(Arc::new(route));
             }
         }
     }
@@ -106,13 +116,16 @@ impl Attach for Route {
         &self.hostnames
     }
 
-    fn add_to(&self, gateway: &mut Gateway<'_>, index: usize, hosts: &BTreeSet<String>) {
+    fn add_to(&mut self, gateway: &mut Gateway<'_>, index: usize, hosts: &BTreeSet<String>) {
+        let mut routes = Vec::new();
         let http = gateway.listeners.get(index).and_then(Listener::http);
-        if let Some(listener) = http.and_then(|http| gateway.proxy.http.get_mut(http)) {
+        if let Some(listener) = http.and_then(|http| gateway.proxy.http.get(http)) {
             for host in hosts {
-                self.add_routes(listener, host);
+                self.add_routes(listener, host, &mut routes);
             }
         }
+        let gateway = (gateway.proxy.gateway.namespace.clone(), gateway.proxy.gateway.name.clone());
+        self.placed.push(Placed { gateway, listener: index, routes });
     }
 
     fn report_faults(&self, conditions: &mut Conditions) {

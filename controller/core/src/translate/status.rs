@@ -1,5 +1,7 @@
 //! Conditions and the statuses they make up.
 
+use std::{borrow::Cow, sync::Arc};
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -23,14 +25,26 @@ pub struct ObjectStatus {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// In the order in which they were written.
-    pub statuses: Vec<ObjectStatus>,
+    pub statuses: Vec<Arc<ObjectStatus>>,
 }
 
 impl Report {
+    /// Adds a status.
+    pub(super) fn add(&mut self, status: &Arc<ObjectStatus>) {
+        self.statuses.push(Arc::clone(status));
+    }
+
     /// Adds the status of `object`.
     pub(super) fn push(&mut self, object: &ObjectRef, status: Value) {
+        self.statuses.push(ObjectStatus::new(object, status));
+    }
+}
+
+impl ObjectStatus {
+    /// That of `object`.
+    pub(super) fn new(object: &ObjectRef, status: Value) -> Arc<Self> {
         let ObjectRef { kind, namespace, name } = object.clone();
-        self.statuses.push(ObjectStatus { kind, namespace, name, status });
+        Arc::new(Self { kind, namespace, name, status })
     }
 }
 
@@ -42,9 +56,9 @@ pub(super) struct Condition {
     /// `True` or `False`.
     pub(super) status: bool,
     /// Machine-readable cause, such as `BackendNotFound`.
-    pub(super) reason: String,
+    pub(super) reason: Cow<'static, str>,
     /// For people.
-    pub(super) message: String,
+    pub(super) message: Cow<'static, str>,
 }
 
 /// The conditions of one object or part of it, at most one of a type.
@@ -60,12 +74,13 @@ impl Conditions {
         &mut self,
         r#type: &'static str,
         status: bool,
-        reason: impl Into<String>,
-        message: impl Into<String>,
+        reason: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
     ) {
         let mut message = message.into();
         if message.len() > MAX_MESSAGE {
-            message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+            let end = message.floor_char_boundary(MAX_MESSAGE);
+            message.to_mut().truncate(end);
         }
         let condition = Condition { r#type, status, reason: reason.into(), message };
         match self.0.iter_mut().find(|known| known.r#type == r#type) {

@@ -93,8 +93,10 @@ impl Attach for Route {
         &self.hostnames
     }
 
-    fn add_to(&self, gateway: &mut Gateway<'_>, index: usize, hosts: &BTreeSet<String>) {
-        let Some(slot) = gateway.listeners.get(index).and_then(|listener| listener.slot) else { return };
+    fn add_to(&mut self, gateway: &mut Gateway<'_>, index: usize, hosts: &BTreeSet<String>) {
+        let Some(listener) = gateway.listeners.get_mut(index) else { return };
+        listener.attached_routes += 1;
+        let Some(slot) = listener.slot else { return };
         if self.refused {
             return;
         }

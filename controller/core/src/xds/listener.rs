@@ -85,7 +85,7 @@ impl<'a> Port<'a> {
 
     /// Every route on the port.
     pub(crate) fn routes(&self) -> impl Iterator<Item = &'a HttpRoute> {
-        self.listeners.iter().flat_map(|(_, listener)| &listener.routes)
+        self.listeners.iter().flat_map(|(_, listener)| &listener.routes).map(AsRef::as_ref)
     }
 
     /// What was made of every route on the port.

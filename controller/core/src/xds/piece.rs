@@ -68,6 +68,8 @@ pub(crate) struct Known {
     proxy: Option<Arc<Proxy>>,
     /// By listener, in step with its routes.
     pieces: Vec<Vec<Arc<Piece>>>,
+    /// What `ratelimit` counts is the same as the time before.
+    same_limits: bool,
     listeners: HashMap<String, (Listener, Arc<Resource>)>,
     /// Route configurations by name.
     configurations: HashMap<String, Arc<Resource>>,
@@ -87,7 +89,9 @@ impl Known {
             let (routes, pieces) = old(listener).unwrap_or_default();
             advance(listener, certificate, routes, pieces)
         });
-        self.pieces = pieces.collect();
+        let pieces: Vec<_> = pieces.collect();
+        self.same_limits = have_same_limits(&self.pieces, &pieces);
+        self.pieces = pieces;
         self.proxy = Some(Arc::clone(proxy));
         self
     }
@@ -95,6 +99,11 @@ impl Known {
     /// The pieces of each listener.
     pub(super) fn pieces(&self) -> &[Vec<Arc<Piece>>] {
         &self.pieces
+    }
+
+    /// Whether `ratelimit` counts the same for it as the time before.
+    pub(crate) fn has_same_limits(&self) -> bool {
+        self.same_limits
     }
 
     /// Listeners and route configurations, encoded again where they are not what they were.
@@ -121,16 +130,27 @@ impl Known {
     }
 }
 
+fn have_same_limits(before: &[Vec<Arc<Piece>>], after: &[Vec<Arc<Piece>>]) -> bool {
+    let (mut before, mut after) = (before.iter().flatten(), after.iter().flatten());
+    loop {
+        match (before.next(), after.next()) {
+            (None, None) => return true,
+            (Some(before), Some(after)) if Arc::ptr_eq(before, after) || before.limits == after.limits => {}
+            _ => return false,
+        }
+    }
+}
+
 /// The pieces of a listener's routes. Most stand where they stood, or are found by name.
 fn advance(
     listener: &HttpListener,
     certificate: Option<&Certificate>,
-    routes: &[HttpRoute],
+    routes: &[Arc<HttpRoute>],
     pieces: &[Arc<Piece>],
 ) -> Vec<Arc<Piece>> {
     let mut by_name: Option<HashMap<&str, usize>> = None;
-    let piece = |(index, route): (usize, &HttpRoute)| {
-        let stands = routes.get(index).is_some_and(|known| known.name == route.name);
+    let piece = |(index, route): (usize, &Arc<HttpRoute>)| {
+        let stands = routes.get(index).is_some_and(|known| Arc::ptr_eq(known, route) || known.name == route.name);
         let index = if stands {
             Some(index)
         } else {
@@ -139,7 +159,8 @@ fn advance(
             });
             by_name.get(route.name.as_str()).copied()
         };
-        let same = index.filter(|index| routes.get(*index) == Some(route)).and_then(|index| pieces.get(index));
+        let is_same = |known: &Arc<HttpRoute>| Arc::ptr_eq(known, route) || known == route;
+        let same = index.filter(|index| routes.get(*index).is_some_and(is_same)).and_then(|index| pieces.get(index));
         same.map_or_else(|| Arc::new(Piece::new(&listener.name, certificate, route)), Arc::clone)
     };
     listener.routes.iter().enumerate().map(piece).collect()

@@ -118,10 +118,10 @@ impl fmt::Debug for Resource {
 
 /// Everything that one proxy is sent.
 #[derive(Clone, Debug, Default)]
-pub struct Resources(BTreeMap<Type, BTreeMap<String, Arc<Resource>>>);
+pub struct Resources(BTreeMap<Type, BTreeMap<Arc<str>, Arc<Resource>>>);
 
 /// A resource with its name.
-type Entry<'r> = (&'r String, &'r Arc<Resource>);
+type Entry<'r> = (&'r Arc<str>, &'r Arc<Resource>);
 
 /// Most resources are the very same as before, which takes no look at their bytes.
 impl PartialEq for Resources {
@@ -140,7 +140,7 @@ impl Resources {
     /// Adds a resource, unless one of its kind has the name already.
     pub fn add<M: Named>(&mut self, message: &M) {
         let of_type = self.0.entry(M::TYPE).or_default();
-        of_type.entry(message.resource_name().to_owned()).or_insert_with(|| Arc::new(Resource::of(message)));
+        of_type.entry(message.resource_name().into()).or_insert_with(|| Arc::new(Resource::of(message)));
     }
 
     /// Adds a message that was encoded before, likewise.
@@ -150,7 +150,7 @@ impl Resources {
 
     /// Adds a resource by its name, likewise.
     pub(super) fn insert(&mut self, kind: Type, name: String, resource: &Arc<Resource>) {
-        self.0.entry(kind).or_default().entry(name).or_insert_with(|| Arc::clone(resource));
+        self.0.entry(kind).or_default().entry(name.into()).or_insert_with(|| Arc::clone(resource));
     }
 
     /// Adds those of `others`, likewise.
@@ -158,9 +158,7 @@ impl Resources {
         for (kind, others) in &others.0 {
             let of_type = self.0.entry(*kind).or_default();
             for (name, resource) in others {
-                if !of_type.contains_key(name) {
-                    of_type.insert(name.clone(), Arc::clone(resource));
-                }
+                of_type.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(resource));
             }
         }
     }
@@ -168,14 +166,14 @@ impl Resources {
     /// Adds a resource instead of the one of its kind and name.
     pub fn replace<M: Named>(&mut self, message: &M) {
         let of_type = self.0.entry(M::TYPE).or_default();
-        of_type.insert(message.resource_name().to_owned(), Arc::new(Resource::of(message)));
+        of_type.insert(message.resource_name().into(), Arc::new(Resource::of(message)));
     }
 
     /// Adds one that was encoded before, unless it is of no known kind.
     pub fn restore(&mut self, name: String, version: String, any: Any) {
         let mut kinds = Type::ALL.into_iter().chain([Type::AuthPolicy]);
         if let Some(kind) = kinds.find(|kind| kind.url() == any.type_url) {
-            self.0.entry(kind).or_default().insert(name, Arc::new(Resource { any, version }));
+            self.0.entry(kind).or_default().insert(name.into(), Arc::new(Resource { any, version }));
         }
     }
 
@@ -186,7 +184,7 @@ impl Resources {
 
     /// The resources of one kind, by name.
     pub fn of(&self, kind: Type) -> impl Iterator<Item = (&str, &Resource)> {
-        self.0.get(&kind).into_iter().flatten().map(|(name, resource)| (name.as_str(), resource.as_ref()))
+        self.0.get(&kind).into_iter().flatten().map(|(name, resource)| (name.as_ref(), resource.as_ref()))
     }
 
     /// Decodes every resource of one kind, in the order of their names.

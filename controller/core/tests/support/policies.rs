@@ -75,7 +75,7 @@ pub(crate) fn target(kind: &str, name: &str, section: &str) -> String {
 
 pub(crate) fn routes(translation: &Translation) -> Vec<(String, &HttpRoute)> {
     let listeners = translation.proxies.values().flat_map(|proxy| &proxy.ir.http);
-    listeners.flat_map(|listener| listener.routes.iter().map(|route| (listener.name.clone(), route))).collect()
+    listeners.flat_map(|listener| listener.routes.iter().map(|route| (listener.name.clone(), route.as_ref()))).collect()
 }
 
 pub(crate) fn route<'t>(translation: &'t Translation, listener: &str, name: &str) -> &'t HttpRoute {

@@ -17,9 +17,9 @@ fn status(reason: &str, generation: i64) -> Value {
          "lastTransitionTime": "2020-01-01T00:00:00Z"}]}]})
 }
 
-fn wanted(name: &str, reason: &str, generation: i64) -> ObjectStatus {
+fn wanted(name: &str, reason: &str, generation: i64) -> Arc<ObjectStatus> {
     let ObjectRef { kind, namespace, name } = object(name);
-    ObjectStatus { kind, namespace, name, status: status(reason, generation) }
+    Arc::new(ObjectStatus { kind, namespace, name, status: status(reason, generation) })
 }
 
 fn board() -> Board {

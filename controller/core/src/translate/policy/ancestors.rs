@@ -1,5 +1,7 @@
 //! The status of a policy: its conditions towards every Gateway that it acts through.
 
+use std::{borrow::Cow, sync::Arc};
+
 use controller_api::policy::ParentReference;
 use serde_json::{Value, json};
 
@@ -9,38 +11,39 @@ use crate::{ir::ObjectRef, translate::status::Conditions};
 const MAX: usize = 16;
 
 /// The Gateway or ListenerSet, or a listener of it, that a condition is about.
-pub(super) fn reference(parent: &ObjectRef, section: Option<&str>) -> ParentReference {
-    ParentReference {
+pub(super) fn reference(parent: &ObjectRef, section: Option<&str>) -> Arc<ParentReference> {
+    Arc::new(ParentReference {
         group: Some("gateway.networking.k8s.io".into()),
         kind: Some(parent.kind.into()),
         namespace: Some(parent.namespace.clone()),
         name: parent.name.clone(),
         section_name: section.map(ToOwned::to_owned),
         port: None,
-    }
+    })
 }
 
 /// The conditions of a policy by ancestor, in the order in which ancestors came up.
-#[derive(Debug, Default)]
-pub(super) struct Ancestors(Vec<(ParentReference, Conditions)>);
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Ancestors(Vec<(Arc<ParentReference>, Conditions)>);
 
 impl Ancestors {
     /// Sets a condition on every one of `references`.
     pub(super) fn set(
         &mut self,
-        references: &[ParentReference],
+        references: &[Arc<ParentReference>],
         r#type: &'static str,
         status: bool,
-        reason: &str,
-        message: &str,
+        reason: &'static str,
+        message: impl Into<Cow<'static, str>>,
     ) {
+        let message = message.into();
         for reference in references {
-            self.of(reference).set(r#type, status, reason, message);
+            self.of(reference).set(r#type, status, reason, message.clone());
         }
     }
 
     /// Accepts the policy wherever nothing has refused it.
-    pub(super) fn accept(&mut self, references: &[ParentReference]) {
+    pub(super) fn accept(&mut self, references: &[Arc<ParentReference>]) {
         for reference in references {
             let conditions = self.of(reference);
             if conditions.find("Accepted").is_none() {
@@ -49,29 +52,32 @@ impl Ancestors {
         }
     }
 
-    fn of(&mut self, reference: &ParentReference) -> &mut Conditions {
-        let index = self.0.iter().position(|(known, _)| known == reference).unwrap_or_else(|| {
-            self.0.push((reference.clone(), Conditions::default()));
+    fn of(&mut self, reference: &Arc<ParentReference>) -> &mut Conditions {
+        let is_same = |known: &Arc<_>| Arc::ptr_eq(known, reference) || known == reference;
+        let index = self.0.iter().position(|(known, _)| is_same(known)).unwrap_or_else(|| {
+            self.0.push((Arc::clone(reference), Conditions::default()));
             self.0.len() - 1
         });
         &mut self.0[index].1
     }
 
     /// The policy's `status`.
-    pub(super) fn into_status(mut self, controller: &str, generation: Option<i64>) -> Value {
-        if self.0.len() > MAX {
-            self.0.sort_by_cached_key(|(reference, conditions)| {
+    pub(super) fn to_status(&self, controller: &str, generation: Option<i64>) -> Value {
+        let mut shown = Cow::Borrowed(self.0.as_slice());
+        if shown.len() > MAX {
+            let shown = shown.to_mut();
+            shown.sort_by_cached_key(|(reference, conditions)| {
                 (rank(conditions), reference.namespace.clone(), reference.name.clone())
             });
-            self.0.truncate(MAX);
-            if let Some((_, last)) = self.0.last_mut() {
+            shown.truncate(MAX);
+            if let Some((_, last)) = shown.last_mut() {
                 let message = "Ancestors have been truncated because the number of policy ancestors exceeds 16.";
                 last.set("Aggregated", true, "Aggregated", message);
             }
         }
-        let ancestors = self.0.iter().map(|(reference, conditions)| {
+        let ancestors = shown.iter().map(|(reference, conditions)| {
             json!({
-                "ancestorRef": reference,
+                "ancestorRef": **reference,
                 "controllerName": controller,
                 "conditions": conditions.to_json(generation),
             })

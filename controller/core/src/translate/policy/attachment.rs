@@ -1,162 +1,287 @@
 //! Attachment: policies meet routes, level by level, and their statuses say how they fared.
 
 mod candidates;
+mod holders;
 mod topology;
 
 use std::{
+    any::Any,
+    borrow::Cow,
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
-    rc::Rc,
+    slice,
     sync::Arc,
 };
 
-use controller_api::policy::{MergeType, ParentReference};
+use controller_api::{
+    backend_ref::BackendRef,
+    policy::{MergeType, ParentReference},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::Resource;
 
-use self::{
-    candidates::Candidates,
-    topology::{Place, Topology},
-};
+pub(super) use self::topology::{Shape, Topology};
+use self::{candidates::Candidates, holders::Holders, topology::Place};
 use super::{
-    Decision,
     ancestors::{self, Ancestors},
+    in_force::InForce,
     kind::{Kind, Named, Parent, Resolution},
     target::{self, Level, Target},
 };
 use crate::{
-    ir::{Action, HttpRoute, ObjectRef, Proxy},
-    translate::{Report, inputs::Inputs, status},
+    ir::ObjectRef,
+    snapshot::Changes,
+    translate::{
+        Report,
+        inputs::Inputs,
+        kept::Kept,
+        status::{self, ObjectStatus},
+    },
 };
 
-/// One policy and how it has fared so far.
-struct Policy<'s, K: Kind> {
-    object: ObjectRef,
+/// One policy, as far as that depends on nothing but the object.
+#[derive(Debug)]
+struct Policy<O> {
+    object: Arc<ObjectRef>,
+    whole: Arc<O>,
     created: Option<Time>,
     generation: Option<i64>,
-    spec: &'s K::Spec,
     merge_type: Option<MergeType>,
     targets: Vec<Target>,
-    ancestors: Ancestors,
+    /// Reason and message of the condition `Warning`.
+    warning: Option<(&'static str, Cow<'static, str>)>,
 }
 
-/// Puts the policies of one kind on the routes of `proxies` and reports on them.
+/// A policy's status, and what it says.
+type Told = (Arc<Ancestors>, Arc<ObjectStatus>);
+
+/// What a translation leaves for the next one of the policies of one kind, whose objects are `O` and come to `E`.
+#[derive(Debug)]
+pub(super) struct Memory<O, E> {
+    policies: Kept<Arc<Policy<O>>>,
+    /// Of those that are not merged with another.
+    resolutions: Kept<Arc<Resolution<E>>>,
+    statuses: Kept<Told>,
+}
+
+impl<O, E> Default for Memory<O, E> {
+    fn default() -> Self {
+        Self { policies: Kept::default(), resolutions: Kept::default(), statuses: Kept::default() }
+    }
+}
+
+impl<O, E> Memory<O, E> {
+    /// Begins a translation.
+    pub(super) fn begin(&mut self, changes: &Changes) {
+        self.policies.begin(changes);
+        self.resolutions.begin(changes);
+        self.statuses.begin(changes);
+    }
+
+    /// Ends a translation.
+    pub(super) fn end(&mut self) {
+        self.policies.end();
+        self.resolutions.end();
+        self.statuses.end();
+    }
+}
+
+/// What the policies of one kind came to, beside what is in force.
+pub(super) struct Outcome {
+    /// Who wanted to be in force where.
+    pub(super) candidates: Candidates,
+    /// What `extauth` is asked for them.
+    pub(super) auth_policies: Vec<proto::extauth::Policy>,
+    /// Backends that they refer to, each beside the policy that does.
+    pub(super) backend_refs: Vec<(ObjectRef, BackendRef)>,
+}
+
+/// Puts the policies of one kind on the routes of `topology` and reports on them.
 pub(super) fn attach<K: Kind>(
-    kind: &mut K,
+    kind: &K,
     inputs: &Inputs<'_>,
-    proxies: &mut [Proxy],
+    topology: &Topology,
+    in_force: &mut [InForce],
+    memory: &mut Memory<K::Object, K::Effective>,
     report: &mut Report,
-) -> Vec<Decision> {
-    let policies = policies::<K>(inputs);
+) -> Outcome {
+    let policies = policies::<K>(inputs, &mut memory.policies);
     let mut attachment = Attachment {
-        topology: Topology::new(inputs.snapshot, proxies),
-        holders: holders(&policies),
-        policies,
         kind,
-        proxies,
-        resolutions: BTreeMap::new(),
-        candidates: Candidates::default(),
-        overriding: BTreeMap::new(),
+        inputs,
+        topology,
+        in_force,
+        holders: Holders::new(policies.iter().map(|policy| policy.targets.as_slice())),
+        policies: &policies,
+        ancestors: policies.iter().map(|_| Ancestors::default()).collect(),
+        resolutions: &mut memory.resolutions,
+        merged_resolutions: BTreeMap::new(),
+        candidates: Candidates::new(topology.len()),
+        targeted: Vec::new(),
+        overriding: OnceCell::new(),
         merged: BTreeMap::new(),
+        auth_policies: Vec::new(),
+        backend_refs: Vec::new(),
     };
     for level in Level::ALL {
-        for index in 0..attachment.policies.len() {
-            for target in attachment.policies[index].targets.clone() {
+        for (index, policy) in policies.iter().enumerate() {
+            for target in &policy.targets {
                 if target.level() == level {
-                    attachment.attach(index, &target);
+                    attachment.attach(index, target);
                 }
             }
         }
     }
-    attachment.finish(inputs, report)
+    let Attachment { candidates, auth_policies, backend_refs, ancestors, .. } = attachment;
+    tell(inputs, &policies, ancestors, &mut memory.statuses, report);
+    Outcome { candidates, auth_policies, backend_refs }
+}
+
+/// Writes the statuses of `policies`.
+fn tell<O: Any + Send + Sync>(
+    inputs: &Inputs<'_>,
+    policies: &[Arc<Policy<O>>],
+    ancestors: Vec<Ancestors>,
+    kept: &mut Kept<Told>,
+    report: &mut Report,
+) {
+    for (policy, ancestors) in policies.iter().zip(ancestors) {
+        let holds = |(known, _): &Told| **known == ancestors;
+        let (_, status) = kept.of_if(inputs, &policy.whole, holds, || {
+            let status = ancestors.to_status(&inputs.settings.controller_name, policy.generation);
+            (Arc::new(ancestors.clone()), ObjectStatus::new(&policy.object, status))
+        });
+        report.add(&status);
+    }
 }
 
 /// Oldest first, then by namespace and name: the order in which policies get their way.
-fn policies<'s, K: Kind>(inputs: &Inputs<'s>) -> Vec<Policy<'s, K>> {
+fn policies<K: Kind>(inputs: &Inputs<'_>, kept: &mut Kept<Arc<Policy<K::Object>>>) -> Vec<Arc<Policy<K::Object>>> {
     let objects = K::objects(inputs.snapshot).iter();
     let mut policies: Vec<_> = objects
-        .map(|((namespace, name), policy)| {
-            let object = ObjectRef { kind: K::NAME, namespace: namespace.clone(), name: name.clone() };
-            let spec = K::spec(policy);
-            Policy {
-                created: policy.meta().creation_timestamp.clone(),
-                generation: policy.meta().generation,
-                targets: target::expand(inputs, &object, K::targets(spec)),
-                merge_type: K::targets(spec).merge_type,
-                ancestors: Ancestors::default(),
-                object,
-                spec,
-            }
+        .map(|((namespace, name), whole)| {
+            let read = || {
+                let object = ObjectRef { kind: K::NAME, namespace: namespace.clone(), name: name.clone() };
+                Arc::new(Policy::read::<K>(inputs, Arc::new(object), whole))
+            };
+            // What selectors find depends on the labels of others.
+            let selects = !K::targets(K::spec(whole)).target_selectors.is_empty();
+            if selects { read() } else { kept.of(inputs, whole, read) }
         })
         .collect();
     policies.sort_by(|a, b| (&a.created, &a.object).cmp(&(&b.created, &b.object)));
     policies
 }
 
-/// The first policy at each exact target; later ones are in conflict with it.
-fn holders<K: Kind>(policies: &[Policy<'_, K>]) -> BTreeMap<Target, usize> {
-    let mut holders = BTreeMap::new();
-    for (index, policy) in policies.iter().enumerate() {
-        for target in &policy.targets {
-            holders.entry(target.clone()).or_insert(index);
+impl<O> Policy<O> {
+    fn read<K: Kind<Object = O>>(inputs: &Inputs<'_>, object: Arc<ObjectRef>, whole: &Arc<O>) -> Self
+    where
+        O: Resource,
+    {
+        let spec = K::spec(whole);
+        Self {
+            created: whole.meta().creation_timestamp.clone(),
+            generation: whole.meta().generation,
+            targets: target::expand(inputs, &object, K::targets(spec)),
+            merge_type: K::targets(spec).merge_type,
+            warning: warning::<K>(spec),
+            whole: Arc::clone(whole),
+            object,
         }
     }
-    holders
 }
 
-type Resolved<K> = Rc<Resolution<<K as Kind>::Effective>>;
+/// Reason and message of the condition `Warning`, if there is a reason.
+fn warning<K: Kind>(spec: &K::Spec) -> Option<(&'static str, Cow<'static, str>)> {
+    let mut deprecated = K::deprecated(spec);
+    if K::targets(spec).target_ref.is_some() {
+        deprecated.push(("spec.targetRef", "spec.targetRefs"));
+    }
+    let mut messages: Vec<_> =
+        deprecated.iter().map(|(old, new)| format!("{old} is deprecated, use {new} instead")).collect();
+    let ignored = K::ignored(spec);
+    messages.extend(ignored.iter().map(|field| format!("spec.{field} is not supported yet and has no effect")));
+    messages.sort();
+    let reason = match (deprecated.is_empty(), ignored.is_empty()) {
+        (true, true) => return None,
+        (false, true) => "DeprecatedField",
+        (true, false) => "UnsupportedField",
+        (false, false) => "Warnings",
+    };
+    Some((reason, messages.join("; ").into()))
+}
+
+type Resolved<K> = Arc<Resolution<<K as Kind>::Effective>>;
+/// Routes by Gateway or ListenerSet and the section that their parentRef names.
+type ByParent<'p> = BTreeMap<&'p ObjectRef, BTreeMap<Option<&'p str>, BTreeSet<String>>>;
 
 struct Attachment<'p, 's, K: Kind> {
-    kind: &'p mut K,
-    proxies: &'p mut [Proxy],
-    policies: Vec<Policy<'s, K>>,
-    topology: Topology,
-    holders: BTreeMap<Target, usize>,
+    kind: &'p K,
+    inputs: &'p Inputs<'s>,
+    topology: &'p Topology,
+    in_force: &'p mut [InForce],
+    policies: &'p [Arc<Policy<K::Object>>],
+    /// How each policy has fared so far.
+    ancestors: Vec<Ancestors>,
+    holders: Holders<'p>,
+    resolutions: &'p mut Kept<Resolved<K>>,
     /// By policy and the parent it is merged into.
-    resolutions: BTreeMap<(usize, Option<usize>), Resolved<K>>,
+    merged_resolutions: BTreeMap<(usize, usize), Resolved<K>>,
     candidates: Candidates,
-    /// Routes with a policy of their own, by Gateway or ListenerSet and the section that their parentRef names.
-    overriding: BTreeMap<ObjectRef, BTreeMap<Option<String>, BTreeSet<String>>>,
+    /// Routes with a policy of their own.
+    targeted: Vec<&'p ObjectRef>,
+    /// The same by parent; made when it is first asked for, which no policy of a route does.
+    overriding: OnceCell<ByParent<'p>>,
     /// Routes whose own policy is merged into this one.
     merged: BTreeMap<usize, BTreeSet<String>>,
+    auth_policies: Vec<proto::extauth::Policy>,
+    backend_refs: Vec<(ObjectRef, BackendRef)>,
 }
 
-impl<K: Kind> Attachment<'_, '_, K> {
-    fn attach(&mut self, policy: usize, target: &Target) {
-        let Some(references) = self.ancestors(target) else { return };
-        if let Err(message) = self.topology.check_section(target) {
-            self.set(policy, &references, "Accepted", false, "TargetNotFound", &message);
+impl<'p, K: Kind> Attachment<'p, '_, K> {
+    fn attach(&mut self, policy: usize, target: &'p Target) {
+        let topology = self.topology;
+        let own;
+        let references = if target.level() > Level::Route {
+            if !topology.has_listeners(&target.object) {
+                return;
+            }
+            own = ancestors::reference(&target.object, target.section.as_deref());
+            slice::from_ref(&own)
+        } else {
+            // A route that is not there, or of other controllers' Gateways alone, is not ours to speak of.
+            match topology.references(&target.object) {
+                None | Some([]) => return,
+                Some(references) => references,
+            }
+        };
+        if let Err(message) = topology.check_section(target) {
+            self.set(policy, references, "Accepted", false, "TargetNotFound", message);
             return;
         }
-        let holder = self.holders.get(target).copied().unwrap_or(policy);
+        let holder = self.holders.of(target).unwrap_or(policy);
         if holder != policy {
             let what = target.describe();
             let message = format!("Unable to target {what}, another {} has already attached to it", K::NAME);
-            self.set(policy, &references, "Accepted", false, "Conflicted", &message);
+            self.set(policy, references, "Accepted", false, "Conflicted", message);
             let reason = format!("{} has the same target and was there first", self.policies[holder].object);
-            self.candidates.lose(self.topology.places(target), &self.policies[policy].object, &reason);
+            self.candidates.lose(&topology.places(target), &self.policies[policy].object, &reason);
             return;
         }
         let merge_type = self.policies[policy].merge_type.filter(|_| target.level() <= Level::Route);
         if let Some(merge_type) = merge_type {
             self.apply_merged(policy, target, merge_type);
         } else {
-            self.apply(policy, None, &self.topology.places(target), target, &references);
+            self.apply(policy, None, &topology.places(target), target, references);
         }
-        self.note_override(target);
-        self.policies[policy].ancestors.accept(&references);
-        self.warn(policy, &references);
-        self.report_override(policy, target, &references);
-    }
-
-    /// Whom the status of a policy with this target is about; `None` if the target is not ours to know.
-    fn ancestors(&self, target: &Target) -> Option<Vec<ParentReference>> {
-        if target.level() > Level::Route {
-            let known = self.topology.has_listeners(&target.object);
-            return known.then(|| vec![ancestors::reference(&target.object, target.section.as_deref())]);
+        if topology.parents(&target.object).is_some() {
+            self.targeted.push(&target.object);
         }
-        // A route of other controllers' Gateways alone is theirs.
-        let parents = self.topology.parents(&target.object).filter(|parents| !parents.is_empty())?.iter();
-        Some(parents.map(|parent| ancestors::reference(&parent.object, parent.section.as_deref())).collect())
+        self.ancestors[policy].accept(references);
+        if let Some((reason, message)) = &self.policies[policy].warning {
+            self.set(policy, references, "Warning", true, reason, message.clone());
+        }
+        self.report_override(policy, target, references);
     }
 
     /// Merges a route's policy with that of each listener or Gateway that the route is attached to. What comes of it is
@@ -167,11 +292,11 @@ impl<K: Kind> Attachment<'_, '_, K> {
             let own = Target { object: listener.parent.clone(), section: Some(listener.section) };
             let set = Target { object: listener.parent, section: None };
             let gateway = Target { object: listener.gateway, section: None };
-            let parent = [own, set, gateway].iter().find_map(|target| self.holders.get(target)).copied();
+            let parent = [own, set, gateway].iter().find_map(|target| self.holders.of(target));
             let applied = self.apply(policy, parent.map(|parent| (parent, merge_type)), &places, target, &reference);
             if let Some(parent) = parent.filter(|_| applied) {
                 let message = format!("Merged with policy {}", self.full_name(parent));
-                self.set(policy, &reference, "Merged", true, "Merged", &message);
+                self.set(policy, &reference, "Merged", true, "Merged", message);
                 let route = format!("{}/{}", target.object.namespace, target.object.name);
                 self.merged.entry(parent).or_default().insert(route);
                 self.candidates.merge(&places, &self.policies[policy].object, &self.policies[parent].object);
@@ -186,73 +311,48 @@ impl<K: Kind> Attachment<'_, '_, K> {
         parent: Option<(usize, MergeType)>,
         places: &[Place],
         target: &Target,
-        references: &[ParentReference],
+        references: &[Arc<ParentReference>],
     ) -> bool {
         let resolution = self.resolve(policy, parent);
+        self.auth_policies.extend_from_slice(&resolution.auth_policies);
+        self.backend_refs.extend_from_slice(&resolution.backend_refs);
         if !resolution.errors.is_empty() {
             let message = status::sentence(&resolution.errors.join("\n"));
-            self.set(policy, references, "Accepted", false, "Invalid", &message);
+            self.set(policy, references, "Accepted", false, "Invalid", message);
         }
         let broken = resolution.effective.is_none();
-        let won = self.candidates.offer(places, &self.policies[policy].object, target, broken);
-        for place in won {
-            let Some(route) = place.find(self.proxies) else { continue };
+        for place in self.candidates.offer(places, &self.policies[policy].object, target, broken) {
+            let Some(in_force) = self.in_force.get_mut(place.route) else { continue };
             match &resolution.effective {
-                Some(effective) => *K::slot(route) = Some(Arc::clone(effective)),
-                None => close(route),
+                Some(effective) => *K::slot(in_force) = Some(Arc::clone(effective)),
+                None => in_force.closed = true,
             }
         }
         resolution.errors.is_empty()
     }
 
     fn resolve(&mut self, policy: usize, parent: Option<(usize, MergeType)>) -> Resolved<K> {
-        let key = (policy, parent.map(|(parent, _)| parent));
-        if let Some(known) = self.resolutions.get(&key) {
-            return Rc::clone(known);
-        }
-        let named = |index: usize| Named { object: &self.policies[index].object, spec: self.policies[index].spec };
-        let parent = parent.map(|(parent, merge_type)| Parent { policy: named(parent), merge_type });
-        let resolution = Rc::new(self.kind.resolve(named(policy), parent));
-        self.resolutions.insert(key, Rc::clone(&resolution));
-        resolution
-    }
-
-    /// Remembers that a route has a policy of its own, which its parents' policies then say.
-    fn note_override(&mut self, target: &Target) {
-        let Some(parents) = self.topology.parents(&target.object) else { return };
-        let route = format!("{}/{}", target.object.namespace, target.object.name);
-        for parent in parents {
-            let sections = self.overriding.entry(parent.object.clone()).or_default();
-            sections.entry(parent.section.clone()).or_default().insert(route.clone());
-        }
-    }
-
-    fn warn(&mut self, policy: usize, references: &[ParentReference]) {
-        let spec = self.policies[policy].spec;
-        let mut deprecated = K::deprecated(spec);
-        if K::targets(spec).target_ref.is_some() {
-            deprecated.push(("spec.targetRef", "spec.targetRefs"));
-        }
-        let mut messages: Vec<_> =
-            deprecated.iter().map(|(old, new)| format!("{old} is deprecated, use {new} instead")).collect();
-        let ignored = K::ignored(spec);
-        messages.extend(ignored.iter().map(|field| format!("spec.{field} is not supported yet and has no effect")));
-        messages.sort();
-        let reason = match (deprecated.is_empty(), ignored.is_empty()) {
-            (true, true) => return,
-            (false, true) => "DeprecatedField",
-            (true, false) => "UnsupportedField",
-            (false, false) => "Warnings",
+        let (kind, policies) = (self.kind, self.policies);
+        let named = |index: usize| {
+            let Policy { object, whole, .. } = &*policies[index];
+            Named { object, spec: K::spec(whole) }
         };
-        self.set(policy, references, "Warning", true, reason, &messages.join("; "));
+        let Some((parent, merge_type)) = parent else {
+            let whole = &policies[policy].whole;
+            return self.resolutions.of(self.inputs, whole, || Arc::new(kind.resolve(named(policy), None)));
+        };
+        let resolution = self.merged_resolutions.entry((policy, parent)).or_insert_with(|| {
+            Arc::new(kind.resolve(named(policy), Some(Parent { policy: named(parent), merge_type })))
+        });
+        Arc::clone(resolution)
     }
 
-    fn report_override(&mut self, policy: usize, target: &Target, references: &[ParentReference]) {
+    fn report_override(&mut self, policy: usize, target: &Target, references: &[Arc<ParentReference>]) {
         let merged = self.merged.get(&policy).cloned().unwrap_or_default();
         if !merged.is_empty() {
             let routes = list(&merged);
             let message = format!("This policy is being merged by other {} for these routes: {routes}", K::PLURAL);
-            self.set(policy, references, "Merged", true, "Merged", &message);
+            self.set(policy, references, "Merged", true, "Merged", message);
         }
         let message = match target.level() {
             Level::Rule => return,
@@ -272,7 +372,7 @@ impl<K: Kind> Attachment<'_, '_, K> {
             }
         };
         let message = format!("This policy is being overridden by other {message}");
-        self.set(policy, references, "Overridden", true, "Overridden", &message);
+        self.set(policy, references, "Overridden", true, "Overridden", message);
     }
 
     /// What overrides a policy of a Gateway, a ListenerSet or a listener, in upstream's words.
@@ -287,17 +387,19 @@ impl<K: Kind> Attachment<'_, '_, K> {
         let gateway_listeners = if level == Level::Gateway { held(&target.object) } else { BTreeSet::new() };
         let with_policy = sets.iter().filter(|set| {
             let whole = Target { object: (**set).clone(), section: None };
-            self.holders.contains_key(&whole)
+            self.holders.of(&whole).is_some()
         });
         let with_policy: BTreeSet<_> = with_policy.map(|set| format!("{}/{}", set.namespace, set.name)).collect();
         let mut set_listeners: BTreeSet<_> = sets.iter().flat_map(|set| held(set)).collect();
         if level == Level::Set {
             set_listeners = held(&target.object);
         }
+        let overriding = self.overriding.get_or_init(|| self.by_parent());
         let objects = sets.iter().copied().chain([&target.object]);
-        let sections = objects.filter_map(|object| self.overriding.get(object)).flatten();
-        let here = sections
-            .filter(|(section, _)| target.section.is_none() || section.is_none() || **section == target.section);
+        let sections = objects.filter_map(|object| overriding.get(object)).flatten();
+        let here = sections.filter(|(section, _)| {
+            target.section.is_none() || section.is_none() || **section == target.section.as_deref()
+        });
         let routes = here.flat_map(|(_, routes)| routes).filter(|route| !merged.contains(*route)).cloned().collect();
         let parts = [
             ("these gateway listeners", gateway_listeners),
@@ -312,43 +414,42 @@ impl<K: Kind> Attachment<'_, '_, K> {
             .collect()
     }
 
+    /// The routes with a policy of their own, which those of their parents then say.
+    fn by_parent(&self) -> ByParent<'p> {
+        let mut by_parent = ByParent::new();
+        for route in &self.targeted {
+            for parent in self.topology.parents(route).into_iter().flatten() {
+                let sections = by_parent.entry(&parent.object).or_default();
+                let routes = sections.entry(parent.section.as_deref()).or_default();
+                routes.insert(format!("{}/{}", route.namespace, route.name));
+            }
+        }
+        by_parent
+    }
+
     /// The sections of `object`, as far as they exist, that have a policy of their own.
     fn sections_held(&self, object: &ObjectRef) -> BTreeSet<String> {
-        let whole = Target { object: object.clone(), section: None };
-        let held = self.holders.range(whole..).map(|(target, _)| target).take_while(|target| target.object == *object);
-        let known = held.filter(|target| self.topology.check_section(target).is_ok());
-        known.filter_map(|target| target.section.clone()).collect()
+        let target = |section: &str| Target { object: object.clone(), section: Some(section.to_owned()) };
+        let held = self.holders.sections(object).map(target);
+        held.filter(|target| self.topology.check_section(target).is_ok()).filter_map(|target| target.section).collect()
     }
 
     fn full_name(&self, policy: usize) -> String {
-        let ObjectRef { namespace, name, .. } = &self.policies[policy].object;
+        let ObjectRef { namespace, name, .. } = &*self.policies[policy].object;
         format!("{namespace}/{name}")
     }
 
     fn set(
         &mut self,
         policy: usize,
-        references: &[ParentReference],
+        references: &[Arc<ParentReference>],
         r#type: &'static str,
         status: bool,
-        reason: &str,
-        message: &str,
+        reason: &'static str,
+        message: impl Into<Cow<'static, str>>,
     ) {
-        self.policies[policy].ancestors.set(references, r#type, status, reason, message);
+        self.ancestors[policy].set(references, r#type, status, reason, message);
     }
-
-    fn finish(self, inputs: &Inputs<'_>, report: &mut Report) -> Vec<Decision> {
-        for policy in self.policies {
-            let status = policy.ancestors.into_status(&inputs.settings.controller_name, policy.generation);
-            report.push(&policy.object, status);
-        }
-        self.candidates.into_decisions(self.proxies)
-    }
-}
-
-/// A route whose policy is broken answers 500 rather than doing without it.
-fn close(route: &mut HttpRoute) {
-    route.action = Action::Respond { status: 500, body: String::new(), format: false };
 }
 
 /// As upstream prints a list.

@@ -1,18 +1,17 @@
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
-use controller_api::policy::{MergeType, PolicyTargets};
+use controller_api::{
+    backend_ref::BackendRef,
+    policy::{MergeType, PolicyTargets},
+};
 use kube::Resource;
 
-use crate::{
-    Snapshot,
-    ir::{HttpRoute, ObjectRef},
-    snapshot::Objects,
-};
+use crate::{Snapshot, ir::ObjectRef, snapshot::Objects, translate::policy::in_force::InForce};
 
 /// A kind of policy, as far as attachment differs between kinds.
 pub(super) trait Kind {
     /// The object.
-    type Object: Resource + 'static;
+    type Object: Resource + Any + Send + Sync;
     /// Its spec.
     type Spec: 'static;
     /// What is put on a route.
@@ -37,12 +36,12 @@ pub(super) trait Kind {
     fn ignored(spec: &Self::Spec) -> Vec<String>;
     /// Checks the policy and follows its references.
     fn resolve(
-        &mut self,
+        &self,
         policy: Named<'_, Self::Spec>,
         parent: Option<Parent<'_, Self::Spec>>,
     ) -> Resolution<Self::Effective>;
-    /// Where a route holds the effective policy.
-    fn slot(route: &mut HttpRoute) -> &mut Option<Arc<Self::Effective>>;
+    /// The effective policy among all that is in force on a route.
+    fn slot(in_force: &mut InForce) -> &mut Option<Arc<Self::Effective>>;
 }
 
 /// A policy's name and spec.
@@ -79,12 +78,22 @@ pub(super) struct Resolution<E> {
     pub(super) effective: Option<Arc<E>>,
     /// What is wrong with it, each a sentence without its full stop.
     pub(super) errors: Vec<String>,
+    /// What `extauth` is asked for it.
+    pub(super) auth_policies: Vec<proto::extauth::Policy>,
+    /// Backends that it refers to, each beside the policy that does.
+    pub(super) backend_refs: Vec<(ObjectRef, BackendRef)>,
 }
 
 impl<E> Resolution<E> {
     /// The routes of a policy with errors answer 500.
     pub(super) fn strict(effective: E, errors: Vec<String>) -> Self {
-        Self { effective: errors.is_empty().then(|| Arc::new(effective)), errors }
+        let effective = errors.is_empty().then(|| Arc::new(effective));
+        Self { effective, errors, auth_policies: Vec::new(), backend_refs: Vec::new() }
+    }
+
+    /// There is no making sense of the policy.
+    pub(super) fn broken(error: String) -> Self {
+        Self { effective: None, errors: vec![error], auth_policies: Vec::new(), backend_refs: Vec::new() }
     }
 }
 

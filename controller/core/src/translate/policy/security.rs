@@ -15,7 +15,7 @@ mod oidc;
 mod provider_settings;
 mod secret;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use controller_api::{
     backend_ref::BackendRef,
@@ -24,10 +24,13 @@ use controller_api::{
 };
 
 use self::layers::Layers;
-use super::kind::{self, Named, Parent, Resolution};
+use super::{
+    in_force::InForce,
+    kind::{self, Named, Parent, Resolution},
+};
 use crate::{
     Snapshot,
-    ir::{HttpRoute, ObjectRef, Security},
+    ir::{ObjectRef, Security},
     snapshot::Objects,
     translate::inputs::Inputs,
 };
@@ -35,31 +38,26 @@ use crate::{
 /// The kind `SecurityPolicy`.
 pub(super) struct Kind<'i, 's> {
     pub(super) inputs: &'i Inputs<'s>,
-    /// What `extauth` must serve, by name.
-    pub(super) auth_policies: BTreeMap<String, proto::extauth::Policy>,
-    /// Which backends the policies refer to.
-    pub(super) backend_refs: Vec<(ObjectRef, BackendRef)>,
 }
 
-impl Kind<'_, '_> {
-    fn note_references(&mut self, spec: &SecurityPolicySpec, layers: Layers<'_>) {
-        let mut note = |owner: &ObjectRef, reference: &BackendRef| {
-            self.backend_refs.push((owner.clone(), reference.clone()));
-        };
-        if let Some(jwt) = &spec.jwt {
-            let (owner, references) = jwt::references(jwt, layers);
-            for reference in references {
-                note(owner, reference);
-            }
-        }
-        let ext_auth = spec.ext_auth.as_ref().map(|auth| ext_auth::references(auth, layers));
-        let oidc = spec.oidc.as_ref().map(|oidc| oidc::references(oidc, layers));
-        for (owner, references) in ext_auth.into_iter().chain(oidc) {
-            for reference in references {
-                note(owner, reference);
-            }
+/// The backends that a policy refers to, each with the policy that does.
+fn references(spec: &SecurityPolicySpec, layers: Layers<'_>) -> Vec<(ObjectRef, BackendRef)> {
+    let mut found = Vec::new();
+    let mut note = |owner: &ObjectRef, reference: &BackendRef| found.push((owner.clone(), reference.clone()));
+    if let Some(jwt) = &spec.jwt {
+        let (owner, references) = jwt::references(jwt, layers);
+        for reference in references {
+            note(owner, reference);
         }
     }
+    let ext_auth = spec.ext_auth.as_ref().map(|auth| ext_auth::references(auth, layers));
+    let oidc = spec.oidc.as_ref().map(|oidc| oidc::references(oidc, layers));
+    for (owner, references) in ext_auth.into_iter().chain(oidc) {
+        for reference in references {
+            note(owner, reference);
+        }
+    }
+    found
 }
 
 impl kind::Kind for Kind<'_, '_> {
@@ -101,15 +99,15 @@ impl kind::Kind for Kind<'_, '_> {
     }
 
     fn resolve(
-        &mut self,
+        &self,
         policy: Named<'_, SecurityPolicySpec>,
         parent: Option<Parent<'_, SecurityPolicySpec>>,
     ) -> Resolution<Security> {
         let (layers, mut spec) = match layers::effective(policy, parent) {
             Ok(effective) => effective,
-            Err(message) => return Resolution { effective: None, errors: vec![message] },
+            Err(message) => return Resolution::broken(message),
         };
-        self.note_references(&spec, layers);
+        let backend_refs = references(&spec, layers);
         let unsupported = spec.unsupported.keys();
         let mut errors: Vec<_> =
             unsupported.map(|field| format!("the field spec.{field} is not supported yet")).collect();
@@ -146,18 +144,19 @@ impl kind::Kind for Kind<'_, '_> {
         if ext_auth.is_none() {
             spec.ext_auth = None;
         }
-        if errors.is_empty() {
-            self.auth_policies.extend(served.into_iter().map(|policy| (policy.name.clone(), policy)));
-        }
         let back_channel_logout = spec.oidc.as_ref().map(oidc::back_channel_logout);
         let effective =
             Security { policy: policy.object.clone(), spec, jwks, ext_auth, auth_policies, back_channel_logout };
         let mut resolution = Resolution::strict(effective, errors);
+        if resolution.effective.is_some() {
+            resolution.auth_policies = served;
+        }
+        resolution.backend_refs = backend_refs;
         resolution.errors.extend(tolerated);
         resolution
     }
 
-    fn slot(route: &mut HttpRoute) -> &mut Option<Arc<Security>> {
-        &mut route.security
+    fn slot(in_force: &mut InForce) -> &mut Option<Arc<Security>> {
+        &mut in_force.security
     }
 }

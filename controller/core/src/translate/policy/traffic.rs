@@ -13,14 +13,11 @@ use controller_api::{
 
 use self::rate_limit::Limits;
 use super::{
+    in_force::InForce,
     kind::{self, Named, Parent, Resolution},
     merge,
 };
-use crate::{
-    Settings, Snapshot,
-    ir::{HttpRoute, Traffic},
-    snapshot::Objects,
-};
+use crate::{Settings, Snapshot, ir::Traffic, snapshot::Objects};
 
 /// The kind `BackendTrafficPolicy`.
 pub(super) struct Kind<'a> {
@@ -57,13 +54,13 @@ impl kind::Kind for Kind<'_> {
     }
 
     fn resolve(
-        &mut self,
+        &self,
         policy: Named<'_, BackendTrafficPolicySpec>,
         parent: Option<Parent<'_, BackendTrafficPolicySpec>>,
     ) -> Resolution<Traffic> {
         let (spec, global_rule_names) = match effective(policy, parent) {
             Ok(effective) => effective,
-            Err(message) => return Resolution { effective: None, errors: vec![message] },
+            Err(message) => return Resolution::broken(message),
         };
         let mut errors = Vec::new();
         if let Some(limits) = &spec.rate_limit {
@@ -81,8 +78,8 @@ impl kind::Kind for Kind<'_> {
         Resolution::strict(Traffic { policy: policy.object.clone(), spec, global_rule_names }, errors)
     }
 
-    fn slot(route: &mut HttpRoute) -> &mut Option<Arc<Traffic>> {
-        &mut route.traffic
+    fn slot(in_force: &mut InForce) -> &mut Option<Arc<Traffic>> {
+        &mut in_force.traffic
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Limit, global};
 use crate::ir::HttpRoute;
 
 /// All limits below one first entry.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Root {
     /// The listener, or the policy of a shared rule.
     pub(crate) domain: String,

@@ -1,6 +1,6 @@
 //! Who wants to be in force on which route, and why only one is.
 
-use std::collections::BTreeMap;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{Place, Target};
 use crate::{
@@ -9,81 +9,98 @@ use crate::{
 };
 
 struct Candidate {
-    winner: ObjectRef,
-    reason: String,
-    losers: Vec<(ObjectRef, String)>,
+    winner: Arc<ObjectRef>,
+    reason: Cow<'static, str>,
+    losers: Vec<(Arc<ObjectRef>, Cow<'static, str>)>,
 }
 
 /// The policies of one kind on each route, in the order in which they came up: the most specific first.
-#[derive(Default)]
-pub(super) struct Candidates(BTreeMap<Place, Contest>);
+pub(in super::super) struct Candidates(Vec<Contest>);
 
 #[derive(Default)]
 struct Contest {
     winner: Option<Candidate>,
     /// Those who lost before there was a winner.
-    early: Vec<(ObjectRef, String)>,
+    early: Vec<(Arc<ObjectRef>, Cow<'static, str>)>,
 }
 
 impl Candidates {
-    /// Where `policy` wins: on all the places that no other policy has taken.
-    pub(super) fn offer(&mut self, places: &[Place], policy: &ObjectRef, target: &Target, broken: bool) -> Vec<Place> {
-        let mut won = Vec::new();
+    /// For so many routes.
+    pub(super) fn new(routes: usize) -> Self {
+        Self((0..routes).map(|_| Contest::default()).collect())
+    }
+
+    fn at(&mut self, places: &[Place], mut tell: impl FnMut(Place, &mut Contest)) {
         for place in places {
-            let contest = self.0.entry(*place).or_default();
-            match &mut contest.winner {
-                Some(winner) if winner.winner == *policy => {}
-                Some(winner) => {
-                    // What a merge has already taken in has not lost.
-                    if !winner.losers.iter().any(|(known, _)| known == policy) {
-                        winner
-                            .losers
-                            .push((policy.clone(), format!("targets {}, which is less specific", what(target))));
-                    }
-                }
-                None => {
-                    let mut reason = format!("targets {}", what(target));
-                    if broken {
-                        reason.push_str("; it is in error, so the route answers 500");
-                    }
-                    let losers = std::mem::take(&mut contest.early);
-                    contest.winner = Some(Candidate { winner: policy.clone(), reason, losers });
-                    won.push(*place);
-                }
+            if let Some(contest) = self.0.get_mut(place.route) {
+                tell(*place, contest);
             }
         }
+    }
+
+    /// Where `policy` wins: on all the places that no other policy has taken.
+    pub(super) fn offer(
+        &mut self,
+        places: &[Place],
+        policy: &Arc<ObjectRef>,
+        target: &Target,
+        broken: bool,
+    ) -> Vec<Place> {
+        let mut won = Vec::new();
+        self.at(places, |place, contest| match &mut contest.winner {
+            Some(winner) if winner.winner == *policy => {}
+            Some(winner) => {
+                // What a merge has already taken in has not lost.
+                if !winner.losers.iter().any(|(known, _)| known == policy) {
+                    let reason = format!("targets {}, which is less specific", what(target));
+                    winner.losers.push((Arc::clone(policy), reason.into()));
+                }
+            }
+            None => {
+                let reason = match (target.level(), broken) {
+                    (Level::Route, false) => Cow::Borrowed("targets the route"),
+                    (_, false) => format!("targets {}", what(target)).into(),
+                    (_, true) => format!("targets {}; it is in error, so the route answers 500", what(target)).into(),
+                };
+                let losers = std::mem::take(&mut contest.early);
+                contest.winner = Some(Candidate { winner: Arc::clone(policy), reason, losers });
+                won.push(place);
+            }
+        });
         won
     }
 
     /// Says that `policy` has no part in these places.
-    pub(super) fn lose(&mut self, places: Vec<Place>, policy: &ObjectRef, reason: &str) {
-        for place in places {
-            let contest = self.0.entry(place).or_default();
+    pub(super) fn lose(&mut self, places: &[Place], policy: &Arc<ObjectRef>, reason: &str) {
+        self.at(places, |_, contest| {
             let losers = match &mut contest.winner {
                 Some(winner) => &mut winner.losers,
                 None => &mut contest.early,
             };
-            losers.push((policy.clone(), reason.to_owned()));
-        }
+            losers.push((Arc::clone(policy), reason.to_owned().into()));
+        });
     }
 
     /// Says that `policy`, where it is the winner, includes what `parent` sets.
-    pub(super) fn merge(&mut self, places: &[Place], policy: &ObjectRef, parent: &ObjectRef) {
-        for place in places {
-            let winner = self.0.get_mut(place).and_then(|contest| contest.winner.as_mut());
-            if let Some(winner) = winner.filter(|winner| winner.winner == *policy) {
-                winner.reason = format!("{}, merged with {parent}", winner.reason);
-                winner.losers.push((parent.clone(), "is merged into the winner".to_owned()));
+    pub(super) fn merge(&mut self, places: &[Place], policy: &Arc<ObjectRef>, parent: &Arc<ObjectRef>) {
+        self.at(places, |_, contest| {
+            if let Some(winner) = contest.winner.as_mut().filter(|winner| winner.winner == *policy) {
+                winner.reason = format!("{}, merged with {parent}", winner.reason).into();
+                winner.losers.push((Arc::clone(parent), "is merged into the winner".into()));
             }
-        }
+        });
     }
 
-    pub(super) fn into_decisions(self, proxies: &[Proxy]) -> Vec<Decision> {
-        let decisions = self.0.into_iter().filter_map(|(place, contest)| {
-            let listener = proxies.get(place.proxy)?.http.get(place.listener)?;
+    /// Who is in force on the routes of `proxies`.
+    pub(in super::super) fn into_decisions(self, proxies: &[Proxy]) -> Vec<Decision> {
+        let listeners = proxies.iter().flat_map(|proxy| &proxy.http);
+        let routes = listeners.flat_map(|listener| {
+            let name: Arc<str> = listener.name.as_str().into();
+            listener.routes.iter().map(move |route| (Arc::clone(&name), route))
+        });
+        let decisions = self.0.into_iter().zip(routes).filter_map(|(contest, (listener, route))| {
             let Candidate { winner, reason, losers } = contest.winner?;
-            let route = listener.routes.get(place.route)?.name.clone();
-            Some(Decision { listener: listener.name.clone(), route, winner, losers, reason })
+            Some(Decision { listener, route: Arc::clone(route), winner, losers, reason })
         });
         decisions.collect()
     }

@@ -1,42 +1,52 @@
 //! Gateways, ListenerSets, listeners, routes and rules, as far as policies can target them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    any::Any,
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use controller_api::route::ParentRef;
+use controller_api::{policy::ParentReference, route::ParentRef};
 use gateway_api::apis::experimental::gateways::GatewayListeners;
 
-use super::Target;
+use super::{super::ancestors, Target};
 use crate::{
     Snapshot,
-    ir::{HttpRoute, ObjectRef, Proxy},
-    snapshot::Route as AnyRoute,
-    translate::attachment,
+    ir::{ObjectRef, Proxy},
+    snapshot::Objects,
+    translate::{attachment, inputs::Inputs, kept::Kept},
 };
 
 /// Where a route of the IR stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    pub(super) proxy: usize,
+    /// Number of the listener among those of all proxies.
     pub(super) listener: usize,
+    /// Number of the route among those of all listeners.
     pub(super) route: usize,
 }
 
-impl Place {
-    pub(super) fn find(self, proxies: &mut [Proxy]) -> Option<&mut HttpRoute> {
-        proxies.get_mut(self.proxy)?.http.get_mut(self.listener)?.routes.get_mut(self.route)
-    }
-}
-
 /// A parentRef that leads to a Gateway of ours.
+#[derive(Debug)]
 pub(super) struct Parent {
     /// The Gateway, or the ListenerSet that is attached to it.
     pub(super) object: ObjectRef,
     pub(super) section: Option<String>,
 }
 
-struct Route {
+/// What policies can target of a route, wherever it stands.
+#[derive(Debug)]
+pub(in super::super) struct Shape {
+    object: Arc<ObjectRef>,
     parents: Vec<Parent>,
+    /// The parents, as statuses name them.
+    references: Vec<Arc<ParentReference>>,
+    /// Names of the rules that have one.
     rules: BTreeSet<String>,
+}
+
+struct Route {
+    shape: Arc<Shape>,
     places: Vec<(Place, Option<String>)>,
 }
 
@@ -58,37 +68,77 @@ struct Owner {
 }
 
 /// What policies can target, and where that is in the IR.
-pub(super) struct Topology {
+pub(in super::super) struct Topology {
     owners: BTreeMap<ObjectRef, Owner>,
-    routes: BTreeMap<ObjectRef, Route>,
-    /// By index of the proxy and of the listener.
-    listeners: BTreeMap<(usize, usize), Listener>,
+    routes: HashMap<Arc<ObjectRef>, Route>,
+    /// Of all proxies.
+    listeners: Vec<Listener>,
+    /// Number of routes of all listeners.
+    len: usize,
+}
+
+/// The rules of a route of any kind.
+macro_rules! parts {
+    () => {
+        |route| {
+            let rules = route.spec.rules.iter().flatten().filter_map(|rule| rule.name.clone()).collect();
+            (route.spec.parent_refs.as_deref().unwrap_or_default(), rules)
+        }
+    };
 }
 
 impl Topology {
-    pub(super) fn new(snapshot: &Snapshot, proxies: &[Proxy]) -> Self {
+    /// The routes of `proxies` have no policies yet.
+    pub(in super::super) fn new(inputs: &Inputs<'_>, proxies: &[Proxy], kept: &mut Kept<Arc<Shape>>) -> Self {
+        let snapshot = inputs.snapshot;
         let owners = owners(snapshot, proxies);
-        let routes = snapshot.routes().map(|route| {
-            let parents = parents(&route, &owners);
-            let rules = route.rule_names.into_iter().map(ToOwned::to_owned).collect();
-            (route.object, Route { parents, rules, places: Vec::new() })
-        });
-        let mut routes: BTreeMap<_, _> = routes.collect();
-        let mut listeners = BTreeMap::new();
-        for (proxy_index, proxy) in proxies.iter().enumerate() {
-            for (listener_index, listener) in proxy.http.iter().enumerate() {
-                let (parent, section) = (listener.parent.clone(), listener.section.clone());
-                let entry = Listener { gateway: proxy.gateway.clone(), parent, section };
-                listeners.insert((proxy_index, listener_index), entry);
-                for (route_index, route) in listener.routes.iter().enumerate() {
-                    let place = Place { proxy: proxy_index, listener: listener_index, route: route_index };
-                    if let Some(known) = routes.get_mut(&route.route) {
+        let mut topology = Self { owners, routes: HashMap::new(), listeners: Vec::new(), len: 0 };
+        topology.add(inputs, kept, "HTTPRoute", &snapshot.http_routes, parts!());
+        topology.add(inputs, kept, "GRPCRoute", &snapshot.grpc_routes, parts!());
+        topology.add(inputs, kept, "TLSRoute", &snapshot.tls_routes, parts!());
+        topology.add(inputs, kept, "TCPRoute", &snapshot.tcp_routes, parts!());
+        topology.add(inputs, kept, "UDPRoute", &snapshot.udp_routes, parts!());
+        for proxy in proxies {
+            for listener in &proxy.http {
+                for route in &listener.routes {
+                    let place = Place { listener: topology.listeners.len(), route: topology.len };
+                    topology.len += 1;
+                    if let Some(known) = topology.routes.get_mut(&route.route) {
                         known.places.push((place, route.rule_name.clone()));
                     }
                 }
+                let (parent, section) = (listener.parent.clone(), listener.section.clone());
+                topology.listeners.push(Listener { gateway: proxy.gateway.clone(), parent, section });
             }
         }
-        Self { owners, routes, listeners }
+        topology
+    }
+
+    fn add<R: Any + Send + Sync>(
+        &mut self,
+        inputs: &Inputs<'_>,
+        kept: &mut Kept<Arc<Shape>>,
+        kind: &'static str,
+        routes: &Objects<R>,
+        parts: impl Fn(&R) -> (&[ParentRef], BTreeSet<String>),
+    ) {
+        self.routes.reserve(routes.len());
+        for ((namespace, name), route) in routes.iter() {
+            let shape = kept.of(inputs, route, || {
+                let object = ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
+                let (parent_refs, rules) = parts(route);
+                let parents = parents(parent_refs, namespace, &self.owners);
+                let reference = |parent: &Parent| ancestors::reference(&parent.object, parent.section.as_deref());
+                let references = parents.iter().map(reference).collect();
+                Arc::new(Shape { object: Arc::new(object), parents, references, rules })
+            });
+            self.routes.insert(Arc::clone(&shape.object), Route { shape, places: Vec::new() });
+        }
+    }
+
+    /// Number of routes of all listeners.
+    pub(in super::super) fn len(&self) -> usize {
+        self.len
     }
 
     /// Whether `object` is a Gateway of ours or a ListenerSet of one.
@@ -104,7 +154,12 @@ impl Topology {
 
     /// The parentRefs of a route that are ours; `None` when there is no such route.
     pub(super) fn parents(&self, route: &ObjectRef) -> Option<&[Parent]> {
-        self.routes.get(route).map(|route| route.parents.as_slice())
+        self.routes.get(route).map(|route| route.shape.parents.as_slice())
+    }
+
+    /// The same as statuses name them.
+    pub(super) fn references(&self, route: &ObjectRef) -> Option<&[Arc<ParentReference>]> {
+        self.routes.get(route).map(|route| route.shape.references.as_slice())
     }
 
     /// Whether the section that `target` names is there.
@@ -112,7 +167,7 @@ impl Topology {
         let Some(section) = &target.section else { return Ok(()) };
         let sections = match self.owners.get(&target.object) {
             Some(owner) => Some(&owner.sections),
-            None => self.routes.get(&target.object).map(|route| &route.rules),
+            None => self.routes.get(&target.object).map(|route| &route.shape.rules),
         };
         if sections.is_some_and(|sections| sections.contains(section)) {
             return Ok(());
@@ -124,7 +179,7 @@ impl Topology {
     /// Where the routes are that `target` covers. A Gateway covers those of its sets too, a listener only its own.
     pub(super) fn places(&self, target: &Target) -> Vec<Place> {
         let covers = |place: &Place| {
-            self.listeners.get(&(place.proxy, place.listener)).is_some_and(|listener| match &target.section {
+            self.listeners.get(place.listener).is_some_and(|listener| match &target.section {
                 Some(section) => listener.parent == target.object && *section == listener.section,
                 None => listener.gateway == target.object || listener.parent == target.object,
             })
@@ -140,11 +195,11 @@ impl Topology {
 
     /// The same by listener.
     pub(super) fn places_by_listener(&self, target: &Target) -> Vec<(Listener, Vec<Place>)> {
-        let mut by_listener: BTreeMap<(usize, usize), Vec<Place>> = BTreeMap::new();
+        let mut by_listener: BTreeMap<usize, Vec<Place>> = BTreeMap::new();
         for place in self.places(target) {
-            by_listener.entry((place.proxy, place.listener)).or_default().push(place);
+            by_listener.entry(place.listener).or_default().push(place);
         }
-        by_listener.into_iter().filter_map(|(key, places)| Some((self.listeners.get(&key)?.clone(), places))).collect()
+        by_listener.into_iter().filter_map(|(key, places)| Some((self.listeners.get(key)?.clone(), places))).collect()
     }
 }
 
@@ -156,7 +211,7 @@ fn owners(snapshot: &Snapshot, proxies: &[Proxy]) -> BTreeMap<ObjectRef, Owner> 
         (proxy.gateway.clone(), Owner { sections, gateway: proxy.gateway.clone() })
     });
     let mut owners: BTreeMap<ObjectRef, Owner> = gateways.collect();
-    for ((namespace, name), set) in &snapshot.listener_sets {
+    for ((namespace, name), set) in snapshot.listener_sets.iter() {
         let parent = &set.spec.parent_ref;
         let gateway = ObjectRef {
             kind: "Gateway",
@@ -171,11 +226,11 @@ fn owners(snapshot: &Snapshot, proxies: &[Proxy]) -> BTreeMap<ObjectRef, Owner> 
     owners
 }
 
-fn parents<V>(route: &AnyRoute<'_>, owners: &BTreeMap<ObjectRef, V>) -> Vec<Parent> {
+fn parents<V>(parent_refs: &[ParentRef], namespace: &str, owners: &BTreeMap<ObjectRef, V>) -> Vec<Parent> {
     let parent = |parent: &ParentRef| {
-        let object = attachment::parent(parent, &route.object.namespace)?;
+        let object = attachment::parent(parent, namespace)?;
         let section = parent.section_name.clone();
         owners.contains_key(&object).then_some(Parent { object, section })
     };
-    route.parent_refs.iter().filter_map(parent).collect()
+    parent_refs.iter().filter_map(parent).collect()
 }
