@@ -39,7 +39,8 @@ macro_rules! kinds {
         impl Snapshot {
             /// Adds the objects of another one, each in place of one with the same kind and name.
             pub fn extend(&mut self, other: &Self) {
-                $(Arc::make_mut(&mut self.$field).extend(other.$field.iter().map(|(key, object)| (key.clone(), Arc::clone(object))));)*
+                $(Arc::make_mut(&mut self.$field)
+                    .extend(other.$field.iter().map(|(key, object)| (key.clone(), Arc::clone(object))));)*
             }
         }
     };
