@@ -7,7 +7,8 @@ MAKEFLAGS += --no-print-directory
 target := $(or $(CARGO_TARGET_DIR),target)
 # `make demo DEMO=once` ends after the story instead of staying up.
 DEMO ?=
-# `make bench BENCH=quick` takes a minute or two instead of a quarter of an hour; `BENCH=authz` is about extauth instead of ratelimit.
+# `make bench BENCH=quick` takes a minute or two instead of a quarter of an hour; `BENCH=authz` is about extauth instead of ratelimit,
+# `BENCH=xds` about the controller.
 BENCH ?=
 # `make test RUN='--tests -- NAME'` runs what has NAME in its name.
 RUN ?= --all-targets --no-fail-fast
@@ -42,8 +43,8 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy, Redis, API se
 
 bench: cargo ## What a decision costs beside floors: a table and a plot; wants two quiet cores (BENCH="authz quick": extauth's, shorter)
 	@deploy/dev/redis.sh
-	@$(if $(filter authz,$(BENCH)),deploy/dev/envoy.sh)
-	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/$(if $(filter authz,$(BENCH)),authz,table).py $(filter-out authz,$(BENCH))
+	@$(if $(filter authz xds,$(BENCH)),deploy/dev/envoy.sh)
+	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/$(or $(filter authz xds,$(BENCH)),table).py $(filter-out authz xds,$(BENCH))
 
 chart: ## The Helm chart: lint, schema, and deploy/manifests/install.yaml against it
 	@deploy/dev/helm.sh

@@ -1,6 +1,6 @@
 """What the cases of a bench have measured, as one table.
 
-"CPU" is CPU seconds for 100,000 decisions, user and system. A bench ends with 1 where a case cannot be measured, but not where a
+The unit "CPU" is CPU seconds for 100,000 decisions, user and system. A bench ends with 1 where a case cannot be measured, but not where a
 bound is missed: a busy machine misses some.
 """
 
@@ -57,7 +57,8 @@ def table(noise):
     widths = [max(map(len, column)) for column in zip(*lines)]
     lines.insert(1, ["-" * width for width in widths])
     text = "\n".join("| " + " | ".join(map(str.ljust, cells, widths)) + " |" for cells in lines)
-    return f"{text}\n\nOther programs used {noise:.0%} of the machine meanwhile. CPU: seconds for 100,000 decisions."
+    unit = " CPU: seconds for 100,000 decisions." if any(each["unit"] == "CPU" for each in rows) else ""
+    return f"{text}\n\nOther programs used {noise:.0%} of the machine meanwhile.{unit}"
 
 
 def main(name, packages, cases):
