@@ -87,6 +87,8 @@ pub enum Error {
 
 /// Longest time until all Envoys have the world.
 const PATIENCE: Duration = Duration::from_mins(15);
+/// A latency of more than an hour counts as an hour.
+const MOST_MICROS: u64 = 3_600_000_000;
 /// How long the last changes have.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -210,7 +212,8 @@ pub async fn run(settings: &Settings) -> Result<Report, Error> {
     eprintln!("putting {} routes into the API server", world.routes);
     cluster.fill(world).await?;
 
-    let times = Times { route: Histogram::new(3)?, endpoint: Histogram::new(3)? };
+    let histogram = || Histogram::new_with_bounds(1, MOST_MICROS, 3);
+    let times = Times { route: histogram()?, endpoint: histogram()? };
     let ledger = Arc::new(Ledger { changes: Mutex::default(), times: Mutex::new(times) });
     let mut envoys = JoinSet::new();
     let mut progress = Vec::new();
