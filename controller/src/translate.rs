@@ -138,8 +138,7 @@ fn write_files(input: &Path, options: Option<&Path>, output: &Path) -> miette::R
     let class_given = add_class(&mut snapshot, &settings)?;
     let translation = translate(&snapshot, &settings);
 
-    let statuses: Vec<_> =
-        translation.statuses.iter().filter(|status| class_given || status.kind != "GatewayClass").collect();
+    let statuses: Vec<_> = translation.statuses.iter().filter(|status| class_given || !is_of_class(status)).collect();
     let statuses: Vec<_> = statuses.into_iter().map(|status| without_infra((**status).clone())).collect();
     write(&output.join("status.yaml"), &statuses)?;
     for (key, proxy) in &translation.proxies {
@@ -158,11 +157,19 @@ fn write_files(input: &Path, options: Option<&Path>, output: &Path) -> miette::R
     Ok(())
 }
 
-/// Adds the class that the manifests' Gateways name, if it is not among them; whether it was.
+/// Adds the class that the manifests' Gateways name, if it is not among them; whether it was. An EnvoyProxy that is alone
+/// in the controller's namespace is then that of the class.
 fn add_class(snapshot: &mut Snapshot, settings: &Settings) -> miette::Result<bool> {
     if !snapshot.gateway_classes.is_empty() {
         return Ok(true);
     }
+    let at_home: Vec<&String> =
+        snapshot.envoy_proxies.keys().filter(|(home, _)| *home == settings.namespace).map(|(_, name)| name).collect();
+    let parameters = match at_home.as_slice() {
+        [name] => json!({"group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": name,
+            "namespace": settings.namespace}),
+        _ => Value::Null,
+    };
     let names: Vec<String> =
         snapshot.gateways.values().map(|gateway| gateway.spec.gateway_class_name.clone()).collect();
     for name in names {
@@ -170,18 +177,28 @@ fn add_class(snapshot: &mut Snapshot, settings: &Settings) -> miette::Result<boo
             "apiVersion": "gateway.networking.k8s.io/v1",
             "kind": "GatewayClass",
             "metadata": {"name": name},
-            "spec": {"controllerName": settings.controller_name},
+            "spec": {"controllerName": settings.controller_name, "parametersRef": parameters},
         });
         snapshot.insert(class).into_diagnostic()?;
     }
     Ok(false)
 }
 
+/// What a class that nobody wrote brings about: its own status, and that of its EnvoyProxy.
+fn is_of_class(status: &ObjectStatus) -> bool {
+    let mut ancestors = status.status["ancestors"].as_array().into_iter().flatten();
+    let mut only_class = || ancestors.all(|ancestor| ancestor["ancestorRef"]["kind"] == "GatewayClass");
+    status.kind == "GatewayClass" || status.kind == "EnvoyProxy" && only_class()
+}
+
 /// Two of a Gateway's conditions, and its addresses, depend on the infrastructure that is running, and there is none here.
 fn without_infra(mut status: ObjectStatus) -> ObjectStatus {
     if let (true, Some(fields)) = (status.kind == "Gateway", status.status.as_object_mut()) {
         if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
-            let known = |condition: &Value| matches!(condition["type"].as_str(), Some("Accepted" | "Programmed"));
+            let known = |condition: &Value| {
+                let of_infra = matches!(condition["type"].as_str(), Some("Accepted" | "Programmed"));
+                of_infra && condition["reason"] != "InvalidParameters"
+            };
             conditions.retain(|condition| !known(condition));
         }
         fields.remove("addresses");

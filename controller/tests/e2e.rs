@@ -17,6 +17,8 @@ mod http;
 mod https;
 #[path = "e2e/limits.rs"]
 mod limits;
+#[path = "e2e/merged.rs"]
+mod merged;
 #[path = "e2e/oidc.rs"]
 mod oidc;
 #[path = "e2e/postgres.rs"]

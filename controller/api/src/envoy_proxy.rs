@@ -20,7 +20,11 @@ pub use provider::{
     KubernetesHorizontalPodAutoscalerSpec, KubernetesPatchSpec, KubernetesPodDisruptionBudgetSpec,
     KubernetesServiceAccountSpec, KubernetesServiceSpec, PatchType, ServiceType,
 };
-pub use telemetry::{ProxyMetrics, ProxyPrometheusProvider, ProxyTelemetry};
+pub use telemetry::{
+    FileEnvoyProxyAccessLog, MetricSinkType, ProxyAccessLog, ProxyAccessLogFormat, ProxyAccessLogFormatType,
+    ProxyAccessLogSetting, ProxyAccessLogSink, ProxyAccessLogSinkType, ProxyMetricSink, ProxyMetrics,
+    ProxyPrometheusProvider, ProxyTelemetry, ProxyTracing, TelemetryReceiver,
+};
 pub use workload::{KubernetesContainerSpec, KubernetesDaemonSetSpec, KubernetesDeploymentSpec, KubernetesPodSpec};
 
 /// How Envoys are deployed, exposed, started and stopped. A GatewayClass names it by `parametersRef`, a Gateway by

@@ -28,14 +28,14 @@ pub const EXTAUTH: &str = "envoy-extauth";
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fleet {
-    /// Name of its Deployment and Service, `envoy-<gateway's namespace>-<gateway>-<hash>`.
+    /// Name of its Deployment and Service, `envoy-<gateway's namespace>-<gateway>-<hash>` or `envoy-<class>-<hash>`.
     pub name: String,
     /// Labels on everything that belongs to it, the Gateway's `infrastructure.labels` included.
     pub labels: BTreeMap<String, String>,
     /// The Gateway's `infrastructure.annotations`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// One for each port of the Gateway that has a valid listener.
+    /// One for each number and transport of valid listeners, named after the first one there.
     pub ports: Vec<Port>,
     /// Where it runs, and what it is asked to be.
     #[serde(skip)]
@@ -51,7 +51,7 @@ pub struct Placement {
     pub key: String,
     /// Its objects go when this one goes.
     pub owner: Option<Owner>,
-    /// The addresses that the Gateway asks for.
+    /// The addresses that its Gateways ask for.
     pub addresses: Vec<String>,
     /// The EnvoyProxy in force.
     pub config: Arc<EnvoyProxySpec>,
@@ -157,6 +157,29 @@ fn hashed_name(full: &str) -> String {
     format!("envoy-{}-{hash:08x}", readable.trim_end_matches('-'))
 }
 
+impl Fleet {
+    /// Takes what another Gateway asks of the same fleet; where both want the same label, the first one has it.
+    pub(crate) fn join(&mut self, other: Self) {
+        for (key, value) in other.labels {
+            self.labels.entry(key).or_insert(value);
+        }
+        for (key, value) in other.annotations {
+            self.annotations.entry(key).or_insert(value);
+        }
+        for port in other.ports {
+            self.add_port(port);
+        }
+        let known = self.placement.addresses.clone();
+        self.placement.addresses.extend(other.placement.addresses.into_iter().filter(|new| !known.contains(new)));
+    }
+
+    fn add_port(&mut self, new: Port) {
+        if self.ports.iter().all(|known| (known.port, known.protocol) != (new.port, new.protocol)) {
+            self.ports.push(new);
+        }
+    }
+}
+
 /// The fleet for `proxy`, with the labels and annotations of its Gateway's `infrastructure`.
 pub fn fleet(
     proxy: &ir::Proxy,
@@ -165,28 +188,35 @@ pub fn fleet(
     placement: Placement,
     settings: &Settings,
 ) -> Fleet {
-    let gateway = &proxy.gateway;
     let mut labels = labels;
-    if settings.gateway_namespace_mode {
-        labels.insert("gateway.networking.k8s.io/gateway-name".into(), gateway.name.clone());
+    let mut own = |key: &str, value: &str| labels.insert(key.to_owned(), value.to_owned());
+    for (key, value) in APP {
+        own(key, value);
     }
-    let owning = [
-        ("gateway.envoyproxy.io/owning-gateway-namespace", gateway.namespace.as_str()),
-        ("gateway.envoyproxy.io/owning-gateway-name", gateway.name.as_str()),
-    ];
-    labels.extend(APP.into_iter().chain(owning).map(|(key, value)| (key.to_owned(), value.to_owned())));
-    let (namespace, name) = place(settings, &gateway.namespace, &gateway.name);
-    Fleet {
-        name,
-        labels,
-        annotations,
-        ports: ports(proxy),
-        placement: Placement { namespace, key: proxy.key.clone(), ..placement },
+    let [namespace_label, name_label, class_label] = OWNING;
+    match proxy.key.split_once('/') {
+        Some((namespace, name)) => {
+            own(namespace_label, namespace);
+            own(name_label, name);
+            if settings.gateway_namespace_mode {
+                own("gateway.networking.k8s.io/gateway-name", name);
+            }
+        }
+        None => {
+            own(class_label, &proxy.key);
+        }
     }
+    let (namespace, name) = place(settings, &proxy.key);
+    let placement = Placement { namespace, key: proxy.key.clone(), ..placement };
+    let mut fleet = Fleet { name, labels, annotations, ports: Vec::new(), placement };
+    for port in ports(proxy) {
+        fleet.add_port(port);
+    }
+    fleet
 }
 
-/// One for each number and transport, named after the first listener there.
-fn ports(proxy: &ir::Proxy) -> Vec<Port> {
+/// One for each listener, named after it.
+fn ports(proxy: &ir::Proxy) -> impl Iterator<Item = Port> {
     let http = proxy.http.iter().map(|listener| {
         let scheme = if listener.tls.is_some() { "https" } else { "http" };
         (scheme, Transport::Tcp, listener.gateway_port, listener.port)
@@ -196,13 +226,12 @@ fn ports(proxy: &ir::Proxy) -> Vec<Port> {
         (scheme, Transport::Tcp, listener.gateway_port, listener.port)
     });
     let udp = proxy.udp.iter().map(|listener| ("udp", Transport::Udp, listener.gateway_port, listener.port));
-    let mut ports: Vec<Port> = Vec::new();
-    for (scheme, protocol, port, target_port) in http.chain(tcp).chain(udp) {
-        if ports.iter().all(|known| (known.port, known.protocol) != (port, protocol)) {
-            ports.push(Port { name: format!("{scheme}-{port}"), protocol, port, target_port });
-        }
-    }
-    ports
+    http.chain(tcp).chain(udp).map(|(scheme, protocol, port, target_port)| Port {
+        name: format!("{scheme}-{port}"),
+        protocol,
+        port,
+        target_port,
+    })
 }
 
 /// Whether a fleet can be made of `config`.
@@ -218,12 +247,19 @@ pub(crate) fn merge(target: &mut serde_json::Value, change: &serde_json::Value, 
     if strategic { patch::merge(target, change) } else { json_patch::merge(target, change) }
 }
 
-/// Namespace and default name of everything that belongs to the fleet of the Gateway `namespace`/`name`.
-pub fn place(settings: &Settings, namespace: &str, name: &str) -> (String, String) {
-    if settings.gateway_namespace_mode {
-        (namespace.to_owned(), name.to_owned())
-    } else {
-        (settings.namespace.clone(), fleet_name(namespace, name))
+/// Namespace and default name of everything that belongs to the fleet of the proxy `key`.
+pub fn place(settings: &Settings, key: &str) -> (String, String) {
+    match key.split_once('/') {
+        Some((namespace, name)) if settings.gateway_namespace_mode => (namespace.to_owned(), name.to_owned()),
+        _ => (settings.namespace.clone(), fleet_of(key)),
+    }
+}
+
+/// The default name of the fleet of the proxy `key`, outside the namespaces of Gateways.
+pub fn fleet_of(key: &str) -> String {
+    match key.split_once('/') {
+        Some((namespace, name)) => fleet_name(namespace, name),
+        None => class_fleet_name(key),
     }
 }
 

@@ -42,13 +42,14 @@ impl fmt::Display for ObjectRef {
     }
 }
 
-/// One Envoy fleet: everything that a Gateway asks of its proxies.
+/// One Envoy fleet: everything that a Gateway, or all Gateways of a class together, ask of their proxies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
-    /// `<namespace>/<gateway>`; also Envoy's `--service-cluster` and the key of its xDS snapshot.
+    /// `<namespace>/<gateway>`, or the class's name with merged Gateways; also Envoy's `--service-cluster` and the key of
+    /// its xDS snapshot.
     pub key: String,
-    /// The Gateway it serves.
-    pub gateway: ObjectRef,
+    /// The Gateways that it serves, in order of precedence.
+    pub gateways: Vec<ObjectRef>,
     /// HTTP and HTTPS listeners: those of the Gateway in the order of its spec, then those of its ListenerSets. Invalid
     /// ones are left out.
     pub http: Vec<HttpListener>,
@@ -56,10 +57,26 @@ pub struct Proxy {
     pub tcp: Vec<TcpListener>,
     /// UDP listeners, likewise.
     pub udp: Vec<UdpListener>,
-    /// Shown to backends that are spoken to over TLS and ask for a certificate.
-    pub client_certificate: Option<Certificate>,
+    /// By Gateway, shown to backends that are spoken to over TLS and ask for a certificate.
+    pub client_certificates: BTreeMap<ObjectRef, Certificate>,
     /// The Service before this fleet, once it exists; Envoy's local cluster for zone-aware routing.
     pub local: Option<Local>,
+}
+
+impl Proxy {
+    /// What the listeners of `gateway` show to backends.
+    pub fn client_certificate(&self, gateway: &ObjectRef) -> Option<&Certificate> {
+        self.client_certificates.get(gateway)
+    }
+
+    /// Takes what another Gateway asks of the same fleet.
+    pub(crate) fn join(&mut self, other: Self) {
+        self.gateways.extend(other.gateways);
+        self.http.extend(other.http);
+        self.tcp.extend(other.tcp);
+        self.udp.extend(other.udp);
+        self.client_certificates.extend(other.client_certificates);
+    }
 }
 
 /// The replicas of a fleet as they find each other.
@@ -85,6 +102,8 @@ pub struct Origin {
 pub struct HttpListener {
     /// `<namespace>/<gateway>/<listener>`; `<namespace>/<gateway>/<namespace>/<set>/<listener>` for one of a ListenerSet.
     pub name: String,
+    /// The Gateway that it belongs to.
+    pub gateway: ObjectRef,
     /// The Gateway or ListenerSet that has it in its spec.
     pub parent: ObjectRef,
     /// The listener's name there, which is a policy's `sectionName`.

@@ -1,7 +1,7 @@
 //! The whole translation: what the objects of a snapshot ask for, and what is wrong with them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -45,6 +45,7 @@ mod route_filter;
 mod route_match;
 mod route_rule;
 mod rule_settings;
+mod rules_overlap;
 mod selector;
 mod status;
 mod tls;
@@ -60,7 +61,7 @@ pub use status::{ObjectStatus, Report};
 /// Everything that follows from a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct Translation {
-    /// By key: `<namespace>/<gateway>`.
+    /// By key: `<namespace>/<gateway>`, or `<class>` with merged Gateways.
     pub proxies: BTreeMap<String, Proxy>,
     /// What `ratelimit` counts: one for each domain.
     pub rate_limits: Arc<Vec<RateLimitConfig>>,
@@ -100,6 +101,11 @@ pub struct Memo {
     proxies: HashMap<String, Known>,
     /// What `ratelimit` counts for them.
     rate_limits: Arc<Vec<RateLimitConfig>>,
+}
+
+/// The keys of the proxies that a snapshot asks for.
+pub fn proxy_keys(snapshot: &Snapshot, settings: &Settings) -> BTreeSet<String> {
+    gateway::proxy_keys(&Inputs::new(snapshot, settings))
 }
 
 /// Translates all of it. Whatever is wrong with an object is a condition in its status, and nothing else suffers from it.
@@ -143,13 +149,13 @@ impl Memo {
             gateway.report(&inputs, &mut report);
         }
 
-        let (fleets, mut proxies): (Vec<_>, Vec<_>) =
-            gateways.into_values().map(|gateway| (gateway.fleet(&inputs), gateway.proxy)).unzip();
+        let (mut proxies, fleets) = gateway::fleet::join(&inputs, gateways);
         let policies = policy::apply(&inputs, &mut proxies, &mut self.policies, &mut report);
         for (policy, reference) in &policies.backend_refs {
             tls_uses.add_policy(&inputs, policy, reference.into());
         }
         tls_uses.report(&inputs, &mut report);
+        rules_overlap::tell(&proxies, &mut report);
         self.end();
         let mut before = std::mem::take(&mut self.proxies);
         let proxies = proxies.into_iter().zip(fleets).map(|(proxy, infra)| {

@@ -74,6 +74,7 @@ fn route(name: &str, hostname: &str, action: Action) -> HttpRoute {
 fn listener(section: &str, port: u16, routes: Vec<HttpRoute>) -> HttpListener {
     HttpListener {
         name: format!("default/eg/{section}"),
+        gateway: object("Gateway", "eg"),
         parent: object("Gateway", "eg"),
         section: section.into(),
         address: [0, 0, 0, 0].into(),
@@ -88,11 +89,11 @@ fn listener(section: &str, port: u16, routes: Vec<HttpRoute>) -> HttpListener {
 fn proxy(http: Vec<HttpListener>) -> Proxy {
     Proxy {
         key: "default/eg".into(),
-        gateway: object("Gateway", "eg"),
+        gateways: vec![object("Gateway", "eg")],
         http,
         tcp: Vec::new(),
         udp: Vec::new(),
-        client_certificate: None,
+        client_certificates: BTreeMap::new(),
         local: None,
     }
 }

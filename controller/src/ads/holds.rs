@@ -98,7 +98,7 @@ impl Holds {
                 continue;
             }
             let proxy = self.proxies.entry(key.clone()).or_default();
-            if let Some(next) = proxy.judge(key, served, &clients) {
+            if let Some(next) = proxy.judge(served, &clients) {
                 self.cache.replace(key, next);
             }
         }
@@ -133,7 +133,7 @@ impl Proxy {
     }
 
     /// The next resources to serve, if others are to be.
-    fn judge(&mut self, key: &str, served: &Arc<Resources>, clients: &[&Client]) -> Option<Resources> {
+    fn judge(&mut self, served: &Arc<Resources>, clients: &[&Client]) -> Option<Resources> {
         let mut refused = BTreeMap::new();
         for rejection in clients.iter().flat_map(|client| &client.rejections) {
             // Not of an earlier version.
@@ -142,7 +142,7 @@ impl Proxy {
                 refused.insert((rejection.kind, rejection.name.as_str()), reason);
             }
         }
-        self.others = others(key, served, &refused);
+        self.others = others(served, &refused);
         let mut again = false;
         let mut is_refused = false;
         for ((kind, name), reason) in refused {
@@ -215,7 +215,7 @@ fn keep_clusters(served: &mut Resources, good: &Resources, configuration: &Route
 }
 
 /// Whose the refused clusters and listeners are. Envoy keeps their earlier versions by itself.
-fn others(key: &str, served: &Resources, refused: &BTreeMap<(Type, &str), &str>) -> Refusals {
+fn others(served: &Resources, refused: &BTreeMap<(Type, &str), &str>) -> Refusals {
     let mut refusals = Refusals::new();
     for ((kind, name), reason) in refused {
         let owners: BTreeSet<Owner> = match kind {
@@ -223,20 +223,20 @@ fn others(key: &str, served: &Resources, refused: &BTreeMap<(Type, &str), &str>)
                 let cluster: Option<Cluster> = decode(served, *kind, name);
                 cluster.and_then(|cluster| routes::owner(cluster.metadata.as_ref())).into_iter().collect()
             }
-            Type::Listener => {
-                let gateway = key.split_once('/').map(|(namespace, name)| Owner {
-                    kind: "Gateway".into(),
-                    namespace: namespace.into(),
-                    name: name.into(),
-                });
-                gateway.into_iter().collect()
-            }
+            Type::Listener => gateway(name).into_iter().collect(),
             _ => BTreeSet::new(),
         };
         let what = if *kind == Type::Cluster { "cluster" } else { "listener" };
         refusals.extend(owners.into_iter().map(|owner| (owner, format!("{what} {name}: {reason}"))));
     }
     refusals
+}
+
+/// The Gateway of a listener, `<namespace>/<gateway>/…`.
+fn gateway(listener: &str) -> Option<Owner> {
+    let mut parts = listener.splitn(3, '/');
+    let (namespace, name, _) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(Owner { kind: "Gateway".into(), namespace: namespace.into(), name: name.into() })
 }
 
 fn decode<M: Message + Default>(resources: &Resources, kind: Type, name: &str) -> Option<M> {

@@ -57,15 +57,14 @@ impl Accounts {
     }
 
     /// `<name>.<namespace>` of the service account that the Envoys of the proxy `key` run as.
-    fn of_proxy(&self, key: &str) -> Option<String> {
+    fn of_proxy(&self, key: &str) -> String {
         let wanted = self.fleets.borrow();
         let mut fleets = wanted.iter().flat_map(|wanted| &wanted.fleets);
         if let Some(fleet) = fleets.find(|fleet| fleet.placement.key == key) {
-            return Some(format!("{}.{}", fleet.service_account_name(), fleet.placement.namespace));
+            return format!("{}.{}", fleet.service_account_name(), fleet.placement.namespace);
         }
-        let (namespace, gateway) = key.split_once('/')?;
-        let (namespace, name) = infra::place(&self.settings, namespace, gateway);
-        Some(format!("{name}.{namespace}"))
+        let (namespace, name) = infra::place(&self.settings, key);
+        format!("{name}.{namespace}")
     }
 }
 
@@ -91,15 +90,12 @@ impl Identity {
 }
 
 impl Client {
-    /// It is an Envoy of the proxy `key`, `<namespace>/<gateway>`.
+    /// It is an Envoy of the proxy `key`, `<namespace>/<gateway>` or `<class>`.
     pub(super) fn is_of_proxy(&self, key: &str) -> bool {
         match self {
             Self::Anybody => true,
-            Self::Named { .. } => {
-                let fleet = key.split_once('/').map(|(namespace, gateway)| infra::fleet_name(namespace, gateway));
-                fleet.is_some_and(|fleet| self.is_named(&fleet))
-            }
-            Self::Account { name, accounts } => accounts.of_proxy(key).as_ref() == Some(name),
+            Self::Named { .. } => self.is_named(&infra::fleet_of(key)),
+            Self::Account { name, accounts } => accounts.of_proxy(key) == *name,
         }
     }
 
@@ -148,7 +144,9 @@ mod tests {
         assert!(!client(&["*.elsewhere"]).is_of_proxy("web/eg"));
         assert!(!client(&["*.x.system"]).is_of_proxy("web/eg"));
         assert!(!client(&[]).is_of_proxy("web/eg"));
-        assert!(!client(&["*.system"]).is_of_proxy("class"));
+        assert!(client(&[&format!("{}.system", infra::class_fleet_name("class"))]).is_of_proxy("class"));
+        assert!(client(&["*.system"]).is_of_proxy("class"));
+        assert!(!client(&[&name("class", "system")]).is_of_proxy("class"));
         assert!(Client::Anybody.is_of_proxy("web/eg"));
     }
 

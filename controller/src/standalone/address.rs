@@ -1,13 +1,13 @@
-//! A loopback address for each Gateway, so that they can all have port 80.
+//! A loopback address for each proxy, so that all Gateways can have port 80.
 
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr},
 };
 
-use controller_core::{Settings, Snapshot};
+use controller_core::{Settings, Snapshot, translate};
 
-/// The first Gateway is on 127.0.0.1, the next one on 127.0.0.2, and each stays there.
+/// The first proxy is on 127.0.0.1, the next one on 127.0.0.2, and each stays there.
 #[derive(Debug, Default)]
 pub(super) struct Addresses {
     fixed: Option<IpAddr>,
@@ -15,19 +15,14 @@ pub(super) struct Addresses {
 }
 
 impl Addresses {
-    /// With `fixed`, all Gateways have that address.
+    /// With `fixed`, all proxies have that address.
     pub(super) fn new(fixed: Option<IpAddr>) -> Self {
         Self { fixed, numbers: BTreeMap::new() }
     }
 
-    /// The address of every Gateway in `snapshot` that is ours, by proxy key. A Gateway that is gone frees its own.
+    /// The address of every proxy that `snapshot` asks for, by key. A proxy that is gone frees its own.
     pub(super) fn assign(&mut self, snapshot: &Snapshot, settings: &Settings) -> BTreeMap<String, IpAddr> {
-        let is_ours = |class: &String| {
-            let class = snapshot.gateway_classes.get(&(String::new(), class.clone()));
-            class.is_some_and(|class| class.spec.controller_name == settings.controller_name)
-        };
-        let gateways = snapshot.gateways.iter().filter(|(_, gateway)| is_ours(&gateway.spec.gateway_class_name));
-        let keys: Vec<String> = gateways.map(|((namespace, name), _)| format!("{namespace}/{name}")).collect();
+        let keys = translate::proxy_keys(snapshot, settings);
         self.numbers.retain(|key, _| keys.contains(key));
         for key in &keys {
             if !self.numbers.contains_key(key) {
@@ -81,6 +76,24 @@ mod tests {
         assert_eq!(assign(&mut addresses, &[("b", "ours"), ("m", "ours")]), both);
         assert_eq!(assign(&mut addresses, &[("b", "ours")]), [pair("b", "127.0.0.2")]);
         assert_eq!(assign(&mut addresses, &[("b", "ours"), ("c", "ours")])[1], pair("c", "127.0.0.1"));
+    }
+
+    #[test]
+    fn gateways_that_share_a_fleet_share_its_address() {
+        let mut snapshot = snapshot(&[("a", "merged"), ("b", "merged"), ("c", "ours")]);
+        snapshot
+            .insert(json!({"apiVersion": "gateway.envoyproxy.io/v1alpha1", "kind": "EnvoyProxy",
+                "metadata": {"name": "one", "namespace": "system"}, "spec": {"mergeGateways": true}}))
+            .unwrap();
+        snapshot
+            .insert(json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+                "metadata": {"name": "merged"},
+                "spec": {"controllerName": Settings::default().controller_name, "parametersRef": {
+                    "group": "gateway.envoyproxy.io", "kind": "EnvoyProxy", "name": "one", "namespace": "system"}}}))
+            .unwrap();
+        let assigned = Addresses::default().assign(&snapshot, &Settings::default());
+        let keys: Vec<&str> = assigned.keys().map(String::as_str).collect();
+        assert_eq!(keys, ["default/c", "merged"]);
     }
 
     #[test]

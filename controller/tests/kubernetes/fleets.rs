@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::{
-    api_server::ApiServer,
+    api_server::{ApiServer, has_condition},
     controller::{Controller, manifests},
     tool::eventually,
     xds::Envoy,
@@ -107,5 +107,49 @@ async fn what_becomes_bad_and_good_again_is_told_as_events() {
         let told = ["HTTPRoute", "app", kind, reason].map(str::to_owned);
         eventually(reason, async || server.events("eventful").await.contains(&told).then_some(())).await;
         server.apply(&service).await;
+    }
+}
+
+#[tokio::test]
+async fn gateways_that_a_class_merges_share_one_fleet() {
+    let server = ApiServer::shared().await;
+    // The class first, so that there is never a fleet for one Gateway alone.
+    let parameters = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyProxy\n\
+                      metadata: {name: shared, namespace: merged}\nspec: {mergeGateways: true}";
+    let named =
+        "spec: {parametersRef: {group: gateway.envoyproxy.io, kind: EnvoyProxy, name: shared, namespace: merged}, ";
+    let (namespace, rest) =
+        manifests("merged").split_once("\n---\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let other = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: other, namespace: merged}\n\
+                 spec:\n  gatewayClassName: merged\n  listeners:\n  - {name: http, port: 80, protocol: HTTP}\n  \
+                 - {name: more, port: 8080, protocol: HTTP}";
+    server.apply(&namespace).await;
+    server.apply(parameters).await;
+    server.apply(&rest.replacen("spec: {", named, 1)).await;
+    let controller = Controller::start(&server, "merged", &[]).await;
+    let name = controller_core::infra::class_fleet_name("merged");
+    let ports = async || -> Option<Vec<u64>> {
+        let service = server.find("Service", "merged", &name).await?;
+        service["spec"]["ports"].as_array()?.iter().map(|port| port["port"].as_u64()).collect()
+    };
+    eventually("the class has a fleet", async || (ports().await? == [80]).then_some(())).await;
+    let mut envoy = Envoy::connect(controller.xds, "merged").await;
+    envoy.until("httproute/merged/app/rule/0", true).await;
+
+    // A younger Gateway adds its ports to the same fleet, and cannot get those that are taken.
+    server.apply(other).await;
+    eventually("the fleet has the port of both", async || (ports().await? == [80, 8080]).then_some(())).await;
+    let status = eventually("the younger Gateway is told of the conflict", async || {
+        let gateway = server.find("Gateway", "merged", "other").await?;
+        let listeners = gateway["status"]["listeners"].as_array()?.clone();
+        let conflicted =
+            |listener| has_condition(&json!({"status": listener}), ["Conflicted", "True", "HostnameConflict"]);
+        listeners.iter().any(conflicted).then_some(listeners)
+    })
+    .await;
+    assert_eq!(status.len(), 2);
+    for gateway in ["merged", "other"] {
+        let own = controller_core::infra::fleet_name("merged", gateway);
+        assert!(server.find("Deployment", "merged", &own).await.is_none(), "{gateway} has a fleet of its own");
     }
 }

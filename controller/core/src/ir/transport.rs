@@ -9,6 +9,8 @@ use super::{Destination, ObjectRef, Tls};
 pub struct TcpListener {
     /// As [`super::HttpListener::name`].
     pub name: String,
+    /// The Gateway that it belongs to.
+    pub gateway: ObjectRef,
     /// The Gateway or ListenerSet that has it in its spec.
     pub parent: ObjectRef,
     /// The listener's name there.
@@ -45,6 +47,8 @@ pub struct TcpRoute {
 pub struct UdpListener {
     /// As [`super::HttpListener::name`].
     pub name: String,
+    /// The Gateway that it belongs to.
+    pub gateway: ObjectRef,
     /// The Gateway or ListenerSet that has it in its spec.
     pub parent: ObjectRef,
     /// The listener's name there.

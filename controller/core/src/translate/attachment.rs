@@ -16,7 +16,7 @@ use super::{
     hostname,
     inputs::Inputs,
     kept::Kept,
-    status::{Conditions, ObjectStatus, Report},
+    status::{Conditions, ObjectStatus, Parent, Report},
 };
 use crate::{
     ir::{HttpRoute, ObjectRef},
@@ -101,6 +101,8 @@ pub(super) struct Object<'o, T> {
 #[derive(Debug)]
 pub(super) struct Attached {
     status: Arc<ObjectStatus>,
+    /// In step with those of the status.
+    pub(super) parents: Vec<Parent>,
     placed: Vec<Placed>,
 }
 
@@ -140,7 +142,7 @@ pub(super) fn attach_all<'o, T: 'o, R: Attach>(
     let mut objects: Vec<_> = objects.collect();
     objects.sort_by_key(|(_, object)| object.metadata.creation_timestamp.clone());
     for (key, object) in objects {
-        if let Some((status, _)) = attach_one(inputs, gateways, kind, (key, &object), &read) {
+        if let Some((status, ..)) = attach_one(inputs, gateways, kind, (key, &object), &read) {
             report.add(&status);
         }
     }
@@ -161,11 +163,12 @@ pub(super) fn attach_http<'o, T: Any + Send + Sync>(
     objects.sort_by_key(|(_, _, object)| object.metadata.creation_timestamp.clone());
     for (key, whole, object) in objects {
         let attached = kept.of(inputs, whole, || {
-            let (status, route) = attach_one(inputs, gateways, kind, (key, &object), &read)?;
-            Some(Arc::new(Attached { status, placed: route.placed() }))
+            let (status, parents, route) = attach_one(inputs, gateways, kind, (key, &object), &read)?;
+            Some(Arc::new(Attached { status, parents, placed: route.placed() }))
         });
         if let Some(attached) = attached {
             attached.placed.iter().for_each(|placed| placed.put_on(gateways));
+            report.parents.push((report.statuses.len(), Arc::clone(&attached)));
             report.add(&attached.status);
         }
     }
@@ -178,26 +181,27 @@ fn attach_one<'o, T, R: Attach>(
     kind: &'static str,
     ((namespace, name), object): (&Key, &Object<'o, T>),
     read: impl Fn(&ObjectRef, &'o T) -> R,
-) -> Option<(Arc<ObjectStatus>, R)> {
+) -> Option<(Arc<ObjectStatus>, Vec<Parent>, R)> {
     object.parent_refs.iter().find(|parent| self::gateway(gateways, parent, namespace).is_some())?;
     let reference = ObjectRef { kind, namespace: namespace.clone(), name: name.clone() };
     let mut route = read(&reference, object.spec);
     // Two parentRefs may lead to the same listener.
     let mut attached = BTreeSet::new();
-    let mut statuses: Vec<Value> = Vec::new();
+    let (mut statuses, mut parents): (Vec<Value>, Vec<Parent>) = (Vec::new(), Vec::new());
     for parent in object.parent_refs {
         let Some(gateway) = self::gateway(gateways, parent, namespace) else { continue };
-        let conditions = attach(inputs, gateway, parent, &reference, &mut route, &mut attached);
+        let (conditions, listeners) = attach(inputs, gateway, parent, &reference, &mut route, &mut attached);
+        parents.push(Parent { generation: object.metadata.generation, listeners });
         statuses.push(json!({
             "parentRef": parent,
             "controllerName": inputs.settings.controller_name,
             "conditions": conditions.to_json(object.metadata.generation),
         }));
     }
-    Some((ObjectStatus::new(&reference, json!({"parents": statuses})), route))
+    Some((ObjectStatus::new(&reference, json!({"parents": statuses})), parents, route))
 }
 
-/// Attaches to the listeners that `parent` names; the conditions are those of this parent.
+/// Attaches to the listeners that `parent` names and returns their names; the conditions are those of this parent.
 fn attach(
     inputs: &Inputs<'_>,
     gateway: &mut Gateway<'_>,
@@ -205,13 +209,16 @@ fn attach(
     reference: &ObjectRef,
     route: &mut impl Attach,
     attached: &mut BTreeSet<String>,
-) -> Conditions {
+) -> (Conditions, Vec<String>) {
     let mut conditions = Conditions::default();
+    let mut names = Vec::new();
     let kind = reference.kind;
     let refused = match listeners(inputs, gateway, parent, kind, &reference.namespace) {
         Ok(listeners) => {
-            let met = listeners.into_iter().filter(|index| attach_to(route, gateway, *index, attached)).count();
-            (met == 0).then(|| {
+            let met: Vec<usize> =
+                listeners.into_iter().filter(|index| attach_to(route, gateway, *index, attached)).collect();
+            names.extend(met.iter().filter_map(|index| Some(gateway.listeners.get(*index)?.name.clone())));
+            met.is_empty().then(|| {
                 let message = format!(
                     "There were no hostname intersections between the {kind} and this parent ref's Listener(s)."
                 );
@@ -229,7 +236,7 @@ fn attach(
     if let Some(Fault { condition, reason, message }) = refused {
         conditions.set(condition, false, reason, message);
     }
-    conditions
+    (conditions, names)
 }
 
 /// Adds `route` to the listener at `index` unless it is among those `attached` already; whether they share any host.

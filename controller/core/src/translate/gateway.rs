@@ -1,8 +1,7 @@
 //! Gateways: their listeners, the proxy that each of them asks for, and their status.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::{BTreeMap, BTreeSet};
 
-use controller_api::envoy_proxy::EnvoyProxySpec;
 use gateway_api::apis::experimental::gateways::Gateway as Object;
 use serde_json::{Value, json};
 
@@ -10,9 +9,9 @@ use super::{
     backend, gateway_class,
     gateway_class::GatewayClass,
     inputs::Inputs,
-    listener::{Listener, conflict, overlap},
+    listener::Listener,
     listener_set::{self, ListenerSet},
-    parameters::Parameters,
+    parameters::{InForce, Parameters},
     status::{Conditions, Report, sentence},
 };
 use crate::{
@@ -23,24 +22,33 @@ use crate::{
 };
 
 mod address;
+pub(super) mod fleet;
 mod tls;
 
 /// A Gateway while it is translated.
 #[derive(Debug)]
 pub(super) struct Gateway<'s> {
+    /// Its name.
+    pub(super) reference: ObjectRef,
     /// As the user wrote it.
     pub(super) object: &'s Object,
     /// Its own in the order of the spec, then those of its sets in their order.
     pub(super) listeners: Vec<Listener<'s>>,
     /// The sets that name it, by name, whether or not they may.
     pub(super) sets: BTreeMap<ObjectRef, ListenerSet<'s>>,
-    /// What its proxy will do.
+    /// What its proxy will do for it.
     pub(super) proxy: ir::Proxy,
     conditions: Conditions,
     /// How its proxy is run, or why that cannot be.
-    parameters: Result<Arc<EnvoyProxySpec>, String>,
+    parameters: Result<InForce, String>,
+    /// Why it has no part in the fleet of its class.
+    excluded: Option<String>,
     /// What goes with the fleet when it is gone.
     owner: Option<Owner>,
+    /// Its place among the Gateways of its fleet.
+    rank: usize,
+    /// Port and hostname of the listeners that other Gateways have in its fleet.
+    rivals: Vec<(i32, &'s str)>,
 }
 
 /// The Gateways of our classes, by namespace and name.
@@ -51,13 +59,38 @@ pub(super) fn gateways<'s>(inputs: &Inputs<'s>, report: &mut Report) -> BTreeMap
     let mut gateways = BTreeMap::new();
     for (key, object) in inputs.snapshot.gateways.iter() {
         let Some(class) = classes.get(object.spec.gateway_class_name.as_str()) else { continue };
-        let wanted = parameters.of_gateway(inputs, key, object, &class.parameters);
+        let (wanted, excluded) = if class.merges {
+            (class.parameters.clone(), excluded(object))
+        } else {
+            (parameters.of_gateway(inputs, key, object, &class.parameters), None)
+        };
         let sets = sets.get(key).map_or(&[][..], Vec::as_slice);
-        let owner = owner(inputs, object, class);
-        gateways.insert(key.clone(), Gateway::new(inputs, key, object, sets, wanted, owner));
+        let gateway = Gateway::new(inputs, key, object, sets, class, wanted);
+        gateways.insert(key.clone(), Gateway { excluded, ..gateway });
     }
     parameters.report(report);
+    fleet::settle(inputs, &mut gateways);
     gateways
+}
+
+/// Why a Gateway whose class merges its Gateways can have no part in that.
+fn excluded(object: &Object) -> Option<String> {
+    object.spec.infrastructure.as_ref()?.parameters_ref.as_ref()?;
+    Some("a Gateway that shares the fleet of its GatewayClass cannot have parameters of its own".into())
+}
+
+/// The key of the proxy of each Gateway of our classes.
+pub(super) fn proxy_keys(inputs: &Inputs<'_>) -> BTreeSet<String> {
+    let classes = gateway_class::accept(inputs, &mut Parameters::default(), &mut Report::default());
+    let gateways = inputs.snapshot.gateways.iter().filter_map(|(key, object)| {
+        let name = object.spec.gateway_class_name.as_str();
+        Some(proxy_key(key, name, classes.get(name)?.merges))
+    });
+    gateways.collect()
+}
+
+fn proxy_key((namespace, name): &Key, class: &str, merges: bool) -> String {
+    if merges { class.to_owned() } else { format!("{namespace}/{name}") }
 }
 
 /// What the fleet of a Gateway goes with: an owner must be cluster-scoped or in the same namespace.
@@ -76,42 +109,55 @@ impl<'s> Gateway<'s> {
         key: &Key,
         object: &'s Object,
         sets: &[(&'s Key, &'s listener_set::Object)],
-        parameters: Result<Arc<EnvoyProxySpec>, String>,
-        owner: Option<Owner>,
+        class: &GatewayClass<'_>,
+        parameters: Result<InForce, String>,
     ) -> Self {
         let (namespace, name) = key;
-        let key = format!("{namespace}/{name}");
         let gateway = ObjectRef { kind: "Gateway", namespace: namespace.clone(), name: name.clone() };
         let sets: Vec<_> = sets.iter().map(|(key, set)| ListenerSet::new(inputs, object, key, set)).collect();
-        let own = object.spec.listeners.iter().map(|spec| Listener::new(&key, &gateway, spec));
+        let own = object.spec.listeners.iter().map(|spec| Listener::new(&gateway, &gateway, spec));
         let added = sets
             .iter()
             .filter(|set| set.allowed)
-            .flat_map(|set| set.object.spec.listeners.iter().map(|spec| Listener::new(&key, &set.reference, spec)));
-        let mut listeners: Vec<_> = own.chain(added).collect();
-        conflict::mark(&mut listeners);
-        for listener in &mut listeners {
-            listener.read_certificates(inputs);
-        }
-        overlap::tell(&mut listeners);
-        let mut conditions = Conditions::default();
-        let tls = object.spec.tls.as_ref();
-        let client_certificate = tls.and_then(|tls| tls::read(inputs, &gateway, tls, &mut listeners, &mut conditions));
-        let mut proxy = ir::Proxy {
+            .flat_map(|set| set.object.spec.listeners.iter().map(|spec| Listener::new(&gateway, &set.reference, spec)));
+        let listeners = own.chain(added).collect();
+        let key = proxy_key(key, &object.spec.gateway_class_name, class.merges);
+        let proxy = ir::Proxy {
+            local: local(inputs, &key),
             key,
-            gateway,
+            gateways: vec![gateway.clone()],
             http: Vec::new(),
             tcp: Vec::new(),
             udp: Vec::new(),
-            client_certificate,
-            local: local(inputs, namespace, name),
+            client_certificates: BTreeMap::new(),
         };
-        for listener in &mut listeners {
-            listener.conclude();
-            listener.add_to(&mut proxy, inputs.settings);
+        Self {
+            reference: gateway,
+            object,
+            listeners,
+            sets: sets.into_iter().map(|set| (set.reference.clone(), set)).collect(),
+            proxy,
+            conditions: Conditions::default(),
+            parameters,
+            excluded: None,
+            owner: owner(inputs, object, class),
+            rank: 0,
+            rivals: Vec::new(),
         }
-        let sets = sets.into_iter().map(|set| (set.reference.clone(), set)).collect();
-        Self { object, listeners, sets, proxy, conditions, parameters, owner }
+    }
+
+    /// Gives every listener that works its place in the proxy, once those of the fleet have been compared.
+    fn conclude(&mut self, inputs: &Inputs<'s>) {
+        if let Some(tls) = &self.object.spec.tls {
+            let (gateway, conditions) = (&self.reference, &mut self.conditions);
+            let certificate = tls::read(inputs, gateway, tls, &mut self.listeners, conditions);
+            let certificate = certificate.map(|certificate| (gateway.clone(), certificate));
+            self.proxy.client_certificates.extend(certificate);
+        }
+        for listener in &mut self.listeners {
+            listener.conclude();
+            listener.add_to(&mut self.proxy, inputs.settings);
+        }
     }
 
     /// Hostnames of the other listeners on the port of the listener at `index`; one that lost its place takes none.
@@ -121,17 +167,19 @@ impl<'s> Gateway<'s> {
         let rivals = others.filter(move |(_, listener)| {
             Some(listener.spec.port) == port && !listener.conditions.is_true("Conflicted")
         });
-        rivals.map(|(_, listener)| listener.hostname())
+        let elsewhere =
+            self.rivals.iter().filter(move |(rival, _)| Some(*rival) == port).map(|(_, hostname)| *hostname);
+        rivals.map(|(_, listener)| listener.hostname()).chain(elsewhere)
     }
 
     /// Writes the Gateway's status; its listeners have their routes by now.
     pub(super) fn report(&self, inputs: &Inputs<'_>, report: &mut Report) {
         let generation = self.object.metadata.generation;
         let mut conditions = self.conditions.clone();
-        if let Err(cause) = &self.parameters {
+        if let Some(cause) = self.parameters.as_ref().err().or(self.excluded.as_ref()) {
             let message = format!("Invalid parametersRef: {}", sentence(cause));
             conditions.set("Accepted", false, "InvalidParameters", message);
-            report.push(&self.proxy.gateway, json!({"conditions": conditions.to_json(generation)}));
+            report.push(&self.reference, json!({"conditions": conditions.to_json(generation)}));
             return;
         }
         let fleet = self.fleet(inputs);
@@ -145,14 +193,14 @@ impl<'s> Gateway<'s> {
         } else {
             address::set_programmed(inputs, self.object, &fleet, &addresses, &mut conditions);
         }
-        let own = self.listeners.iter().filter(|listener| listener.owner == self.proxy.gateway);
+        let own = self.listeners.iter().filter(|listener| listener.owner == self.reference);
         let mut status = json!({
             "conditions": conditions.to_json(generation),
             "listeners": own.map(|listener| listener.status(generation)).collect::<Value>(),
         });
         let mut attached = 0;
         for set in self.sets.values() {
-            attached += usize::from(set.report(&self.proxy.gateway, &self.listeners, report));
+            attached += usize::from(set.report(&self.reference, &self.listeners, report));
         }
         if let Some(fields) = status.as_object_mut() {
             if attached > 0 {
@@ -162,17 +210,22 @@ impl<'s> Gateway<'s> {
                 fields.insert("addresses".into(), address::to_json(&addresses));
             }
         }
-        report.push(&self.proxy.gateway, status);
+        report.push(&self.reference, status);
     }
 
     fn set_accepted(&self, conditions: &mut Conditions) {
+        if let Some(cause) = self.parameters.as_ref().ok().and_then(|parameters| parameters.dangling.as_ref()) {
+            let message = format!("The telemetry of the EnvoyProxy in force cannot be had: {cause}.");
+            conditions.set("Accepted", false, "InvalidParameters", message);
+            return;
+        }
         if let Some(kind) = address::unsupported(self.object) {
             let message = format!("Addresses of type {kind} are not supported");
             conditions.set("Accepted", false, "UnsupportedAddress", message);
             return;
         }
         let works = |listener: &&Listener<'_>| listener.slot.is_some();
-        let mut own = self.listeners.iter().filter(|listener| listener.owner == self.proxy.gateway);
+        let mut own = self.listeners.iter().filter(|listener| listener.owner == self.reference);
         let valid = self.listeners.iter().filter(works).count();
         if valid > 0 && own.all(|listener| works(&listener)) {
             conditions.set("Accepted", true, "Accepted", "The Gateway has been scheduled by Envoy Gateway");
@@ -193,7 +246,7 @@ impl<'s> Gateway<'s> {
         let placement = Placement {
             owner: self.owner.clone(),
             addresses: address::wanted(self.object),
-            config: self.parameters.clone().unwrap_or_default(),
+            config: self.parameters.as_ref().map(|parameters| parameters.spec.clone()).unwrap_or_default(),
             authorities: authorities(inputs),
             held: self.parameters.is_err(),
             ..Placement::default()
@@ -218,9 +271,9 @@ fn authorities(inputs: &Inputs<'_>) -> Option<String> {
     String::from_utf8(authorities.0.clone()).ok()
 }
 
-/// The Service and replicas of the fleet that serves a Gateway, once they exist.
-fn local(inputs: &Inputs<'_>, namespace: &str, name: &str) -> Option<ir::Local> {
-    let (own, service) = infra::place(inputs.settings, namespace, name);
+/// The Service and replicas of the fleet of the proxy `key`, once they exist.
+fn local(inputs: &Inputs<'_>, key: &str) -> Option<ir::Local> {
+    let (own, service) = infra::place(inputs.settings, key);
     let object = ObjectRef { kind: "Service", namespace: own.clone(), name: service };
     let service = inputs.snapshot.services.get(&(object.namespace.clone(), object.name.clone()))?;
     let port = service.spec.as_ref()?.ports.as_ref()?.first()?;

@@ -1,17 +1,16 @@
 //! GatewayClasses: which of them are ours, and what Gateways of them can do.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
-use controller_api::envoy_proxy::EnvoyProxySpec;
 use gateway_api::apis::experimental::gatewayclasses::GatewayClass as Object;
 use serde_json::{Value, json};
 
 use super::{
     inputs::Inputs,
-    parameters::Parameters,
+    parameters::{InForce, Parameters},
     status::{Conditions, Report, sentence},
 };
-use crate::ir::ObjectRef;
+use crate::{infra, ir::ObjectRef};
 
 /// The features of Gateway API's conformance tests that work, by name.
 const FEATURES: &[&str] = &[
@@ -68,8 +67,10 @@ const FEATURES: &[&str] = &[
 pub(super) struct GatewayClass<'s> {
     /// As the operator wrote it.
     pub(super) object: &'s Object,
+    /// All its Gateways share one fleet.
+    pub(super) merges: bool,
     /// How its fleets are run, or why that cannot be.
-    pub(super) parameters: Result<Arc<EnvoyProxySpec>, String>,
+    pub(super) parameters: Result<InForce, String>,
 }
 
 /// Accepts the classes with our controller's name and returns theirs. Other classes are left alone.
@@ -83,7 +84,8 @@ pub(super) fn accept<'s>(
         if object.spec.controller_name != inputs.settings.controller_name {
             continue;
         }
-        let class = GatewayClass { object, parameters: parameters.of_class(inputs, object) };
+        let parameters = parameters.of_class(inputs, object);
+        let class = GatewayClass { object, merges: merges(inputs, name, &parameters), parameters };
         let mut conditions = Conditions::default();
         match &class.parameters {
             Ok(_) => conditions.set("Accepted", true, "Accepted", "Valid GatewayClass"),
@@ -99,6 +101,14 @@ pub(super) fn accept<'s>(
         ours.insert(name.as_str(), class);
     }
     ours
+}
+
+/// Whether all Gateways of a class share one fleet. While its EnvoyProxy is broken or gone, it stays as it was.
+fn merges(inputs: &Inputs<'_>, class: &str, parameters: &Result<InForce, String>) -> bool {
+    match parameters {
+        Ok(parameters) => parameters.spec.merge_gateways == Some(true),
+        Err(_) => inputs.snapshot.services.contains_key(&infra::place(inputs.settings, class)),
+    }
 }
 
 #[cfg(test)]

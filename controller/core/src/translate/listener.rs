@@ -30,6 +30,8 @@ const HTTP_ALPN: [&str; 2] = ["h2", "http/1.1"];
 pub(super) struct Listener<'s> {
     /// As [`HttpListener::name`].
     pub(super) name: String,
+    /// The Gateway that it belongs to.
+    pub(super) gateway: ObjectRef,
     /// The Gateway or ListenerSet that has it in its spec.
     pub(super) owner: ObjectRef,
     /// As that spec has it.
@@ -76,14 +78,15 @@ enum Namespaces {
 
 impl<'s> Listener<'s> {
     /// Validates all that can be said without looking at other listeners and objects.
-    /// `key` is that of the proxy.
-    pub(super) fn new(key: &str, owner: &ObjectRef, spec: &'s GatewayListeners) -> Self {
+    pub(super) fn new(gateway: &ObjectRef, owner: &ObjectRef, spec: &'s GatewayListeners) -> Self {
+        let ObjectRef { namespace, name, .. } = gateway;
         let name = match owner.kind {
-            "ListenerSet" => format!("{key}/{}/{}/{}", owner.namespace, owner.name, spec.name),
-            _ => format!("{key}/{}", spec.name),
+            "ListenerSet" => format!("{namespace}/{name}/{}/{}/{}", owner.namespace, owner.name, spec.name),
+            _ => format!("{namespace}/{name}/{}", spec.name),
         };
         let mut listener = Self {
             name,
+            gateway: gateway.clone(),
             owner: owner.clone(),
             spec,
             protocol: None,
@@ -250,7 +253,8 @@ impl<'s> Listener<'s> {
     pub(super) fn add_to(&mut self, proxy: &mut Proxy, settings: &Settings) {
         let (true, Some(protocol), Some(gateway_port)) = (self.sound, self.protocol, self.port()) else { return };
         let name = self.name.clone();
-        let (parent, section, hostname) = (self.owner.clone(), self.spec.name.clone(), self.hostname().to_owned());
+        let (gateway, parent) = (self.gateway.clone(), self.owner.clone());
+        let (section, hostname) = (self.spec.name.clone(), self.hostname().to_owned());
         let (address, port) = (settings.bind_address(&proxy.key), settings.bind_port(gateway_port));
         let tls = self.termination.take();
         self.slot = Some(match protocol {
@@ -258,6 +262,7 @@ impl<'s> Listener<'s> {
                 let routes = Vec::new();
                 proxy.http.push(HttpListener {
                     name,
+                    gateway,
                     parent,
                     section,
                     address,
@@ -277,6 +282,7 @@ impl<'s> Listener<'s> {
                 let routes = Vec::new();
                 proxy.tcp.push(TcpListener {
                     name,
+                    gateway,
                     parent,
                     section,
                     address,
@@ -289,7 +295,16 @@ impl<'s> Listener<'s> {
                 Slot::Tcp(proxy.tcp.len() - 1)
             }
             Protocol::Udp => {
-                proxy.udp.push(UdpListener { name, parent, section, address, port, gateway_port, route: None });
+                proxy.udp.push(UdpListener {
+                    name,
+                    gateway,
+                    parent,
+                    section,
+                    address,
+                    port,
+                    gateway_port,
+                    route: None,
+                });
                 Slot::Udp(proxy.udp.len() - 1)
             }
         });

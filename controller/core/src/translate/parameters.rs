@@ -12,8 +12,27 @@ use super::{
 };
 use crate::{infra, ir::ObjectRef, snapshot::Key};
 
+mod telemetry;
+
 const GROUP: &str = "gateway.envoyproxy.io";
 const KIND: &str = "EnvoyProxy";
+
+/// The EnvoyProxy that is in force.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InForce {
+    /// What it says.
+    pub(super) spec: Arc<EnvoyProxySpec>,
+    /// What its telemetry refers to and is not there.
+    pub(super) dangling: Option<String>,
+}
+
+impl InForce {
+    fn new(inputs: &Inputs<'_>, namespace: &str, spec: EnvoyProxySpec) -> Self {
+        let telemetry = spec.telemetry.as_ref();
+        let dangling = telemetry.and_then(|telemetry| telemetry::dangling(inputs, namespace, telemetry));
+        Self { spec: Arc::new(spec), dangling }
+    }
+}
 
 /// The EnvoyProxies that classes and Gateways name, with what each of them hears about it.
 #[derive(Debug, Default)]
@@ -23,19 +42,15 @@ pub(super) struct Parameters {
 
 impl Parameters {
     /// What the class says, or why that cannot be.
-    pub(super) fn of_class(
-        &mut self,
-        inputs: &Inputs<'_>,
-        class: &GatewayClass,
-    ) -> Result<Arc<EnvoyProxySpec>, String> {
-        let Some(reference) = &class.spec.parameters_ref else { return Ok(Arc::default()) };
+    pub(super) fn of_class(&mut self, inputs: &Inputs<'_>, class: &GatewayClass) -> Result<InForce, String> {
+        let Some(reference) = &class.spec.parameters_ref else { return Ok(InForce::default()) };
         let namespace = reference.namespace.as_deref().unwrap_or_default();
         let proxy = find(inputs, &reference.group, &reference.kind, namespace, &reference.name)?;
         let outcome = check(inputs, &proxy.spec);
         let name = class.metadata.name.as_deref().unwrap_or_default();
         let ancestor = json!({"group": "gateway.networking.k8s.io", "kind": "GatewayClass", "name": name});
         self.note(proxy, (namespace, &reference.name), &ancestor, &outcome);
-        outcome.map(|()| Arc::new(proxy.spec.clone()))
+        outcome.map(|()| InForce::new(inputs, namespace, proxy.spec.clone()))
     }
 
     /// What the Gateway says, over what its class says, or why that cannot be.
@@ -44,14 +59,14 @@ impl Parameters {
         inputs: &Inputs<'_>,
         (namespace, name): &Key,
         gateway: &Gateway,
-        class: &Result<Arc<EnvoyProxySpec>, String>,
-    ) -> Result<Arc<EnvoyProxySpec>, String> {
+        class: &Result<InForce, String>,
+    ) -> Result<InForce, String> {
         let reference = gateway.spec.infrastructure.as_ref().and_then(|infra| infra.parameters_ref.as_ref());
         let Some(reference) = reference else { return class.clone() };
         let proxy = find(inputs, &reference.group, &reference.kind, namespace, &reference.name)?;
         let spec = match (class, proxy.spec.merge_type) {
             (Ok(class), Some(kind @ (ProxyMergeType::StrategicMerge | ProxyMergeType::JSONMerge))) => {
-                merged(class, &proxy.spec, kind)?
+                merged(&class.spec, &proxy.spec, kind)?
             }
             (Err(cause), Some(ProxyMergeType::StrategicMerge | ProxyMergeType::JSONMerge)) => {
                 return Err(cause.clone());
@@ -63,7 +78,7 @@ impl Parameters {
             "group": "gateway.networking.k8s.io", "kind": "Gateway", "namespace": namespace, "name": name,
         });
         self.note(proxy, (namespace, &reference.name), &ancestor, &outcome);
-        outcome.map(|()| Arc::new(spec))
+        outcome.map(|()| InForce::new(inputs, namespace, spec))
     }
 
     fn note(
@@ -114,6 +129,10 @@ fn merged(class: &EnvoyProxySpec, own: &EnvoyProxySpec, kind: ProxyMergeType) ->
 
 /// Whether a fleet can be made of it.
 fn check(inputs: &Inputs<'_>, spec: &EnvoyProxySpec) -> Result<(), String> {
+    if spec.merge_gateways == Some(true) && inputs.settings.gateway_namespace_mode {
+        return Err("mergeGateways: Gateways cannot share a fleet where fleets run in the Gateways' namespaces".into());
+    }
+    spec.telemetry.as_ref().map_or(Ok(()), telemetry::check)?;
     let Some(provider) = &spec.provider else { return infra::check(spec, inputs.settings) };
     if provider.kind == EnvoyProxyProviderType::Host {
         let why = "provider Host is for proxies on the controller's own machine";

@@ -124,7 +124,7 @@ impl Attach for Route {
                 self.add_routes(listener, host, &mut routes);
             }
         }
-        let gateway = (gateway.proxy.gateway.namespace.clone(), gateway.proxy.gateway.name.clone());
+        let gateway = (gateway.reference.namespace.clone(), gateway.reference.name.clone());
         self.placed.push(Placed { gateway, listener: index, routes });
     }
 

@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::attachment::Attached;
 use crate::ir::ObjectRef;
 
 /// The new `status` of one object, without transition times: the writer knows what stood there before.
@@ -26,6 +27,17 @@ pub struct ObjectStatus {
 pub struct Report {
     /// In the order in which they were written.
     pub statuses: Vec<Arc<ObjectStatus>>,
+    /// The HTTP routes, whose conditions are not all known yet, with the index of the status of each.
+    pub(super) parents: Vec<(usize, Arc<Attached>)>,
+}
+
+/// An entry of `parents` in the status of a route.
+#[derive(Clone, Debug)]
+pub(super) struct Parent {
+    /// `metadata.generation` of the route.
+    pub(super) generation: Option<i64>,
+    /// Names of the listeners that the route is attached to by it.
+    pub(super) listeners: Vec<String>,
 }
 
 impl Report {

@@ -1,4 +1,4 @@
-//! Envoy listeners: one for each port, however many listeners of the Gateway and its ListenerSets share it.
+//! Envoy listeners: one for each port, however many listeners of the fleet share it.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Settings,
-    ir::{HttpListener, HttpRoute, Proxy, Termination},
+    ir::{Certificate, HttpListener, HttpRoute, Proxy, Termination},
 };
 
 const CONNECTION_MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -76,6 +76,11 @@ impl<'a> Port<'a> {
     /// The first of them.
     pub(crate) fn first(&self) -> Option<&'a HttpListener> {
         self.listeners.first().map(|(_, listener)| *listener)
+    }
+
+    /// What the Gateway of the first of them shows to backends.
+    pub(crate) fn client_certificate(&self) -> Option<&'a Certificate> {
+        self.proxy.client_certificate(&self.first()?.gateway)
     }
 
     /// How its TLS ends, if it speaks HTTPS.

@@ -78,14 +78,14 @@ pub(crate) struct Known {
 impl Known {
     /// Those of `proxy`, whose routes' pieces are taken from `self` where they are as they were.
     pub(super) fn advance(mut self, proxy: &Arc<Proxy>) -> Self {
-        let before = self.proxy.take().filter(|before| before.client_certificate == proxy.client_certificate);
+        let before = self.proxy.take().filter(|before| before.client_certificates == proxy.client_certificates);
         let old = |listener: &HttpListener| {
             let before = before.as_ref()?;
             let index = before.http.iter().position(|known| known.name == listener.name)?;
             Some((before.http.get(index)?.routes.as_slice(), self.pieces.get(index)?.as_slice()))
         };
-        let certificate = proxy.client_certificate.as_ref();
         let pieces = proxy.http.iter().map(|listener| {
+            let certificate = proxy.client_certificate(&listener.gateway);
             let (routes, pieces) = old(listener).unwrap_or_default();
             advance(listener, certificate, routes, pieces)
         });

@@ -56,7 +56,7 @@ const VIRTUAL_HOSTS: u32 = 2;
 pub(crate) fn configuration(port: &Port<'_>, pieces: &[Vec<Arc<Piece>>]) -> Configuration {
     // Translation has given each hostname to the listener that matches it best; Envoy refuses a second one.
     let mut taken = HashSet::new();
-    let hosts = port.listeners().flat_map(|(index, listener)| hosts(port, index, listener));
+    let hosts = port.listeners().flat_map(|(index, listener)| hosts(index, listener));
     let hosts = hosts.chain(misdirected::virtual_hosts(port).into_iter().map(|host| Host::new(&host, Vec::new())));
     let hosts: Vec<Host> =
         hosts.filter(|host| host.domains.iter().all(|domain| taken.insert(domain.clone()))).collect();
@@ -100,7 +100,7 @@ impl Host {
 }
 
 /// The virtual hosts of the listener at `index`.
-fn hosts(port: &Port<'_>, index: usize, listener: &HttpListener) -> Vec<Host> {
+fn hosts(index: usize, listener: &HttpListener) -> Vec<Host> {
     let mut order: Vec<&str> = Vec::new();
     let mut by_hostname: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
     for (number, route) in listener.routes.iter().enumerate() {
@@ -114,7 +114,7 @@ fn hosts(port: &Port<'_>, index: usize, listener: &HttpListener) -> Vec<Host> {
         let host = VirtualHost {
             name: name::virtual_host(&listener.name, hostname),
             domains: vec![hostname.to_owned()],
-            metadata: Some(metadata::of(&port.proxy.gateway, Some(&listener.section), &BTreeMap::new())),
+            metadata: Some(metadata::of(&listener.gateway, Some(&listener.section), &BTreeMap::new())),
             ..Default::default()
         };
         Host::new(&host, by_hostname.remove(hostname).unwrap_or_default())

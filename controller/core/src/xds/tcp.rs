@@ -33,7 +33,7 @@ pub(crate) fn resources(proxy: &Proxy, listener: &TcpListener, resources: &mut R
         let metadata = metadata::of(&route.route, None, &std::collections::BTreeMap::new());
         let options = cluster::Options {
             metadata: Some(&metadata),
-            certificate: proxy.client_certificate.as_ref(),
+            certificate: proxy.client_certificate(&listener.gateway),
             raw: true,
             ..Default::default()
         };

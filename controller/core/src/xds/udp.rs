@@ -31,7 +31,7 @@ use crate::{
 pub(crate) fn resources(proxy: &Proxy, listener: &UdpListener, settings: &Settings, resources: &mut Resources) {
     let Some(route) = &listener.route else { return };
     let metadata = metadata::of(&route.route, None, &BTreeMap::new());
-    let certificate = proxy.client_certificate.as_ref();
+    let certificate = proxy.client_certificate(&listener.gateway);
     let options = cluster::Options { metadata: Some(&metadata), certificate, raw: true, ..Default::default() };
     cluster::add_whole(resources, &route.destination, options);
     resources.add(&envoy_listener(listener, route, settings));

@@ -221,15 +221,18 @@ fn refused_clusters_and_listeners_are_told_too() {
     let mut bench = Bench::new();
     let mut resources = Resources::default();
     resources.add(&Cluster { name: "c".into(), metadata: Some(metadata("owner")), ..Default::default() });
-    resources.add(&Listener { name: "l".into(), ..Default::default() });
+    resources.add(&Listener { name: "shop/eg/l".into(), ..Default::default() });
     bench.settle_with(&[route("a", "x")], resources);
     let latest = Arc::clone(&bench.cache.proxies().borrow()[KEY]);
-    let rejections = vec![rejection(&latest, Type::Cluster, "c"), rejection(&latest, Type::Listener, "l")];
+    let rejections = vec![rejection(&latest, Type::Cluster, "c"), rejection(&latest, Type::Listener, "shop/eg/l")];
     bench.envoy.report(Some(latest), rejections);
     assert!(bench.judge());
     let refusals: Vec<String> =
         bench.holds.refusals().into_iter().map(|(owner, why)| format!("{owner}: {why}")).collect();
-    assert_eq!(refusals, ["Gateway default/eg: listener l: tastes bad", "HTTPRoute web/owner: cluster c: tastes bad"]);
+    assert_eq!(
+        refusals,
+        ["Gateway shop/eg: listener shop/eg/l: tastes bad", "HTTPRoute web/owner: cluster c: tastes bad"]
+    );
     assert!(!bench.judge());
 }
 

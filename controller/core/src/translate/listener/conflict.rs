@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::{Listener, Protocol};
 
-/// Marks the listeners of one Gateway and its ListenerSets that are in each other's way.
+/// Marks the listeners of one fleet that are in each other's way: those of a Gateway and its ListenerSets, or, with merged
+/// Gateways, of all of them.
 ///
-/// The first owner (the Gateway, then its sets in order) keeps the port and the hostname, unless two of its own listeners
+/// The first owner (a Gateway, then its sets in order, then the next Gateway) keeps the port and the hostname, unless two of its own listeners
 /// want the same: then nobody has it.
-pub(in crate::translate) fn mark(listeners: &mut [Listener<'_>]) {
+pub(in crate::translate) fn mark(listeners: &mut [&mut Listener<'_>]) {
     let mut ports: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
     for (index, listener) in listeners.iter().enumerate().filter(|(_, listener)| listener.is_sound()) {
         ports.entry(listener.spec.port).or_default().push(index);
@@ -34,8 +35,9 @@ struct Conflict {
 }
 
 impl Conflict {
-    fn tell(&self, listeners: &mut [Listener<'_>]) {
-        let names: Vec<String> = self.members.iter().filter_map(|index| listeners.get(*index)).map(full_name).collect();
+    fn tell(&self, listeners: &mut [&mut Listener<'_>]) {
+        let names: Vec<String> =
+            self.members.iter().filter_map(|index| listeners.get(*index)).map(|listener| full_name(listener)).collect();
         let message = format!("{}, conflicting listeners: {}", self.message, names.join(", "));
         for index in &self.losers {
             let listener = listeners.get_mut(*index).filter(|listener| listener.is_sound());
@@ -50,12 +52,12 @@ fn full_name(listener: &Listener<'_>) -> String {
     format!("{}/{}/{}", listener.owner.namespace, listener.owner.name, listener.spec.name)
 }
 
-fn transport(listeners: &[Listener<'_>], index: usize) -> Option<&'static str> {
+fn transport(listeners: &[&mut Listener<'_>], index: usize) -> Option<&'static str> {
     listeners.get(index)?.protocol.map(Protocol::transport)
 }
 
 /// All on a port must have the transport of the first owner.
-fn protocols(listeners: &[Listener<'_>], port: &[usize]) -> Vec<Conflict> {
+fn protocols(listeners: &[&mut Listener<'_>], port: &[usize]) -> Vec<Conflict> {
     let first: Vec<usize> = of_first_owner(listeners, port);
     let Some(kept) = first.first().and_then(|index| transport(listeners, *index)) else { return Vec::new() };
     let agreed = first.iter().all(|index| transport(listeners, *index) == Some(kept));
@@ -69,14 +71,14 @@ fn protocols(listeners: &[Listener<'_>], port: &[usize]) -> Vec<Conflict> {
 }
 
 /// Without names there can only be one.
-fn single(listeners: &[Listener<'_>], name: &'static str, port: &[usize]) -> Vec<Conflict> {
+fn single(listeners: &[&mut Listener<'_>], name: &'static str, port: &[usize]) -> Vec<Conflict> {
     let same: Vec<usize> = port.iter().copied().filter(|index| transport(listeners, *index) == Some(name)).collect();
     let message = "Only one listener without hostnames is allowed in a given port";
     contest(listeners, same, "ProtocolConflict", message).into_iter().collect()
 }
 
 /// Names must be unique among the listeners that agree on the transport.
-fn hostnames(listeners: &[Listener<'_>], port: &[usize]) -> Vec<Conflict> {
+fn hostnames(listeners: &[&mut Listener<'_>], port: &[usize]) -> Vec<Conflict> {
     let kept = of_first_owner(listeners, port).first().and_then(|index| transport(listeners, *index));
     let mut named: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for index in port.iter().copied().filter(|index| transport(listeners, *index) == kept) {
@@ -89,7 +91,7 @@ fn hostnames(listeners: &[Listener<'_>], port: &[usize]) -> Vec<Conflict> {
 }
 
 fn contest(
-    listeners: &[Listener<'_>],
+    listeners: &[&mut Listener<'_>],
     members: Vec<usize>,
     reason: &'static str,
     message: &'static str,
@@ -102,7 +104,7 @@ fn contest(
     (members.len() > 1).then_some(Conflict { reason, message, members, losers })
 }
 
-fn of_first_owner(listeners: &[Listener<'_>], indexes: &[usize]) -> Vec<usize> {
+fn of_first_owner(listeners: &[&mut Listener<'_>], indexes: &[usize]) -> Vec<usize> {
     let owner = |index: &usize| listeners.get(*index).map(|listener| &listener.owner);
     let first = indexes.first().and_then(owner);
     indexes.iter().copied().filter(|index| owner(index) == first).collect()

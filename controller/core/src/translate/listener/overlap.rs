@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Listener;
 use crate::translate::{hostname::covers, tls};
 
-/// Tells such listeners of one Gateway. They work: Envoy answers a misdirected request with 421.
-pub(in crate::translate) fn tell(listeners: &mut [Listener<'_>]) {
+/// Tells such listeners of one fleet. They work: Envoy answers a misdirected request with 421.
+pub(in crate::translate) fn tell(listeners: &mut [&mut Listener<'_>]) {
     let mut ports: BTreeMap<i32, Vec<usize>> = BTreeMap::new();
     for (index, listener) in listeners.iter().enumerate() {
         if listener.is_sound() && listener.is_https() {
@@ -15,7 +15,8 @@ pub(in crate::translate) fn tell(listeners: &mut [Listener<'_>]) {
         }
     }
     for indexes in ports.into_values().filter(|indexes| indexes.len() > 1) {
-        let port: Vec<&Listener<'_>> = indexes.iter().filter_map(|index| listeners.get(*index)).collect();
+        let port: Vec<&Listener<'_>> =
+            indexes.iter().filter_map(|index| listeners.get(*index).map(|one| &**one)).collect();
         let found: Vec<_> = port.iter().map(|listener| hostnames(listener, &port)).collect();
         let found = if found.iter().all(Option::is_none) { certificates(&port) } else { found };
         for (index, overlap) in indexes.iter().zip(found) {
@@ -34,7 +35,9 @@ fn overlaps(a: &str, b: &str) -> bool {
 
 fn hostnames(listener: &Listener<'_>, port: &[&Listener<'_>]) -> Overlap {
     let own = listener.hostname();
-    let other = port.iter().find(|other| other.name != listener.name && overlaps(own, other.hostname()))?;
+    // Between Gateways, what counts is what their certificates vouch for.
+    let mut siblings = port.iter().filter(|other| other.gateway == listener.gateway && other.name != listener.name);
+    let other = siblings.find(|other| overlaps(own, other.hostname()))?;
     let message =
         format!("The hostname {own} overlaps with the hostname {} in listener {}.", other.hostname(), other.spec.name);
     Some(("OverlappingHostnames", message))

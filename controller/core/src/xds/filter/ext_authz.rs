@@ -84,7 +84,7 @@ impl Filter for ExtAuthz {
         for own in own(port).into_values() {
             let metadata = metadata::of(own.owner, None, &BTreeMap::new());
             let settings = own.spec.and_then(spec_settings).cloned().unwrap_or_default();
-            let certificate = port.proxy.client_certificate.as_ref();
+            let certificate = port.client_certificate();
             let options = cluster::Options { metadata: Some(&metadata), certificate, ..Default::default() };
             cluster::add_for_policy(resources, &own.backend.destination, options, &settings);
         }

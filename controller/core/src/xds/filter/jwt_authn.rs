@@ -82,7 +82,7 @@ impl Filter for JwtAuthn {
                 } else {
                     let metadata = metadata::of(&security.policy, None, &BTreeMap::new());
                     let settings = spec.backend_settings.clone().unwrap_or_default();
-                    let certificate = port.proxy.client_certificate.as_ref();
+                    let certificate = port.client_certificate();
                     let options = cluster::Options { metadata: Some(&metadata), certificate, ..Default::default() };
                     cluster::add_for_policy(resources, &remote.destination, options, &settings);
                 }

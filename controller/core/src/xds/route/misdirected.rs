@@ -20,22 +20,22 @@ const MISDIRECTED_REQUEST: u32 = 421;
 pub(super) fn virtual_hosts(port: &Port<'_>) -> Vec<VirtualHost> {
     let (Some(_), Some(own)) = (port.tls(), port.first()) else { return Vec::new() };
     let others: Vec<&HttpListener> = port.https_siblings().filter(|sibling| sibling.hostname != own.hostname).collect();
-    let elsewhere = |sibling: &&HttpListener| host(port, own, &sibling.hostname, vec![answer(own)]);
+    let elsewhere = |sibling: &&HttpListener| host(own, &sibling.hostname, vec![answer(own)]);
     let mut hosts: Vec<VirtualHost> = others.iter().map(elsewhere).collect();
     let has_routes = own.routes.iter().any(|route| route.hostname == own.hostname);
     if !others.is_empty() && !has_routes && own.hostname != "*" {
         // Its own hosts without a route answer 404, even where another listener takes every host.
-        hosts.push(host(port, own, &own.hostname, Vec::new()));
+        hosts.push(host(own, &own.hostname, Vec::new()));
     }
     hosts
 }
 
-fn host(port: &Port<'_>, own: &HttpListener, hostname: &str, routes: Vec<Route>) -> VirtualHost {
+fn host(own: &HttpListener, hostname: &str, routes: Vec<Route>) -> VirtualHost {
     VirtualHost {
         name: name::virtual_host(&own.name, hostname),
         domains: vec![hostname.to_owned()],
         routes,
-        metadata: Some(metadata::of(&port.proxy.gateway, Some(&own.section), &BTreeMap::new())),
+        metadata: Some(metadata::of(&own.gateway, Some(&own.section), &BTreeMap::new())),
         ..Default::default()
     }
 }

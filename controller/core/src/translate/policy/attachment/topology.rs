@@ -108,7 +108,7 @@ impl Topology {
                     }
                 }
                 let (parent, section) = (listener.parent.clone(), listener.section.clone());
-                topology.listeners.push(Listener { gateway: proxy.gateway.clone(), parent, section });
+                topology.listeners.push(Listener { gateway: listener.gateway.clone(), parent, section });
             }
         }
         topology
@@ -205,10 +205,10 @@ impl Topology {
 
 fn owners(snapshot: &Snapshot, proxies: &[Proxy]) -> BTreeMap<ObjectRef, Owner> {
     let names = |listeners: &[GatewayListeners]| listeners.iter().map(|listener| listener.name.clone()).collect();
-    let gateways = proxies.iter().map(|proxy| {
-        let key = (proxy.gateway.namespace.clone(), proxy.gateway.name.clone());
+    let gateways = proxies.iter().flat_map(|proxy| &proxy.gateways).map(|gateway| {
+        let key = (gateway.namespace.clone(), gateway.name.clone());
         let sections = snapshot.gateways.get(&key).map(|gateway| names(&gateway.spec.listeners)).unwrap_or_default();
-        (proxy.gateway.clone(), Owner { sections, gateway: proxy.gateway.clone() })
+        (gateway.clone(), Owner { sections, gateway: gateway.clone() })
     });
     let mut owners: BTreeMap<ObjectRef, Owner> = gateways.collect();
     for ((namespace, name), set) in snapshot.listener_sets.iter() {
