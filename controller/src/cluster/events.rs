@@ -14,7 +14,7 @@ use tokio::{sync::mpsc, time::timeout};
 use super::reason::reason;
 
 /// Types of conditions that are true when all is well.
-const TYPES: [&str; 4] = ["Accepted", "Programmed", "ResolvedRefs", "Valid"];
+const TYPES: [&str; 3] = ["Accepted", "Programmed", "ResolvedRefs"];
 /// Reasons of conditions that are false for a while when something is new.
 const WAITING: [&str; 3] = ["Pending", "AddressNotAssigned", "NoResources"];
 /// Longest time that one event may take.

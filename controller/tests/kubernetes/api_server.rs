@@ -312,7 +312,6 @@ pub(crate) fn has_condition(object: &Value, [name, status, reason]: [&str; 3]) -
     conditions.iter().any(|one| one["type"] == name && one["status"] == status && one["reason"] == reason)
 }
 
-/// Among the files there are admission policies too, which guard real clusters against downgrades.
 /// Of Kubernetes' own kinds; all others are of Gateway API v1.
 fn api_version(kind: &str) -> &'static str {
     match kind {
@@ -323,6 +322,7 @@ fn api_version(kind: &str) -> &'static str {
     }
 }
 
+/// Among the files there are admission policies too, which guard real clusters against downgrades.
 fn is_crd(name: &str) -> bool {
     name.starts_with("gateway.networking.k8s.io_") && !name.contains("_vap_")
 }
