@@ -1,4 +1,4 @@
-//! The xDS server: delta ADS over each proxy's latest resources.
+//! The xDS server: ADS over each proxy's latest resources.
 
 pub mod cache;
 pub mod holds;
@@ -8,6 +8,8 @@ pub mod policies;
 pub mod server;
 pub mod services;
 pub mod session;
+mod state_of_the_world;
+mod variant;
 
 pub use cache::Cache;
 pub use holds::Holds;

@@ -33,5 +33,7 @@ mod statuses;
 #[allow(dead_code, reason = "shared with the tests of standalone")]
 #[path = "e2e/tool.rs"]
 mod tool;
+#[path = "kubernetes/variants.rs"]
+mod variants;
 #[path = "kubernetes/xds.rs"]
 mod xds;

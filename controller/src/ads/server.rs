@@ -1,6 +1,6 @@
 //! Moves messages between Envoys' streams and their [`Session`]s.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use controller_core::xds::Resources;
 use envoy_types::pb::envoy::service::discovery::v3::{
@@ -9,13 +9,15 @@ use envoy_types::pb::envoy::service::discovery::v3::{
 };
 use proto::drain::Signal;
 use tokio::{sync::mpsc, time::Instant};
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Cache, Session,
     cache::{Connected, Rejection},
     identity::{Client, Identity},
+    state_of_the_world::StateOfTheWorld,
+    variant::Variant,
 };
 
 /// Responses that wait for a client's flow control; a session has at most one for each type under way.
@@ -27,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Largest request: a client that reconnects names every resource that it holds.
 const MAX_REQUEST: usize = 32 << 20;
 
-/// `envoy.service.discovery.v3.AggregatedDiscoveryService`, in its delta variant.
+/// `envoy.service.discovery.v3.AggregatedDiscoveryService`, in both variants.
 #[derive(Debug)]
 pub struct Server {
     cache: Cache,
@@ -50,19 +52,39 @@ impl Server {
 
 #[tonic::async_trait]
 impl AggregatedDiscoveryService for Server {
-    type DeltaAggregatedResourcesStream = ReceiverStream<Result<DeltaDiscoveryResponse, Status>>;
-    type StreamAggregatedResourcesStream = Pin<Box<dyn Stream<Item = Result<DiscoveryResponse, Status>> + Send>>;
+    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
+    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
 
     async fn delta_aggregated_resources(
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
+        self.open::<Session>(request).await
+    }
+
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
+        self.open::<StateOfTheWorld>(request).await
+    }
+}
+
+type Responses<R> = ReceiverStream<Result<R, Status>>;
+type Sender<R> = mpsc::Sender<Result<R, Status>>;
+
+impl Server {
+    /// Begins to serve a stream.
+    async fn open<V: Variant>(
+        &self,
+        request: Request<Streaming<V::Request>>,
+    ) -> Result<Response<Responses<V::Response>>, Status> {
         let (responses, stream) = mpsc::channel(QUEUE);
         let (cache, drain) = (self.cache.clone(), self.drain.clone());
         let identified = self.identity.client(&request).await?;
         tokio::spawn(async move {
             let outcome = tokio::select! {
-                outcome = serve(request.into_inner(), &responses, &cache, &identified) => outcome,
+                outcome = serve::<V>(request.into_inner(), &responses, &cache, &identified) => outcome,
                 () = drain.wait() => Err(Status::unavailable("the controller is shutting down")),
             };
             if let Err(status) = outcome {
@@ -72,26 +94,17 @@ impl AggregatedDiscoveryService for Server {
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
-
-    async fn stream_aggregated_resources(
-        &self,
-        _: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        Err(Status::unimplemented("this server speaks delta xDS: set api_type to DELTA_GRPC"))
-    }
 }
 
-type Responses = mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>;
-
 /// Serves one stream until the client ends it.
-async fn serve(
-    mut requests: Streaming<DeltaDiscoveryRequest>,
-    responses: &Responses,
+async fn serve<V: Variant>(
+    mut requests: Streaming<V::Request>,
+    responses: &Sender<V::Response>,
     cache: &Cache,
     identified: &Client,
 ) -> Result<(), Status> {
     let Some(mut request) = requests.message().await? else { return Ok(()) };
-    let node = request.node.take().unwrap_or_default();
+    let node = V::take_node(&mut request).unwrap_or_default();
     if node.cluster.is_empty() {
         return Err(Status::invalid_argument("the first request has no node.cluster (Envoy's --service-cluster)"));
     }
@@ -101,35 +114,35 @@ async fn serve(
     }
     let client = cache.connect(node.id.clone(), node.cluster.clone());
     tracing::debug!(node = node.id, cluster = node.cluster, "an Envoy has connected");
-    let mut session = Session::default();
+    let mut variant = V::default();
     let mut proxies = cache.proxies();
     let mut patience = Instant::now() + PATIENCE;
     let mut request = Some(request);
     loop {
         if let Some(request) = request.take() {
-            session.accept(&request).map_err(|error| Status::invalid_argument(error.to_string()))?;
+            variant.accept(&request).map_err(|error| Status::invalid_argument(error.to_string()))?;
         }
         // An Envoy whose proxy is not known yet, or not any more, waits and keeps what it has.
         let latest = proxies.borrow_and_update().get(&node.cluster).cloned();
         if let Some(latest) = &latest {
-            for response in session.update(latest) {
+            for response in variant.update(latest) {
                 patience = Instant::now() + PATIENCE;
                 send(responses, response).await?;
             }
         }
-        report(&client, &node.id, &session, latest);
+        report(&client, &node.id, variant.session(), latest);
         tokio::select! {
             next = requests.message() => match next? {
                 Some(next) => request = Some(next),
                 None => return Ok(()),
             },
             changed = proxies.changed() => if changed.is_err() { return Ok(()) },
-            () = tokio::time::sleep_until(patience), if session.is_waiting() => session.give_up_waiting(),
+            () = tokio::time::sleep_until(patience), if variant.session().is_waiting() => variant.give_up_waiting(),
         }
     }
 }
 
-async fn send(responses: &Responses, response: DeltaDiscoveryResponse) -> Result<(), Status> {
+async fn send<R>(responses: &Sender<R>, response: R) -> Result<(), Status> {
     let sent = responses.send_timeout(Ok(response), STALLED).await;
     sent.map_err(|_| Status::deadline_exceeded("the client does not read its responses"))
 }

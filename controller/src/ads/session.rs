@@ -5,14 +5,14 @@
 //! most one response that the client has not answered; what changes meanwhile is sent with the next one, so that a slow
 //! client skips the snapshots it has missed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use controller_core::xds::{Resources, Type};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 
 mod subscription;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use subscription::Rejection;
 pub(super) use subscription::Subscription;
@@ -37,6 +37,8 @@ pub struct Session {
     subscriptions: BTreeMap<Type, Subscription>,
     responses: u64,
     gave_up_waiting: bool,
+    /// Clusters that the client has in a new version, and whose endpoints it has not been sent since.
+    cold: BTreeSet<String>,
 }
 
 impl Session {
@@ -84,8 +86,13 @@ impl Session {
             // A listener that is gone may hold the address that a new one binds.
             let with_removals = kind == Type::Listener;
             let Some(subscription) = self.subscriptions.get_mut(&kind) else { continue };
+            if kind == Type::ClusterLoadAssignment {
+                // Envoy does not ask again, and waits for them for a quarter of a minute before it takes those that it has.
+                subscription.repeat(&std::mem::take(&mut self.cold));
+            }
             let nonce = || next_nonce(&mut self.responses);
             responses.extend(subscription.additions(resources, nonce, with_removals));
+            self.cold.extend(subscription.take_replaced());
         }
         responses.extend(self.removal(resources));
         responses

@@ -6,6 +6,7 @@ use std::{
 };
 
 use controller_core::{ServiceAddress, ir::Endpoint, xds::bootstrap::bootstrap};
+use envoy_types::pb::envoy::config::core::v3::api_config_source::ApiType;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -18,12 +19,19 @@ use crate::{
 };
 
 /// An Envoy of one proxy; ends with the test.
-struct Envoy(Child);
+pub(crate) struct Envoy(Child);
 
 impl Envoy {
-    fn start(xds: SocketAddr, cluster: &str) -> Self {
+    fn start(xds: SocketAddr, cluster: &str, variant: ApiType) -> Self {
+        Self::start_with(xds, cluster, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())), variant)
+    }
+
+    /// With this address of its admin interface.
+    pub(crate) fn start_with(xds: SocketAddr, cluster: &str, admin: SocketAddr, variant: ApiType) -> Self {
         let address = ServiceAddress::Ip(xds.ip(), xds.port());
-        let bootstrap = bootstrap(&address, &Endpoint::Ip(Ipv4Addr::LOCALHOST.into(), free_port()));
+        let mut bootstrap = bootstrap(&address, &Endpoint::Ip(admin.ip(), admin.port()));
+        let resources = bootstrap.dynamic_resources.as_mut().unwrap();
+        resources.ads_config.as_mut().unwrap().set_api_type(variant);
         let config = proto::json::to_json_as_declared(&bootstrap).unwrap();
         let envoy = Command::new(tool::find("envoy", "ENVOY"))
             .args(["--service-cluster", cluster, "--service-node", "envoy", "--disable-hot-restart"])
@@ -60,15 +68,15 @@ async fn until(port: u16, path: &str, expected: &str) {
     .await;
 }
 
-/// A route that redirects one path; `more` is a further condition of its match.
-fn redirect(name: &str, host: &str, more: &str) -> String {
+/// A route of a test that redirects one path; `more` is a further condition of its match.
+fn redirect(test: &str, name: &str, host: &str, more: &str) -> String {
     format!(
         r"
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
-metadata: {{name: {name}, namespace: refused}}
+metadata: {{name: {name}, namespace: {test}}}
 spec:
-  parentRefs: [{{name: refused}}]
+  parentRefs: [{{name: {test}}}]
   rules:
   - matches: [{{path: {{type: PathPrefix, value: /{name}}}{more}}}]
     filters: [{{type: RequestRedirect, requestRedirect: {{hostname: {host}, port: 80}}}}]
@@ -78,60 +86,69 @@ spec:
 
 #[tokio::test]
 async fn what_an_envoy_refuses_is_held_back_and_told() {
+    is_held_back_and_told("refused", ApiType::DeltaGrpc).await;
+}
+
+#[tokio::test]
+async fn what_an_envoy_refuses_of_the_state_of_the_world_is_held_back_and_told() {
+    is_held_back_and_told("refused-state", ApiType::Grpc).await;
+}
+
+async fn is_held_back_and_told(test: &str, variant: ApiType) {
     let server = ApiServer::shared().await;
     let port = free_port();
-    let controller = controller_name("refused");
+    let controller = controller_name(test);
     let gateway = format!(
         r"
 apiVersion: v1
 kind: Namespace
-metadata: {{name: refused}}
+metadata: {{name: {test}}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
-metadata: {{name: refused}}
+metadata: {{name: {test}}}
 spec: {{controllerName: {controller}}}
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
-metadata: {{name: refused, namespace: refused}}
+metadata: {{name: {test}, namespace: {test}}}
 spec:
-  gatewayClassName: refused
+  gatewayClassName: {test}
   listeners: [{{name: http, port: {port}, protocol: HTTP}}]
 "
     );
     server.apply(&gateway).await;
-    server.apply(&redirect("a", "one.example", "")).await;
-    server.apply(&redirect("b", "one.example", "")).await;
-    let controller = Controller::start(&server, "refused", &[]).await;
-    let envoy = Envoy::start(controller.xds, "refused/refused");
+    server.apply(&redirect(test, "a", "one.example", "")).await;
+    server.apply(&redirect(test, "b", "one.example", "")).await;
+    let controller = Controller::start(&server, test, &[]).await;
+    let envoy = Envoy::start(controller.xds, &format!("{test}/{test}"), variant);
     until(port, "/a", "http://one.example/a").await;
     until(port, "/b", "http://one.example/b").await;
 
     // A class of characters that is in the language of regular expressions, and not in Envoy's.
     let regex = r", headers: [{type: RegularExpression, name: x-name, value: '\p{Alphabetic}+'}]";
-    server.apply(&redirect("b", "two.example", regex)).await;
-    server.until_condition("HTTPRoute", "refused", "b", ["Programmed", "False", "Invalid"]).await;
-    server.apply(&redirect("a", "two.example", "")).await;
-    server.apply(&redirect("c", "two.example", "")).await;
+    server.apply(&redirect(test, "b", "two.example", regex)).await;
+    server.until_condition("HTTPRoute", test, "b", ["Programmed", "False", "Invalid"]).await;
+    server.apply(&redirect(test, "a", "two.example", "")).await;
+    server.apply(&redirect(test, "c", "two.example", "")).await;
     until(port, "/a", "http://two.example/a").await;
     until(port, "/c", "http://two.example/c").await;
     assert_eq!(get(port, "/b").await.as_deref(), Some("http://one.example/b"));
     for name in ["a", "c"] {
-        let route = server.until_condition("HTTPRoute", "refused", name, ["Accepted", "True", "Accepted"]).await;
+        let route = server.until_condition("HTTPRoute", test, name, ["Accepted", "True", "Accepted"]).await;
         assert!(!route["status"].to_string().contains("Programmed"), "{name}");
     }
 
     // An Envoy that starts now gets what the others hold.
     drop(envoy);
-    let _envoy = Envoy::start(controller.xds, "refused/refused");
+    let _envoy = Envoy::start(controller.xds, &format!("{test}/{test}"), variant);
     until(port, "/a", "http://two.example/a").await;
     until(port, "/b", "http://one.example/b").await;
 
-    server.apply(&redirect("b", "three.example", "")).await;
+    server.apply(&redirect(test, "b", "three.example", "")).await;
     until(port, "/b", "http://three.example/b").await;
     eventually("the status is good again", async || {
-        let route = server.find("HTTPRoute", "refused", "b").await?;
+        let route = server.find("HTTPRoute", test, "b").await?;
         (!route["status"].to_string().contains("Programmed")).then_some(())
     })
     .await;

@@ -178,8 +178,8 @@ impl Resources {
     }
 
     /// The resource of this kind and name.
-    pub fn find(&self, kind: Type, name: &str) -> Option<&Resource> {
-        self.0.get(&kind)?.get(name).map(AsRef::as_ref)
+    pub fn find(&self, kind: Type, name: &str) -> Option<&Arc<Resource>> {
+        self.0.get(&kind)?.get(name)
     }
 
     /// The resources of one kind, by name.

@@ -178,9 +178,38 @@ async fn what_is_not_served_is_refused() {
     let served = Served::start();
     let mut stream = served.connect("").await;
     assert_eq!(stream.next().await.unwrap_err().code(), Code::InvalidArgument);
-    let requests = tokio_stream::once(DiscoveryRequest::default());
-    let refused = served.client().await.stream_aggregated_resources(requests).await.unwrap_err();
-    assert_eq!(refused.code(), Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn the_state_of_the_world_is_served_too() {
+    let served = Served::start();
+    served.publish("default/eg", &[("a", "1"), ("b", "1")]);
+    let (requests, receiver) = mpsc::channel(8);
+    let first = DiscoveryRequest {
+        node: Some(Node { id: "envoy-1".into(), cluster: "default/eg".into(), ..Default::default() }),
+        type_url: Type::Cluster.url().to_owned(),
+        ..Default::default()
+    };
+    requests.send(first.clone()).await.unwrap();
+    let responses = served.client().await.stream_aggregated_resources(ReceiverStream::new(receiver)).await.unwrap();
+    let mut responses = responses.into_inner();
+    let mut next = async || {
+        let next = tokio::time::timeout(SOON, responses.message()).await.expect("a response in time");
+        let response = next.unwrap().expect("the stream goes on");
+        let answer = DiscoveryRequest {
+            version_info: response.version_info.clone(),
+            response_nonce: response.nonce.clone(),
+            node: None,
+            ..first.clone()
+        };
+        requests.send(answer).await.unwrap();
+        response
+    };
+    assert_eq!(next().await.resources.len(), 2);
+    served.until("the client is current", |cache| cache.is_current("default/eg")).await;
+    served.publish("default/eg", &[("a", "1"), ("b", "2"), ("c", "1")]);
+    assert_eq!(next().await.resources.len(), 3);
+    served.until("the client is current", |cache| cache.is_current("default/eg")).await;
 }
 
 #[tokio::test]

@@ -1,6 +1,10 @@
 //! What one client asked for in one type, and what it has been told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    sync::Arc,
+};
 
 use controller_core::xds::{self, Resources, Type};
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource};
@@ -31,6 +35,8 @@ pub(in crate::ads) struct Subscription {
     /// Parts of a rejected response, to be sent one by one until the culprit is alone.
     retries: Vec<Vec<String>>,
     rejected: BTreeMap<String, Rejection>,
+    /// Clusters that were sent while the client had others of their names.
+    replaced: BTreeSet<String>,
 }
 
 /// A response that the client has neither accepted nor rejected yet.
@@ -54,6 +60,7 @@ impl Subscription {
             in_flight: None,
             retries: Vec::new(),
             rejected: BTreeMap::new(),
+            replaced: BTreeSet::new(),
         };
         subscription.subscribe(&request.resource_names_subscribe);
         for (name, version) in &request.initial_resource_versions {
@@ -111,6 +118,18 @@ impl Subscription {
                     self.rejected.insert(name, rejection);
                 }
             }
+        }
+    }
+
+    /// Takes out what [`Self::replaced`] says since the last time.
+    pub(in crate::ads) fn take_replaced(&mut self) -> BTreeSet<String> {
+        mem::take(&mut self.replaced)
+    }
+
+    /// Has these sent again, where the client was sent them.
+    pub(in crate::ads) fn repeat(&mut self, names: &BTreeSet<String>) {
+        for name in names {
+            self.told.remove(name);
         }
     }
 
@@ -208,7 +227,7 @@ impl Subscription {
         told.map(|(name, _)| name).filter(|name| self.find(resources, name).is_none()).cloned().collect()
     }
 
-    fn find<'r>(&self, resources: &'r Resources, name: &str) -> Option<&'r xds::Resource> {
+    fn find<'r>(&self, resources: &'r Resources, name: &str) -> Option<&'r Arc<xds::Resource>> {
         resources.find(self.kind, name)
     }
 
@@ -226,7 +245,10 @@ impl Subscription {
         };
         for name in &names {
             let Some(resource) = self.find(resources, name) else { continue };
-            self.told.insert(name.clone(), Some(resource.version.clone()));
+            let before = self.told.insert(name.clone(), Some(resource.version.clone()));
+            if self.kind == Type::Cluster && before.flatten().is_some() {
+                self.replaced.insert(name.clone());
+            }
             response.resources.push(Resource {
                 name: name.clone(),
                 version: resource.version.clone(),

@@ -23,14 +23,14 @@ const BAD: &str = "bad";
 /// A configuration to publish: clusters with a version each, and routes with the clusters they point at. Each cluster
 /// has endpoints and each route a listener of its name.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct World {
-    clusters: BTreeMap<String, u8>,
-    routes: BTreeMap<String, Vec<String>>,
-    bad_routes: BTreeSet<String>,
+pub(in crate::ads) struct World {
+    pub(in crate::ads) clusters: BTreeMap<String, u8>,
+    pub(in crate::ads) routes: BTreeMap<String, Vec<String>>,
+    pub(in crate::ads) bad_routes: BTreeSet<String>,
 }
 
 impl World {
-    fn new(clusters: &[(&str, u8)], routes: &[(&str, &[&str])]) -> Self {
+    pub(in crate::ads) fn new(clusters: &[(&str, u8)], routes: &[(&str, &[&str])]) -> Self {
         Self {
             clusters: clusters.iter().map(|(name, version)| ((*name).to_owned(), *version)).collect(),
             routes: routes
@@ -41,12 +41,12 @@ impl World {
         }
     }
 
-    fn bad(mut self, route: &str) -> Self {
+    pub(in crate::ads) fn bad(mut self, route: &str) -> Self {
         self.bad_routes.insert(route.to_owned());
         self
     }
 
-    fn resources(&self) -> Resources {
+    pub(in crate::ads) fn resources(&self) -> Resources {
         let mut resources = Resources::default();
         for (name, version) in &self.clusters {
             let alt_stat_name = version.to_string();
@@ -84,6 +84,8 @@ impl Client {
         self.inbox.clear();
         self.outbox.clear();
         self.owed = None;
+        // It does not wait for endpoints for ever.
+        self.warm.extend(self.held.get(&Type::ClusterLoadAssignment).into_iter().flat_map(|held| held.keys().cloned()));
         for kind in Type::ALL {
             let names = match kind {
                 Type::Cluster => vec!["*".to_owned()],
@@ -113,6 +115,12 @@ impl Client {
         for resource in response.resources {
             // What it gave up while this response was on its way has nobody to take it.
             if !by_name || self.asked.entry(kind).or_default().contains(&resource.name) {
+                match kind {
+                    // It does not ask for the endpoints of a cluster again, but it waits for them.
+                    Type::Cluster => drop(self.warm.remove(&resource.name)),
+                    Type::ClusterLoadAssignment => drop(self.warm.insert(resource.name.clone())),
+                    _ => {}
+                }
                 held.insert(resource.name.clone(), resource);
             }
         }
@@ -122,9 +130,7 @@ impl Client {
         match kind {
             Type::Cluster => self.ask(Type::ClusterLoadAssignment, Type::Cluster),
             Type::Listener => self.ask(Type::RouteConfiguration, Type::Listener),
-            Type::ClusterLoadAssignment => {
-                self.warm.extend(self.held[&kind].keys().cloned().chain(response.removed_resources));
-            }
+            Type::ClusterLoadAssignment => self.warm.extend(response.removed_resources),
             _ => {}
         }
         if kind == Type::Cluster {
@@ -332,6 +338,23 @@ fn only_what_differs_is_sent_after_a_reconnect() {
 }
 
 #[test]
+fn the_endpoints_of_a_cluster_are_sent_again_when_it_has_changed() {
+    let mut pair = Pair::new(&World::new(&[("a", 1), ("b", 1)], &[("r", &["a"])]));
+    pair.settle();
+    pair.publish(&World::new(&[("a", 2), ("b", 1)], &[("r", &["a"])]));
+    assert_eq!(types(pair.client.inbox.make_contiguous()), [Type::Cluster, Type::ClusterLoadAssignment]);
+    let endpoints: Vec<_> = pair.client.inbox[1].resources.iter().map(|resource| resource.name.as_str()).collect();
+    assert_eq!(endpoints, ["a"]);
+    pair.settle();
+    assert!(pair.session.is_current(&pair.resources));
+    // One that comes back is told so too, although it has the endpoints.
+    pair.resources = World::new(&[("a", 3), ("b", 1)], &[("r", &["a"])]).resources();
+    pair.reconnect();
+    pair.settle();
+    assert!(pair.session.is_current(&pair.resources));
+}
+
+#[test]
 fn c11_listeners_and_routes_wait_until_the_clusters_are_acknowledged() {
     let mut pair = Pair::new(&World::new(&[("a", 1)], &[("r", &["a"])]));
     pair.settle();
@@ -361,10 +384,11 @@ fn c09_a_client_that_does_not_answer_skips_snapshots() {
     pair.publish(&World::new(&[("a", 2)], &[]));
     pair.publish(&World::new(&[("a", 3)], &[]));
     pair.publish(&World::new(&[("a", 4)], &[]));
-    assert_eq!(pair.client.inbox.len(), 1);
+    let once = [Type::Cluster, Type::ClusterLoadAssignment];
+    assert_eq!(types(pair.client.inbox.make_contiguous()), once);
     let sent = pair.session.responses;
     pair.settle();
-    assert_eq!(pair.session.responses, sent + 1);
+    assert_eq!(pair.session.responses, sent + 2);
     pair.client.assert_holds(&pair.resources);
 }
 
@@ -449,7 +473,7 @@ enum Step {
     Reconnect,
 }
 
-fn world() -> impl Strategy<Value = World> {
+pub(in crate::ads) fn world() -> impl Strategy<Value = World> {
     let clusters = proptest::collection::btree_map("[a-e]", 0..3_u8, 0..5);
     let routes = proptest::collection::btree_map("[r-u]", (any::<u8>(), proptest::bool::weighted(0.1)), 0..4);
     (clusters, routes).prop_map(|(clusters, routes)| {
