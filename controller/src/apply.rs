@@ -6,6 +6,8 @@ use std::{sync::Arc, time::Duration};
 use controller_core::{
     Settings, Snapshot, Translation,
     infra::{self, Fleet},
+    ir::ObjectRef,
+    translate::Proxy,
 };
 use kube::{
     Api, Client,
@@ -13,13 +15,18 @@ use kube::{
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::{ads::holds::Refusals, cluster::is_leading, error::chain, scope::Scope};
+use crate::{
+    ads::holds::{Owner, Refusals},
+    cluster::is_leading,
+    error::chain,
+    scope::Scope,
+};
 
 mod failure;
 mod kind;
 mod plan;
 
-use failure::{Error, Failure, told};
+use failure::{Error, Failure, Sharing, told};
 pub use kind::{KINDS, Kind};
 use plan::{Applied, Id, Live};
 
@@ -39,6 +46,8 @@ pub struct Wanted {
     pub fleets: Vec<Fleet>,
     /// Objects of fleets that the API server has told of.
     present: Vec<Id>,
+    /// The Gateways that share a fleet, by their class.
+    sharing: Sharing,
 }
 
 impl Wanted {
@@ -56,8 +65,22 @@ impl Wanted {
         Self {
             fleets: translation.proxies.values().map(|proxy| proxy.infra.clone()).collect(),
             present: present.concat(),
+            sharing: sharing(translation),
         }
     }
+}
+
+fn sharing(translation: &Translation) -> Sharing {
+    let merged = translation.proxies.iter().filter(|(key, _)| !key.contains('/'));
+    let gateways = |proxy: &Proxy| {
+        let owner = |gateway: &ObjectRef| Owner {
+            kind: gateway.kind.to_string(),
+            namespace: gateway.namespace.clone(),
+            name: gateway.name.clone(),
+        };
+        proxy.ir.gateways.iter().map(owner).collect()
+    };
+    merged.map(|(class, proxy)| (class.clone(), gateways(proxy))).collect()
 }
 
 /// Applies fleets.
@@ -100,14 +123,14 @@ impl Applier {
                 // Another replica may change what this one remembers.
                 self.applied = Applied::default();
                 self.complete = None;
-                self.tell(&[]);
+                self.tell(&[], &Sharing::new());
                 due = None;
             } else if let Some(latest) = latest {
                 let failures = self.apply(&latest).await;
                 for failure in &failures {
                     tracing::warn!("{}", chain(&failure.error));
                 }
-                self.tell(&failures);
+                self.tell(&failures, &latest.sharing);
                 metrics::gauge!("controller_apply_failures").set(u32::try_from(failures.len()).unwrap_or(u32::MAX));
                 due = Some(Instant::now() + if failures.is_empty() { AGAIN } else { pause });
                 pause = if failures.is_empty() { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
@@ -120,8 +143,8 @@ impl Applier {
         }
     }
 
-    fn tell(&self, failures: &[Failure]) {
-        let latest = told(failures);
+    fn tell(&self, failures: &[Failure], sharing: &Sharing) {
+        let latest = told(failures, sharing);
         self.refusals.send_if_modified(|refusals| {
             let is_new = *refusals != latest;
             *refusals = latest;

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod overview;
 mod pods;
 pub mod rbac;
+mod refusal;
 pub mod scope;
 pub mod serve;
 pub mod source;

@@ -40,7 +40,6 @@ use crate::{
 };
 
 mod debug;
-mod refusal;
 mod saved;
 mod translator;
 
@@ -206,7 +205,8 @@ async fn serve(options: &Options) -> Result<(), Error> {
     let (policies, guarded) = watch::channel(None);
     let outlets = Outlets { cache: cache.clone(), limits, policies, board: Arc::clone(&board), fleets };
     let (refusals, unmade) = watch::channel(ads::holds::Refusals::new());
-    let translator = Translator::new(Arc::clone(&settings), outlets, unmade, synced);
+    let refused = ads::Refused::default();
+    let translator = Translator::new(Arc::clone(&settings), outlets, unmade, refused.clone(), synced);
 
     let mut parts: JoinSet<Result<(), Error>> = JoinSet::new();
     let mut followers = JoinSet::new();
@@ -216,7 +216,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
     };
     let discovery = ads::Server::verified(cache.clone(), signal.clone(), envoys);
     let service_discovery =
-        ads::services::Server::new(limited.clone(), guarded.clone(), signal.clone(), certified(options));
+        ads::services::Server::new(limited.clone(), guarded.clone(), refused, signal.clone(), certified(options));
     let (for_envoys, for_services) =
         (certificates(options, options.identity_by())?, certificates(options, IdentityBy::Certificate)?);
     for tls in [&for_envoys, &for_services].into_iter().flatten() {

@@ -95,6 +95,8 @@ const OWNING: [&str; 3] = [
 ];
 /// Labels that name the namespace and the name of a fleet's Gateway.
 pub const OWNING_GATEWAY: [&str; 2] = [OWNING[0], OWNING[1]];
+/// The label that names the class whose Gateways share a fleet.
+pub const OWNING_CLASS: &str = OWNING[2];
 /// Labels of every object of every fleet.
 const APP: [(&str, &str); 3] = [
     ("app.kubernetes.io/name", "envoy"),

@@ -26,8 +26,8 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
-/// Longest part of an Envoy's reason that is passed on, in bytes.
-const MAX_REASON: usize = 1024;
+/// Longest part of a client's reason that is passed on, in bytes.
+pub(super) const MAX_REASON: usize = 1024;
 
 /// An object that a resource was made from, as the resource's metadata names it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -12,6 +12,10 @@ use sha2::{Digest, Sha256};
 use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
+use super::refused::{Stream, owner};
+
+/// Who may have asked for a limit.
+const ASKING: [&str; 3] = ["BackendTrafficPolicy", "HTTPRoute", "GRPCRoute"];
 const TYPE_URL: &str = "type.googleapis.com/ratelimit.config.ratelimit.v3.RateLimitConfig";
 
 /// The latest configuration and where it is asked for. `None` until there is one.
@@ -31,6 +35,7 @@ pub(super) async fn serve(
     mut requests: Streaming<DiscoveryRequest>,
     responses: &mpsc::Sender<Result<DiscoveryResponse, Status>>,
     mut limits: Limits,
+    refusals: &Stream,
 ) -> Result<(), Status> {
     let mut told: Option<Told> = None;
     loop {
@@ -44,7 +49,7 @@ pub(super) async fn serve(
         }
         tokio::select! {
             request = requests.message() => match request? {
-                Some(request) if request.type_url == TYPE_URL => answered(told.get_or_insert_default(), &request),
+                Some(request) if request.type_url == TYPE_URL => answered(told.get_or_insert_default(), &request, refusals),
                 // A type that this server has no resources of is never answered.
                 Some(_) => {}
                 None => return Ok(()),
@@ -55,11 +60,14 @@ pub(super) async fn serve(
 }
 
 /// Notes an ACK or a NACK. After either, the next thing that the client hears is another version.
-fn answered(told: &mut Told, request: &DiscoveryRequest) {
+fn answered(told: &mut Told, request: &DiscoveryRequest, refusals: &Stream) {
     if told.nonce == 0 || request.response_nonce != told.nonce.to_string() {
         return;
     }
     told.is_open = false;
+    // All of it is refused together; the reason says where the first mistake is.
+    let reason = request.error_detail.as_ref().map(|error| error.message.as_str());
+    refusals.tell(reason.and_then(|reason| Some((owner(reason, &ASKING)?, reason))).into_iter());
     if let Some(error) = &request.error_detail {
         let node = request.node.as_ref().map(|node| node.id.clone()).unwrap_or_default();
         metrics::counter!("xds_nack_total", "nodeID" => node, "typeURL" => TYPE_URL).increment(1);

@@ -8,7 +8,10 @@ use proto::extauth::{AuthPolicy, Policy};
 use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
-use super::session::{Rejection, Subscription};
+use super::{
+    refused::{Stream, owner},
+    session::{Rejection, Subscription},
+};
 
 /// The latest policies and where they are asked for. `None` until they are known.
 pub type Policies = watch::Receiver<Option<Arc<Resources>>>;
@@ -31,6 +34,7 @@ pub(super) async fn serve(
     mut requests: Streaming<DeltaDiscoveryRequest>,
     responses: &mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
     mut policies: Policies,
+    refusals: &Stream,
 ) -> Result<(), Status> {
     let (mut subscription, mut node, mut nonce) = (None, String::new(), 0_u64);
     let mut refused = BTreeMap::new();
@@ -38,7 +42,7 @@ pub(super) async fn serve(
         let latest = policies.borrow_and_update().clone();
         if let (Some(subscription), Some(latest)) = (subscription.as_mut(), latest) {
             let subscription: &mut Subscription = subscription;
-            report(&node, &mut refused, subscription.rejected());
+            report(&node, &mut refused, subscription.rejected(), refusals);
             let nonce = || {
                 nonce += 1;
                 nonce.to_string()
@@ -74,8 +78,18 @@ fn accept(subscription: &mut Option<Subscription>, request: &DeltaDiscoveryReque
     }
 }
 
-/// Counts and logs what has been refused since the last time.
-fn report(node: &str, known: &mut BTreeMap<String, Rejection>, refused: &BTreeMap<String, Rejection>) {
+/// Counts and logs what has been refused since the last time, and tells what is refused now.
+fn report(
+    node: &str,
+    known: &mut BTreeMap<String, Rejection>,
+    refused: &BTreeMap<String, Rejection>,
+    refusals: &Stream,
+) {
+    if known == refused {
+        return;
+    }
+    let owned = refused.iter().filter_map(|(name, rejection)| Some((owner(name, &["SecurityPolicy"])?, rejection)));
+    refusals.tell(owned.map(|(owner, rejection)| (owner, rejection.message.as_str())));
     for (name, rejection) in refused.iter().filter(|(name, rejection)| known.get(*name) != Some(rejection)) {
         let url = Type::AuthPolicy.url();
         metrics::counter!("xds_nack_total", "nodeID" => node.to_owned(), "typeURL" => url).increment(1);

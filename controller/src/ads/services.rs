@@ -14,6 +14,7 @@ use super::{
     Identity, limits,
     limits::Limits,
     policies::{self, Policies},
+    refused::Refused,
 };
 
 /// Largest request: a client that reconnects names every policy that it holds.
@@ -24,20 +25,22 @@ const MAX_REQUEST: usize = 32 << 20;
 pub struct Server {
     limits: Limits,
     policies: Policies,
+    refused: Refused,
     drain: Signal,
     identity: Identity,
 }
 
 impl Server {
     /// Serves `limits` to clients that show that they are `envoy-ratelimit`, and `policies` to those that are
-    /// `envoy-extauth`.
+    /// `envoy-extauth`. What they refuse goes to `refused`.
     pub fn new(
         limits: Limits,
         policies: Policies,
+        refused: Refused,
         drain: Signal,
         identity: Identity,
     ) -> AggregatedDiscoveryServiceServer<Self> {
-        let server = AggregatedDiscoveryServiceServer::new(Self { limits, policies, drain, identity });
+        let server = AggregatedDiscoveryServiceServer::new(Self { limits, policies, refused, drain, identity });
         server.max_decoding_message_size(MAX_REQUEST)
     }
 
@@ -76,8 +79,8 @@ impl AggregatedDiscoveryService for Server {
             return Err(Status::permission_denied("the client is not the rate limit service"));
         }
         let (responses, stream) = mpsc::channel(1);
-        let (limits, told) = (self.limits.clone(), responses.clone());
-        self.spawn(responses, async move { limits::serve(request.into_inner(), &told, limits).await });
+        let (limits, refused, told) = (self.limits.clone(), self.refused.stream(), responses.clone());
+        self.spawn(responses, async move { limits::serve(request.into_inner(), &told, limits, &refused).await });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -92,8 +95,8 @@ impl AggregatedDiscoveryService for Server {
             return Err(Status::permission_denied("the client is not the authorization service"));
         }
         let (responses, stream) = mpsc::channel(1);
-        let (policies, told) = (self.policies.clone(), responses.clone());
-        self.spawn(responses, async move { policies::serve(request.into_inner(), &told, policies).await });
+        let (policies, refused, told) = (self.policies.clone(), self.refused.stream(), responses.clone());
+        self.spawn(responses, async move { policies::serve(request.into_inner(), &told, policies, &refused).await });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }

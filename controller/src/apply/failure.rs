@@ -23,11 +23,22 @@ pub(super) enum Error {
     List { kind: &'static str, source: Box<kube::Error> },
 }
 
-/// An error, and the Gateway whose fleet it is about.
+/// Gateways by the class whose fleet they share.
+pub(super) type Sharing = BTreeMap<String, Vec<Owner>>;
+
+/// An error, and whose fleet it is about.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) error: Error,
-    gateway: Option<Owner>,
+    whose: Whose,
+}
+
+/// Whom a fleet serves.
+#[derive(Debug)]
+enum Whose {
+    Gateway(Owner),
+    Class(String),
+    Unknown,
 }
 
 impl Failure {
@@ -35,8 +46,12 @@ impl Failure {
     pub(super) fn of<'l>(error: Error, label: impl Fn(&'static str) -> Option<&'l str>) -> Self {
         let part = |name| label(name).map(str::to_owned);
         let [namespace, name] = infra::OWNING_GATEWAY.map(part);
-        let gateway = namespace.zip(name).map(|(namespace, name)| Owner { kind: "Gateway".into(), namespace, name });
-        Self { error, gateway }
+        let whose = match (namespace, name, part(infra::OWNING_CLASS)) {
+            (Some(namespace), Some(name), _) => Whose::Gateway(Owner { kind: "Gateway".into(), namespace, name }),
+            (_, _, Some(class)) => Whose::Class(class),
+            _ => Whose::Unknown,
+        };
+        Self { error, whose }
     }
 
     /// Whether trying again does not help.
@@ -54,17 +69,23 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, gateway: None }
+        Self { error, whose: Whose::Unknown }
     }
 }
 
 /// What is to be told to the Gateways that it is about.
-pub(super) fn told(failures: &[Failure]) -> Refusals {
+pub(super) fn told(failures: &[Failure], sharing: &Sharing) -> Refusals {
     let mut told: Refusals = BTreeMap::new();
     for failure in failures.iter().filter(|failure| failure.is_lasting()) {
-        let Some(gateway) = &failure.gateway else { continue };
-        let reason = reason(&failure.error);
-        told.entry(gateway.clone()).and_modify(|text| *text = format!("{text}; {reason}")).or_insert(reason);
+        let gateways = match &failure.whose {
+            Whose::Gateway(gateway) => std::slice::from_ref(gateway),
+            Whose::Class(class) => sharing.get(class).map(Vec::as_slice).unwrap_or_default(),
+            Whose::Unknown => &[],
+        };
+        for gateway in gateways {
+            let reason = reason(&failure.error);
+            told.entry(gateway.clone()).and_modify(|text| *text = format!("{text}; {reason}")).or_insert(reason);
+        }
     }
     told
 }

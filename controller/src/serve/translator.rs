@@ -7,15 +7,13 @@ use envoy_types::pb::ratelimit::config::ratelimit::v3::RateLimitConfig;
 use proto::{extauth::Policy, readiness::Block};
 use tokio::{sync::watch, time::timeout};
 
-use super::{
-    refusal,
-    saved::{Served, State},
-};
+use super::saved::{Served, State};
 use crate::{
     ads::{self, holds::Refusals},
     apply::Wanted,
     cluster::Board,
     error::chain,
+    refusal,
     translation::translate,
 };
 
@@ -44,6 +42,8 @@ pub(super) struct Translator {
     holds: ads::Holds,
     /// What the API server refuses of the Envoys' fleets.
     unmade: watch::Receiver<Refusals>,
+    /// What the services refuse.
+    refused: ads::Refused,
     /// What the policies that are served were made from.
     auth_policies: Option<Vec<Policy>>,
     /// Held until there is something to serve.
@@ -55,10 +55,12 @@ impl Translator {
         settings: Arc<Settings>,
         outlets: Outlets,
         unmade: watch::Receiver<Refusals>,
+        refused: ads::Refused,
         synced: Block,
     ) -> Self {
         let holds = ads::Holds::new(outlets.cache.clone());
-        Self { settings, memo: Memo::default(), outlets, holds, unmade, auth_policies: None, synced: Some(synced) }
+        let (memo, auth_policies, synced) = (Memo::default(), None, Some(synced));
+        Self { settings, memo, outlets, holds, unmade, refused, auth_policies, synced }
     }
 
     /// Follows the snapshots until their source ends. Until the first one, what was kept may have to do.
@@ -69,6 +71,7 @@ impl Translator {
             self.resume(&state);
         }
         let mut clients = self.outlets.cache.clients();
+        let mut refused = self.refused.follow();
         loop {
             let latest = snapshots.borrow_and_update().clone();
             if let Some(snapshot) = latest {
@@ -88,6 +91,7 @@ impl Translator {
                         }
                     }
                     Ok(()) = self.unmade.changed() => break,
+                    Ok(()) = refused.changed() => break,
                 }
             }
         }
@@ -133,6 +137,7 @@ impl Translator {
         self.holds.publish(resources.collect());
         let mut statuses = translation.statuses;
         refusal::tell(&mut statuses, &self.unmade.borrow_and_update(), refusal::BY_API_SERVER);
+        refusal::tell(&mut statuses, &self.refused.all(), refusal::BY_SERVICE);
         refusal::tell(&mut statuses, &self.holds.refusals(), refusal::BY_ENVOY);
         self.outlets.board.want(statuses);
         self.synced = None;

@@ -12,7 +12,7 @@ use super::{
     services::{RPC_TIMEOUT, Services},
     state::State,
 };
-use crate::{ads, pods, source::Manifests, status::Log, translation::translate};
+use crate::{ads, pods, refusal, source::Manifests, status::Log, translation::translate};
 
 /// Translates, and hands out the results.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) struct Translator {
     without_pods: BTreeSet<Key>,
     log: Log,
     cache: ads::Cache,
+    holds: ads::Holds,
     services: Services,
     states: watch::Sender<Arc<State>>,
 }
@@ -54,16 +55,30 @@ impl Translator {
         };
         let addresses = Addresses::new(options.address);
         let (log, without_pods) = (Log::default(), BTreeSet::new());
-        Self { settings, memo: Memo::default(), addresses, echo, without_pods, log, cache, services, states }
+        let (memo, holds) = (Memo::default(), ads::Holds::new(cache.clone()));
+        Self { settings, memo, addresses, echo, without_pods, log, cache, holds, services, states }
     }
 
     /// Follows the manifests until their source ends.
     pub(super) async fn follow(mut self, mut manifests: watch::Receiver<Arc<Manifests>>) {
+        let mut clients = self.cache.clients();
         loop {
             let latest = manifests.borrow_and_update().clone();
             self.apply(&latest).await;
-            if manifests.changed().await.is_err() {
-                return;
+            // Until there is something to translate, or to say of what Envoys refuse.
+            loop {
+                tokio::select! {
+                    changed = manifests.changed() => match changed {
+                        Ok(()) => break,
+                        Err(_) => return,
+                    },
+                    Ok(()) = clients.changed() => {
+                        let clients = clients.borrow_and_update().clone();
+                        if self.holds.judge(&clients) {
+                            break;
+                        }
+                    }
+                }
             }
         }
     }
@@ -74,12 +89,13 @@ impl Translator {
         let settings = self.settings.clone();
         let translated = translate(&mut self.memo, Arc::new(snapshot), Arc::new(settings)).await;
         let Some(translation) = translated else { return };
-        self.log.update(manifests, &translation.statuses);
-        let state = State::new(&translation, manifests, &self.settings.addresses);
+        let mut state = State::new(&translation, manifests, &self.settings.addresses);
         // The services first: Envoy's new configuration asks them for what the old one did not.
         self.services.apply(&translation);
         let resources = translation.proxies.into_iter().map(|(key, proxy)| (key, proxy.resources));
-        self.cache.publish(resources.collect());
+        self.holds.publish(resources.collect());
+        refusal::tell(&mut state.statuses, &self.holds.refusals(), refusal::BY_ENVOY);
+        self.log.update(manifests, &state.statuses);
         self.states.send_replace(Arc::new(state));
     }
 

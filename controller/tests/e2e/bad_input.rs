@@ -1,6 +1,9 @@
 //! What is wrong is said once, by name; its route answers 500, and the rest works.
 
-use crate::standalone::{Manifests, Standalone};
+use crate::{
+    standalone::{Manifests, Standalone},
+    tool::eventually,
+};
 
 const WWW: &str = "www.example.com";
 
@@ -68,6 +71,51 @@ async fn a_route_whose_only_backend_is_missing_answers_500() {
     let gateway = Standalone::start(manifests).await;
     assert_eq!(gateway.get("path.rewrite.example", "/get", &[]).await.status, 500);
     assert_eq!(gateway.get("redirect.example", "/old", &[]).await.status, 301);
+}
+
+/// A route that redirects one path, if the header matches.
+fn redirect(path: &str, to: &str, header: &str) -> String {
+    format!(
+        r"
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: {path}}}
+spec:
+  parentRefs: [{{name: eg}}]
+  hostnames: [{WWW}]
+  rules:
+  - matches: [{{path: {{type: PathPrefix, value: /{path}}}, headers: [{{type: RegularExpression, name: x-name, value: '{header}'}}]}}]
+    filters: [{{type: RequestRedirect, requestRedirect: {{statusCode: {to}}}}}]
+"
+    )
+}
+
+#[tokio::test]
+async fn what_envoy_refuses_holds_back_only_itself() {
+    let manifests = Manifests::of("quickstart");
+    manifests.write("one.yaml", &redirect("one", "301", "b"));
+    let gateway = Standalone::start(manifests).await;
+    let headers = &[("x-name", "b")][..];
+    let moves = async |path: &str, status: u16| {
+        let what = format!("{path} is answered with {status}");
+        eventually(&what, async || (gateway.get(WWW, path, headers).await.status == status).then_some(())).await;
+    };
+    moves("/one", 301).await;
+    // A class of characters that is in the language of regular expressions, and not in Envoy's.
+    gateway.manifests().write("one.yaml", &redirect("one", "302", r"\p{Alphabetic}"));
+    gateway.logs(&["HTTPRoute default/one", "Programmed", "Envoy refuses", "Alphabetic"]).await;
+    gateway.manifests().write("two.yaml", &redirect("two", "302", "b"));
+    moves("/two", 302).await;
+    assert_eq!(gateway.get(WWW, "/one", headers).await.status, 301);
+    assert_eq!(gateway.get(WWW, "/", &[]).await.status, 200);
+    assert!(gateway.admin("/status").await.body.contains("Alphabetic"));
+
+    gateway.manifests().write("one.yaml", &redirect("one", "302", "b"));
+    moves("/one", 302).await;
+    eventually("the status is good again", async || {
+        (!gateway.admin("/status").await.body.contains("Alphabetic")).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

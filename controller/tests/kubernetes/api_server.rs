@@ -261,6 +261,15 @@ impl ApiServer {
         .await
     }
 
+    /// Waits until no condition of an object's status is `Programmed`.
+    pub(crate) async fn until_not_refused(&self, kind: &str, namespace: &str, name: &str) {
+        eventually(&format!("{kind} {namespace}/{name} is not refused"), async || {
+            let object = self.find(kind, namespace, name).await?;
+            (!object["status"].to_string().contains("\"Programmed\"")).then_some(())
+        })
+        .await;
+    }
+
     /// Kind and name of what it is about, type and reason of each event in a namespace.
     pub(crate) async fn events(&self, namespace: &str) -> Vec<[String; 4]> {
         let events: Api<Event> = Api::namespaced(self.client.clone(), namespace);
@@ -317,7 +326,7 @@ fn api_version(kind: &str) -> &'static str {
     match kind {
         "ConfigMap" | "Service" | "ServiceAccount" => "v1",
         "Deployment" => "apps/v1",
-        "EnvoyProxy" => "gateway.envoyproxy.io/v1alpha1",
+        "BackendTrafficPolicy" | "EnvoyProxy" | "SecurityPolicy" => "gateway.envoyproxy.io/v1alpha1",
         _ => "gateway.networking.k8s.io/v1",
     }
 }

@@ -111,6 +111,33 @@ async fn what_becomes_bad_and_good_again_is_told_as_events() {
 }
 
 #[tokio::test]
+async fn what_is_wrong_with_a_shared_fleet_is_told_to_all_who_share_it() {
+    let server = ApiServer::shared().await;
+    let parameters = "apiVersion: gateway.envoyproxy.io/v1alpha1\nkind: EnvoyProxy\n\
+                      metadata: {name: shared, namespace: beset}\nspec: {mergeGateways: true}";
+    let named =
+        "spec: {parametersRef: {group: gateway.envoyproxy.io, kind: EnvoyProxy, name: shared, namespace: beset}, ";
+    let other = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: other, namespace: beset}\n\
+                 spec: {gatewayClassName: beset, listeners: [{name: more, port: 8080, protocol: HTTP}]}";
+    let name = controller_core::infra::class_fleet_name("beset");
+    let squatter = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, namespace: beset}}");
+    let (namespace, rest) =
+        manifests("beset").split_once("\n---\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    for manifest in [&namespace, &squatter, parameters, &rest.replacen("spec: {", named, 1), other] {
+        server.apply(manifest).await;
+    }
+    let _controller = Controller::start(&server, "beset", &[]).await;
+    for gateway in ["beset", "other"] {
+        let told = server.until_condition("Gateway", "beset", gateway, ["Programmed", "False", "Invalid"]).await;
+        assert!(told["status"].to_string().contains(&format!("ConfigMap beset/{name} exists and is not ours")));
+    }
+    server.delete(&squatter).await;
+    for gateway in ["beset", "other"] {
+        server.until_condition("Gateway", "beset", gateway, ["Programmed", "False", "AddressNotAssigned"]).await;
+    }
+}
+
+#[tokio::test]
 async fn gateways_that_a_class_merges_share_one_fleet() {
     let server = ApiServer::shared().await;
     // The class first, so that there is never a fleet for one Gateway alone.

@@ -7,6 +7,7 @@ use envoy_types::pb::{
     envoy::service::discovery::v3::{
         DiscoveryRequest, DiscoveryResponse, aggregated_discovery_service_client::AggregatedDiscoveryServiceClient,
     },
+    google::rpc::Status as RpcStatus,
     ratelimit::config::ratelimit::v3::RateLimitConfig,
 };
 use prost::{Message, Name};
@@ -245,12 +246,18 @@ impl RateLimit {
 
     /// The next configuration: the limits of each domain.
     async fn next(&mut self) -> Vec<RateLimitConfig> {
+        self.answer(None).await
+    }
+
+    /// The same, which is refused if there is a reason.
+    async fn answer(&mut self, refusal: Option<&str>) -> Vec<RateLimitConfig> {
         let next = tokio::time::timeout(PATIENCE, self.responses.message()).await.expect("a response in time");
         let response = next.unwrap().unwrap();
         let acknowledgement = DiscoveryRequest {
             type_url: response.type_url,
             version_info: response.version_info,
             response_nonce: response.nonce,
+            error_detail: refusal.map(|message| RpcStatus { message: message.to_owned(), ..Default::default() }),
             ..Default::default()
         };
         self.requests.send(acknowledgement).await.unwrap();
@@ -273,6 +280,15 @@ async fn the_rate_limit_service_gets_its_limits() {
     let limits = service.next().await;
     assert_eq!(limits.len(), 1);
     assert!(!limits[0].descriptors.is_empty());
+    // What a refusal is about stands in its text, as the service writes it.
+    server.apply(&POLICY.replace("requests: 5", "requests: 6")).await;
+    let reason = r#"RateLimitConfig "limited/limited/http": httproute/limited/app/rule/0/match/0/app_example_com: no"#;
+    service.answer(Some(reason)).await;
+    server.until_condition("HTTPRoute", "limited", "app", ["Programmed", "False", "Invalid"]).await;
+    server.apply(&POLICY.replace("requests: 5", "requests: 7")).await;
+    service.answer(Some(r#"RateLimitConfig "backendtrafficpolicy/limited/limited": no"#)).await;
+    server.until_condition("BackendTrafficPolicy", "limited", "limited", ["Programmed", "False", "Invalid"]).await;
+    server.until_not_refused("HTTPRoute", "limited", "app").await;
     server.delete(POLICY).await;
     assert!(service.next().await.is_empty());
 }

@@ -266,7 +266,14 @@ async fn only_what_changed_is_sent_and_a_refusal_is_counted() {
     eventually("the refusal is counted", counted).await;
     let again = tokio::time::timeout(Duration::from_millis(300), client.responses.message()).await;
     assert!(again.is_err(), "what was refused is not sent again");
-    server.delete(&keys("changing", "ann", "another-key")).await;
+    let refused = ["Programmed", "False", "Invalid"];
+    let policy = server.until_condition("SecurityPolicy", "changing", "keys", refused).await;
+    assert!(policy["status"].to_string().contains("keeps what it had before: policy `x`: methods: no"));
+    server.apply(&keys("changing", "ann", "a-third-key")).await;
+    let better = client.next().await;
+    client.answer(&better, None).await;
+    server.until_not_refused("SecurityPolicy", "changing", "keys").await;
+    server.delete(&keys("changing", "ann", "a-third-key")).await;
     let gone = client.next().await;
     assert_eq!(gone.removed_resources, ["securitypolicy/changing/keys"]);
 }

@@ -147,9 +147,5 @@ spec:
 
     server.apply(&redirect(test, "b", "three.example", "")).await;
     until(port, "/b", "http://three.example/b").await;
-    eventually("the status is good again", async || {
-        let route = server.find("HTTPRoute", test, "b").await?;
-        (!route["status"].to_string().contains("Programmed")).then_some(())
-    })
-    .await;
+    server.until_not_refused("HTTPRoute", test, "b").await;
 }

@@ -1,4 +1,4 @@
-//! What Envoys and the API server refuse, in the statuses of the objects that ask for it.
+//! What Envoys, their services and the API server refuse, in the statuses of the objects that ask for it.
 
 use std::sync::Arc;
 
@@ -8,12 +8,14 @@ use serde_json::{Value, json};
 use crate::ads::holds::{Owner, Refusals};
 
 /// What to say before the reason of what Envoys refuse.
-pub(super) const BY_ENVOY: &str = "Envoy refuses what this asks for, and keeps what it had before";
+pub(crate) const BY_ENVOY: &str = "Envoy refuses what this asks for, and keeps what it had before";
+/// What to say before the reason of what `extauth` or `ratelimit` refuse.
+pub(crate) const BY_SERVICE: &str = "The service that decides on this refuses it, and keeps what it had before";
 /// What to say before the reason of what the API server refuses.
-pub(super) const BY_API_SERVER: &str = "The Envoys of this cannot be made as they should be";
+pub(crate) const BY_API_SERVER: &str = "The Envoys of this cannot be made as they should be";
 
 /// Makes the condition `Programmed` false wherever an object of `refusals` has conditions; `said` comes before the reason.
-pub(super) fn tell(statuses: &mut [Arc<ObjectStatus>], refusals: &Refusals, said: &str) {
+pub(crate) fn tell(statuses: &mut [Arc<ObjectStatus>], refusals: &Refusals, said: &str) {
     if refusals.is_empty() {
         return;
     }
