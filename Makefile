@@ -44,7 +44,8 @@ test: cargo ## Formatting, lints and all tests, with a real Envoy, Redis, API se
 bench: cargo ## What a decision costs beside floors: a table and a plot; wants two quiet cores (BENCH="authz quick": extauth's, shorter)
 	@deploy/dev/redis.sh
 	@$(if $(filter authz xds,$(BENCH)),deploy/dev/envoy.sh)
-	@ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/$(or $(filter authz xds,$(BENCH)),table).py $(filter-out authz xds,$(BENCH))
+	@$(if $(filter xds,$(BENCH)),deploy/dev/kube.sh)
+	@KUBEBUILDER_ASSETS=$(CURDIR)/.tools/kube ENVOY=$(CURDIR)/.tools/envoy REDIS_SERVER=$(CURDIR)/.tools/redis-server python3 loadtest/bench/$(or $(filter authz xds,$(BENCH)),table).py $(filter-out authz xds,$(BENCH))
 
 chart: ## The Helm chart: lint, schema, and deploy/manifests/install.yaml against it
 	@deploy/dev/helm.sh

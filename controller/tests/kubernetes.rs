@@ -3,6 +3,8 @@
 
 #[path = "kubernetes/api_server.rs"]
 mod api_server;
+#[path = "kubernetes/churn.rs"]
+mod churn;
 #[path = "kubernetes/controller.rs"]
 mod controller;
 #[path = "kubernetes/crds.rs"]
@@ -28,6 +30,8 @@ mod policies;
 mod refusals;
 #[path = "kubernetes/rights.rs"]
 mod rights;
+#[path = "kubernetes/schemas.rs"]
+mod schemas;
 #[path = "kubernetes/statuses.rs"]
 mod statuses;
 #[allow(dead_code, reason = "shared with the tests of standalone")]

@@ -1,6 +1,7 @@
-"""What the control plane costs: the translation alone, and `controller standalone` with a real Envoy.
+"""What the control plane costs: the translation alone, `controller standalone` with a real Envoy, and `controller serve` beside a real
+API server with many Envoys.
 
-Milliseconds of CPU time where it says so; latencies are of the whole machine.
+Milliseconds of CPU time where it says so; latencies are of the whole machine, which etcd and the API server share.
 """
 
 import http.client
@@ -9,6 +10,7 @@ import subprocess
 import time
 
 import results
+from api_server import ApiServer
 from results import QUICK, ROUNDS, TARGET, row
 from servers import SERVER_CORE, Process, free_port, median
 
@@ -119,7 +121,42 @@ def files(bench):
     controller.child.wait()
 
 
-CASES = (translations, files)
+def envoys(_bench):
+    """From the write at the API server to the acknowledgements of ten Envoys, and memory while much changes."""
+    server = ApiServer(CONTROLLER)
+    xds = free_port()
+    controller = Process("controller", SERVER_CORE, [
+        CONTROLLER, "serve", "--insecure", "--kubeconfig", server.kubeconfig, "--namespace", "default", "--debug", "127.0.0.1:0",
+        "--xds", f"127.0.0.1:{xds}", "--rate-limit-xds", "127.0.0.1:0", "--admin", "127.0.0.1:0",
+    ])
+
+    def load(routes, change, rate, seconds):
+        command = [
+            LOADTEST, "xds", f"http://127.0.0.1:{xds}", "--kubeconfig", server.kubeconfig, "--pid", str(controller.child.pid),
+            "--routes", str(routes), "--envoys", "10", "--rate", str(rate), "--duration", str(seconds), "--change", change,
+            "--json",
+        ]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+    for routes in (100,) if QUICK else (100, 1000):
+        for change, bound in (("route", 1000), ("endpoint", 100)):
+            report = load(routes, change, 2, 10 if QUICK else 60)
+            row(f"{routes} routes, change of one {change}: p50", report[change]["p50"], unit="ms")
+            row(f"{routes} routes, change of one {change}: p99", report[change]["p99"], unit="ms", bound=bound)
+            row(f"{routes} routes, change of one {change}: sent to an Envoy", report["bytes_a_change"] / 1000, unit="kB")
+            row(f"{routes} routes, change of one {change}: controller", report["cpu_ms_a_change"], unit="CPU ms")
+        report = load(routes, "both", 50, 10 if QUICK else 600)
+        memory = [moment["mib"] for moment in report["memory"]]
+        row(f"{routes} routes, 50 changes a second: p99 of routes", report["route"]["p99"], unit="ms", bound=1000)
+        row(f"{routes} routes, 50 changes a second: p99 of endpoints", report["endpoint"]["p99"], unit="ms")
+        row(f"{routes} routes, 50 changes a second: lost", report["lost"], unit="changes")
+        row(f"{routes} routes, 50 changes a second: memory at the end, in the middle", memory[-1], memory[len(memory) // 2],
+            unit="MiB", bound=1.1)
+    controller.end()
+    server.end()
+
+
+CASES = (translations, files, envoys)
 
 if __name__ == "__main__":
     results.main("xds", ["controller", "loadtest"], CASES)

@@ -7,7 +7,8 @@ pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     let mut parts: Vec<String> = Vec::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        if let Some(kube::Error::Api(status)) = error.downcast_ref() {
+        let boxed = || error.downcast_ref::<Box<kube::Error>>().map(AsRef::as_ref);
+        if let Some(kube::Error::Api(status)) = error.downcast_ref().or_else(boxed) {
             parts.push(format!("{} ({} {})", status.message, status.code, status.reason));
             break;
         }
@@ -51,8 +52,10 @@ mod tests {
     fn the_api_servers_words_are_enough() {
         let status =
             Status { message: "no such thing".into(), code: 404, reason: "NotFound".into(), ..Status::default() };
-        let error = watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status)));
+        let error = watcher::Error::InitialListFailed(kube::Error::Api(Box::new(status.clone())));
         assert_eq!(reason(&error), "failed to perform initial object list: no such thing (404 NotFound)");
+        let boxed: Box<kube::Error> = Box::new(kube::Error::Api(Box::new(status)));
+        assert_eq!(reason(&boxed), "no such thing (404 NotFound)");
     }
 
     #[test]

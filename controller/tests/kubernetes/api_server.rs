@@ -132,21 +132,15 @@ impl ApiServer {
 
     /// The CRDs of Gateway API's standard channel.
     pub(crate) async fn define_gateway_api(&self) {
-        let folder = tools("gateway-api", "GATEWAY_API").join("standard");
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.file_name().is_some_and(|name| is_crd(&name.to_string_lossy())) {
-                self.define(fs::read_to_string(&path).unwrap()).await;
-            }
+        for crd in gateway_api_crds() {
+            self.define(crd).await;
         }
     }
 
     /// The CRDs that the controller prints.
     pub(crate) async fn define_ours(&self) {
-        let crds = Command::new(env!("CARGO_BIN_EXE_controller")).arg("crds").output().unwrap();
-        let text = format!("\n{}", String::from_utf8(crds.stdout).unwrap());
-        for crd in text.split("\n---\n").filter(|crd| !crd.trim().is_empty()) {
-            self.define(crd.to_owned()).await;
+        for crd in our_crds() {
+            self.define(crd).await;
         }
     }
 
@@ -159,7 +153,8 @@ impl ApiServer {
         let (group, kind) = (text("/spec/group"), text("/spec/names/kind"));
         eventually("the CRD is served", async || {
             let group = discovery::group(&self.client, &group).await.ok()?;
-            group.recommended_kind(&kind).map(|_| ())
+            let mut served = group.versions().flat_map(|version| group.versioned_resources(version));
+            served.any(|(resource, _)| resource.kind == kind).then_some(())
         })
         .await;
     }
@@ -334,6 +329,21 @@ fn api_version(kind: &str) -> &'static str {
 /// Among the files there are admission policies too, which guard real clusters against downgrades.
 fn is_crd(name: &str) -> bool {
     name.starts_with("gateway.networking.k8s.io_") && !name.contains("_vap_")
+}
+
+/// Those of Gateway API's standard channel.
+pub(crate) fn gateway_api_crds() -> Vec<String> {
+    let folder = tools("gateway-api", "GATEWAY_API").join("standard");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let crds = files.filter(|path| path.file_name().is_some_and(|name| is_crd(&name.to_string_lossy())));
+    crds.map(|path| fs::read_to_string(path).unwrap()).collect()
+}
+
+/// Those that the controller prints.
+pub(crate) fn our_crds() -> Vec<String> {
+    let crds = Command::new(env!("CARGO_BIN_EXE_controller")).arg("crds").output().unwrap();
+    let text = format!("\n{}", String::from_utf8(crds.stdout).unwrap());
+    text.split("\n---\n").filter(|crd| !crd.trim().is_empty()).map(str::to_owned).collect()
 }
 
 fn tools(name: &str, variable: &str) -> PathBuf {

@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Envoy(Child);
 
 impl Envoy {
-    fn start(xds: SocketAddr, cluster: &str, variant: ApiType) -> Self {
+    pub(crate) fn start(xds: SocketAddr, cluster: &str, variant: ApiType) -> Self {
         Self::start_with(xds, cluster, SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())), variant)
     }
 
@@ -61,7 +61,7 @@ async fn get(port: u16, path: &str) -> Option<String> {
     location.or(answer.lines().next()).map(str::to_owned)
 }
 
-async fn until(port: u16, path: &str, expected: &str) {
+pub(crate) async fn until(port: u16, path: &str, expected: &str) {
     eventually(&format!("{path} is answered with {expected}"), async || {
         (get(port, path).await? == expected).then_some(())
     })
@@ -69,7 +69,7 @@ async fn until(port: u16, path: &str, expected: &str) {
 }
 
 /// A route of a test that redirects one path; `more` is a further condition of its match.
-fn redirect(test: &str, name: &str, host: &str, more: &str) -> String {
+pub(crate) fn redirect(test: &str, name: &str, host: &str, more: &str) -> String {
     format!(
         r"
 apiVersion: gateway.networking.k8s.io/v1

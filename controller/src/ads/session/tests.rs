@@ -435,6 +435,28 @@ fn c07_one_refused_route_holds_back_only_itself_until_it_changes() {
 }
 
 #[test]
+fn c08_nothing_is_left_of_what_has_gone() {
+    let start = World::new(&[("a", 1)], &[("r", &["a"])]);
+    let mut pair = Pair::new(&start);
+    pair.settle();
+    let names = |pair: &Pair| pair.session.subscriptions.values().map(super::Subscription::len).sum::<usize>();
+    let before = names(&pair);
+    for number in 0..300 {
+        let [cluster, route] = [format!("c{number}"), format!("r{number}")];
+        let world = World::new(&[("a", 1), (&cluster, 1)], &[("r", &["a"]), (&route, &[&cluster])]);
+        pair.publish(&if number % 7 == 0 { world.bad(&route) } else { world });
+        // Now and then it is behind.
+        if number % 3 == 0 {
+            pair.settle();
+        }
+    }
+    pair.publish(&start);
+    pair.settle();
+    assert_eq!((names(&pair), pair.session.cold.len(), pair.session.rejections().count()), (before, 0, 0));
+    pair.client.assert_holds(&pair.resources);
+}
+
+#[test]
 fn a_stale_answer_says_nothing() {
     let mut pair = Pair::new(&World::new(&[("a", 1)], &[]));
     pair.serve();
