@@ -14,7 +14,7 @@ mod variant;
 
 pub use cache::Cache;
 pub use holds::Holds;
-pub use identity::{Accounts, Identity};
+pub use identity::{Accounts, Identity, Tokens};
 pub use refused::Refused;
 pub use server::Server;
 pub use session::Session;

@@ -9,13 +9,10 @@ use std::{
 
 use clap::Args;
 use k8s_openapi::api::core::v1::Secret;
-use kube::{
-    Api, Client, Config,
-    api::PostParams,
-    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
-};
+use kube::{Api, api::PostParams};
 
 use self::plan::State;
+use crate::installation::{self, ApiServer};
 
 mod authority;
 mod plan;
@@ -24,9 +21,9 @@ mod secrets;
 /// Make the certificates that controller, proxies and services know each other by, or renew what will soon end
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// How to reach the API server [default: $KUBECONFIG, ~/.kube/config, or the pod's service account]
-    #[arg(long, value_name = "PATH")]
-    pub kubeconfig: Option<PathBuf>,
+    /// Where the Secrets are.
+    #[command(flatten)]
+    pub api_server: ApiServer,
     /// Namespace of the controller
     #[arg(long, value_name = "NAME", env = "ENVOY_GATEWAY_NAMESPACE", default_value = "envoy-gateway-system")]
     pub namespace: String,
@@ -47,12 +44,9 @@ pub enum Error {
     /// One cannot be made or read.
     #[error(transparent)]
     Certificate(#[from] authority::Error),
-    /// The file does not say how to reach an API server.
-    #[error("reading the kubeconfig")]
-    Kubeconfig(#[from] KubeconfigError),
-    /// Nothing says how to reach an API server.
-    #[error("finding out how to reach the API server")]
-    Infer(#[from] InferConfigError),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    ApiServer(#[from] installation::Error),
     /// The API server refuses something.
     #[error("{attempt}")]
     Api {
@@ -82,8 +76,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 async fn store(options: &Options) -> Result<(), Error> {
-    let client = Client::try_from(config(options).await?);
-    let client = client.map_err(|error| failed("setting up the connection to the API server", error))?;
+    let client = options.api_server.client().await?;
     let api: Api<Secret> = Api::namespaced(client, &options.namespace);
     let names = secrets::names(&options.namespace, &options.dns_domain);
     let mut known = BTreeMap::new();
@@ -100,15 +93,6 @@ async fn store(options: &Options) -> Result<(), Error> {
         put(&api, secrets::hmac(&options.namespace, rand::random()), &known).await?;
     }
     Ok(())
-}
-
-async fn config(options: &Options) -> Result<Config, Error> {
-    Ok(match &options.kubeconfig {
-        Some(path) => {
-            Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?
-        }
-        None => Config::infer().await?,
-    })
 }
 
 /// Creates the Secret, or replaces the one that was read if it holds something else; another's change meanwhile is an error.
@@ -197,7 +181,7 @@ mod tests {
 
     fn options(folder: &Path, overwrite: bool) -> Options {
         Options {
-            kubeconfig: None,
+            api_server: ApiServer::default(),
             namespace: "envoy-gateway-system".into(),
             dns_domain: "cluster.local".into(),
             overwrite,

@@ -1,31 +1,45 @@
-//! `controller explain`: which policy is in force on each match of a route, which lost, and why.
+//! `controller explain`: which policy is in force on each match of a route, which lost and why, and what Envoy refuses of it.
 
 use std::{
-    borrow::Cow,
-    fmt::{self, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
-use controller_core::{
-    Settings, Translation,
-    ir::{Action, Endpoints, HttpRoute, Match, ObjectRef, PathMatch, ValueMatch},
-    translate,
+use controller_core::{Settings, Snapshot, translate, translate::ObjectStatus};
+use tokio::time::timeout;
+
+use self::{explanation::Explanation, target::Target};
+use crate::{
+    cluster::{self, Board},
+    echo,
+    installation::{self, ApiServer, Installation},
+    pods,
+    source::Files,
 };
-use serde::Serialize;
 
-use crate::{echo, pods, source::Files, status::problems};
-
+mod explanation;
 mod limit;
+mod target;
+mod words;
 
-/// Say which policy won on a route, which lost and why
+/// How long the API server may take to list everything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Say which policy won on a route, which lost and why, or where a policy is in force and where not
 #[derive(Clone, Debug, Args)]
+#[command(allow_missing_positional = true)]
 pub struct Options {
-    /// Folder with the manifests
-    directory: PathBuf,
-    /// The route: `namespace/name`, or a name in `default`
-    route: String,
+    /// Folder with the manifests; without it, the cluster of --kubeconfig is asked for all that the controller reads
+    #[arg(conflicts_with = "kubeconfig")]
+    directory: Option<PathBuf>,
+    /// A route or a policy, `[KIND/][NAMESPACE/]NAME`: an HTTPRoute in `default` unless it says otherwise
+    object: Target,
+    #[command(flatten)]
+    api_server: ApiServer,
+    #[command(flatten)]
+    installation: Installation,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -34,70 +48,63 @@ pub struct Options {
 /// Why nothing can be explained.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no such route.
-    #[error("there is no {route} in {directory}; there are: {known}")]
-    NoRoute {
+    /// There is no such object.
+    #[error("there is no {object} in {place}; {known}")]
+    Unknown {
         /// What was asked for.
-        route: ObjectRef,
+        object: String,
         /// Where it was looked for.
-        directory: PathBuf,
-        /// Names of the routes that are there.
+        place: String,
+        /// What there is of its kind.
         known: String,
     },
+    /// The system refuses something that every program needs.
+    #[error("starting the runtime")]
+    Runtime(#[from] std::io::Error),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    ApiServer(#[from] installation::Error),
+    /// The API server does not answer as it should.
+    #[error("asking the API server for statuses")]
+    Statuses(#[from] kube::Error),
+    /// The API server does not show everything that the controller would look at.
+    #[error(
+        "the API server has not listed everything within {} seconds: this needs the rights of the controller, which has them in its pod",
+        PATIENCE.as_secs()
+    )]
+    Incomplete,
     /// Standard output is closed.
     #[error("printing")]
     Print(#[from] serde_json::Error),
 }
 
-/// Everything about one route.
-#[derive(Debug, Serialize)]
-struct Explanation {
-    route: String,
-    /// One for each match on each hostname of each listener.
-    matches: Vec<Entry>,
-    /// What is wrong with the route and its policies, and with the files.
+/// Everything that an explanation is made from.
+struct World {
+    snapshot: Snapshot,
+    settings: Settings,
+    /// What could not be read.
     problems: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    listener: String,
-    hostname: String,
-    rule: usize,
-    request: String,
-    action: String,
-    policies: Vec<Decision>,
-    rate_limits: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Decision {
-    winner: String,
-    reason: String,
-    losers: Vec<Loser>,
-}
-
-#[derive(Debug, Serialize)]
-struct Loser {
-    policy: String,
-    reason: String,
+    /// Statuses as they stand, where anybody writes them.
+    standing: Vec<ObjectStatus>,
+    /// Where it is, for people.
+    place: String,
 }
 
 /// Prints the explanation.
 pub fn run(options: &Options) -> Result<(), Error> {
-    let (namespace, name) = options.route.split_once('/').unwrap_or(("default", &options.route));
-    let route = ObjectRef { kind: "HTTPRoute", namespace: namespace.to_owned(), name: name.to_owned() };
-    let mut manifests = Files::new(&options.directory).load().unwrap_or_default();
-    pods::stand_in(&mut manifests.snapshot, echo::DEFAULT);
-    let routes = &manifests.snapshot.http_routes;
-    if !routes.contains_key(&(route.namespace.clone(), route.name.clone())) {
-        let known: Vec<String> = routes.keys().map(|(namespace, name)| format!("{namespace}/{name}")).collect();
-        return Err(Error::NoRoute { route, directory: options.directory.clone(), known: known.join(", ") });
+    let world = match &options.directory {
+        Some(directory) => from_folder(directory, &options.installation),
+        None => tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(from_cluster(options))?,
+    };
+    let object = options.object.reference();
+    let known = options.object.names(&world.snapshot);
+    if !known.iter().any(|name| *name == format!("{}/{}", object.namespace, object.name)) {
+        let known = if known.is_empty() { "there is none".into() } else { format!("there are: {}", known.join(", ")) };
+        return Err(Error::Unknown { object: object.to_string(), place: world.place, known });
     }
-    let settings = Settings { running_on_host: true, ..Settings::default() };
-    let mut explanation = Explanation::new(&route, &translate(&manifests.snapshot, &settings));
-    explanation.problems.extend(manifests.problems.iter().map(ToString::to_string));
+    let translation = translate(&world.snapshot, &world.settings);
+    let mut explanation = Explanation::new(&object, &translation, &world.standing);
+    explanation.problems.extend(world.problems);
     if options.json {
         println!("{}", serde_json::to_string_pretty(&explanation)?);
     } else {
@@ -106,128 +113,33 @@ pub fn run(options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-impl Explanation {
-    fn new(route: &ObjectRef, translation: &Translation) -> Self {
-        let listeners = translation.proxies.values().flat_map(|proxy| &proxy.ir.http);
-        let matches: Vec<Entry> = listeners
-            .flat_map(|listener| listener.routes.iter().map(|one| (listener.name.as_str(), one)))
-            .filter(|(_, one)| one.route == *route)
-            .map(|(listener, one)| Entry::new(listener, one, translation))
-            .collect();
-        let is_concerned = |object: &str| {
-            let policies = matches.iter().flat_map(|entry| &entry.policies);
-            object == route.to_string()
-                || policies
-                    .clone()
-                    .any(|policy| policy.winner == object || policy.losers.iter().any(|loser| loser.policy == object))
-        };
-        let concerned = translation
-            .statuses
-            .iter()
-            .filter(|status| is_concerned(&format!("{} {}/{}", status.kind, status.namespace, status.name)));
-        let problems = concerned.flat_map(|status| problems(status)).collect();
-        Self { route: route.to_string(), matches, problems }
+fn from_folder(directory: &Path, installation: &Installation) -> World {
+    let mut manifests = Files::new(directory).load().unwrap_or_default();
+    pods::stand_in(&mut manifests.snapshot, echo::DEFAULT);
+    World {
+        snapshot: manifests.snapshot,
+        settings: Settings { running_on_host: true, ..installation.settings() },
+        problems: manifests.problems.iter().map(ToString::to_string).collect(),
+        standing: Vec::new(),
+        place: directory.display().to_string(),
     }
 }
 
-impl Entry {
-    fn new(listener: &str, route: &HttpRoute, translation: &Translation) -> Self {
-        let decisions = translation
-            .decisions
-            .iter()
-            .filter(|decision| *decision.listener == *listener && decision.route.name == route.name);
-        let loser = |(policy, reason): &(Arc<ObjectRef>, Cow<'static, str>)| Loser {
-            policy: policy.to_string(),
-            reason: reason.to_string(),
-        };
-        let policies = decisions.map(|decision| Decision {
-            winner: decision.winner.to_string(),
-            reason: decision.reason.to_string(),
-            losers: decision.losers.iter().map(loser).collect(),
-        });
-        let limits = route.traffic.as_ref().and_then(|traffic| traffic.spec.rate_limit.as_ref());
-        Self {
-            listener: listener.to_owned(),
-            hostname: route.hostname.clone(),
-            rule: route.rule,
-            request: request(&route.matches),
-            action: action(&route.action),
-            policies: policies.collect(),
-            rate_limits: limits.map(limit::lines).unwrap_or_default(),
-        }
-    }
-}
-
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.route)?;
-        if self.matches.is_empty() {
-            writeln!(f, "\n  attached to no listener")?;
-        }
-        for entry in &self.matches {
-            let Entry { listener, hostname, rule, request, action, .. } = entry;
-            writeln!(f, "\n  rule {rule}: {request} on {hostname}, listener {listener}")?;
-            writeln!(f, "    {action}")?;
-            if entry.policies.is_empty() {
-                writeln!(f, "    no policy applies")?;
-            }
-            for Decision { winner, reason, losers } in &entry.policies {
-                writeln!(f, "    {winner} is in force: {reason}")?;
-                for Loser { policy, reason } in losers {
-                    writeln!(f, "      {policy} is not: {reason}")?;
-                }
-            }
-            for limit in &entry.rate_limits {
-                writeln!(f, "    limit: {limit}")?;
-            }
-        }
-        if !self.problems.is_empty() {
-            writeln!(f, "\n  problems:")?;
-        }
-        self.problems.iter().try_for_each(|problem| writeln!(f, "    {problem}"))
-    }
-}
-
-fn request(matches: &Match) -> String {
-    let mut text = matches.method.clone().unwrap_or_else(|| "any method".to_owned());
-    let path = match &matches.path {
-        None => "/*".to_owned(),
-        Some(PathMatch::Exact(path)) => path.clone(),
-        Some(PathMatch::Prefix(prefix)) => format!("{}/*", prefix.trim_end_matches('/')),
-        Some(PathMatch::Suffix(suffix)) => format!("*{suffix}"),
-        Some(PathMatch::RegularExpression(pattern)) => format!("path like {pattern}"),
+/// Reads what the controller reads, the way it does.
+async fn from_cluster(options: &Options) -> Result<World, Error> {
+    let client = options.api_server.client().await?;
+    let board = Arc::new(Board::new(options.installation.controller_name.clone()));
+    let watches = cluster::Options { scope: options.installation.scope(), hold: Duration::ZERO, rediscover: PATIENCE };
+    let mut snapshots = cluster::snapshots(client.clone(), board, watches);
+    let snapshot = match timeout(PATIENCE, snapshots.wait_for(Option::is_some)).await {
+        Ok(Ok(snapshot)) => snapshot.as_deref().cloned().ok_or(Error::Incomplete)?,
+        _ => return Err(Error::Incomplete),
     };
-    text = format!("{text} {path}");
-    let values = [("header", &matches.headers), ("query parameter", &matches.query_params)];
-    for (what, ValueMatch { name, value, regex }) in
-        values.into_iter().flat_map(|(what, matches)| matches.iter().map(move |one| (what, one)))
-    {
-        let relation = if *regex { "like" } else { "=" };
-        // Writing to a String cannot fail.
-        let _ = write!(text, ", {what} {name} {relation} {value}");
-    }
-    text
-}
-
-fn action(action: &Action) -> String {
-    match action {
-        Action::Redirect(redirect) => format!("redirects with {}", redirect.status),
-        Action::Respond { status, body, .. } => {
-            format!("answers {status} by itself: {body}").trim_end_matches([':', ' ']).to_owned()
-        }
-        Action::Forward(destination) => {
-            let backends = destination.backends.iter().map(|backend| match &backend.endpoints {
-                None => "a broken backendRef (500)".to_owned(),
-                Some(Endpoints::Static(endpoints)) => match endpoints.len() {
-                    0 => "no endpoint (503)".to_owned(),
-                    1 => "1 endpoint".to_owned(),
-                    many => format!("{many} endpoints"),
-                },
-                Some(Endpoints::Dns(names)) => {
-                    names.iter().map(|(name, port)| format!("{name}:{port}")).collect::<Vec<_>>().join(", ")
-                }
-            });
-            format!("forwards to {}", backends.collect::<Vec<_>>().join(" and "))
-        }
-    }
+    Ok(World {
+        snapshot,
+        settings: options.installation.settings(),
+        problems: Vec::new(),
+        standing: cluster::statuses(&client).await?,
+        place: "the cluster".into(),
+    })
 }

@@ -9,6 +9,7 @@ pub mod echo;
 pub mod envoy;
 pub mod error;
 pub mod explain;
+pub mod installation;
 pub mod overview;
 mod pods;
 pub mod rbac;

@@ -4,10 +4,11 @@ use std::{fmt::Write as _, path::PathBuf, sync::Arc};
 
 use clap::Args;
 use controller_core::{Settings, translate, translate::ObjectStatus};
-use kube::{Client, config::KubeConfigOptions};
 
 use crate::{
-    cluster, echo, pods,
+    cluster, echo,
+    installation::{self, ApiServer},
+    pods,
     source::Files,
     status::{Part, is_wrong, parts},
 };
@@ -16,10 +17,10 @@ use crate::{
 #[derive(Clone, Debug, Args)]
 pub struct Options {
     /// Folder with manifests, whose statuses are worked out; without it, the cluster of --kubeconfig is asked
+    #[arg(conflicts_with = "kubeconfig")]
     directory: Option<PathBuf>,
-    /// How to reach the API server [default: $KUBECONFIG, ~/.kube/config, or the pod's service account]
-    #[arg(long, value_name = "PATH", conflicts_with = "directory")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    api_server: ApiServer,
     /// Only objects of this namespace
     #[arg(long, short, value_name = "NAME")]
     namespace: Option<String>,
@@ -37,12 +38,9 @@ pub enum Error {
     /// The system refuses something that every program needs.
     #[error("starting the runtime")]
     Runtime(#[from] std::io::Error),
-    /// The file does not say how to reach an API server.
-    #[error("reading the kubeconfig")]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
-    /// Nothing says how to reach an API server.
-    #[error("finding out how to reach the API server")]
-    Infer(#[from] kube::config::InferConfigError),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    ApiServer(#[from] installation::Error),
     /// The API server does not answer as it should.
     #[error("asking the API server")]
     Ask(#[from] kube::Error),
@@ -78,14 +76,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 async fn ask(options: &Options) -> Result<Vec<ObjectStatus>, Error> {
-    let config = match &options.kubeconfig {
-        Some(path) => {
-            let kubeconfig = kube::config::Kubeconfig::read_from(path)?;
-            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?
-        }
-        None => kube::Config::infer().await?,
-    };
-    Ok(cluster::statuses(&Client::try_from(config)?).await?)
+    Ok(cluster::statuses(&options.api_server.client().await?).await?)
 }
 
 /// One line for each part of a status that has conditions, and below it the message of each that is wrong.

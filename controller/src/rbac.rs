@@ -75,10 +75,8 @@ pub fn rules(gateway_namespace_mode: bool) -> Rules {
     // On the objects whose statuses it writes.
     allow(&mut rules.watched, "events.k8s.io", "events", &["create", "patch"]);
     allow(&mut rules.own, "coordination.k8s.io", "leases", &["get", "create", "update"]);
-    if gateway_namespace_mode {
-        // Envoys outside the controller's namespace show who they are by a token.
-        allow(&mut rules.cluster, "authentication.k8s.io", "tokenreviews", &["create"]);
-    }
+    // By which Envoys show who they are.
+    allow(&mut rules.cluster, "authentication.k8s.io", "tokenreviews", &["create"]);
     rules.cluster = joined(rules.cluster);
     rules.watched = joined(rules.watched);
     rules.own = joined(rules.own);
@@ -162,7 +160,7 @@ mod tests {
             resources.into_iter().filter(|resource| !resource.ends_with("/status")).collect::<Vec<_>>()
         };
         let rules = rules(false);
-        assert_eq!(writes(&rules.cluster), [] as [&str; 0]);
+        assert_eq!(writes(&rules.cluster), ["tokenreviews"]);
         assert_eq!(writes(&rules.watched), ["events"]);
         assert!(!writes(&rules.own).iter().any(|resource| resource == "secrets"));
         assert_eq!(writes(&super::rules(true).cluster), ["tokenreviews"]);

@@ -10,11 +10,8 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use clap::{Args, ValueEnum};
-use controller_core::{ServiceAddress, Settings, infra};
-use kube::{
-    Client, Config,
-    config::{InferConfigError, KubeConfigOptions, Kubeconfig, KubeconfigError},
-};
+use controller_core::{Credentials, Settings};
+use kube::Client;
 use proto::{
     drain, metrics,
     readiness::Readiness,
@@ -36,7 +33,7 @@ use crate::{
     apply::Applier,
     cluster::{self, Board, Lease, Reviewer, Writer},
     error::chain,
-    scope::Scope,
+    installation::{self, ApiServer, Installation},
 };
 
 mod debug;
@@ -50,30 +47,18 @@ const ANY: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// What an operator decides.
 #[derive(Clone, Debug, Args)]
 pub struct Options {
-    /// How to reach the API server [default: $KUBECONFIG, ~/.kube/config, or the pod's service account]
-    #[arg(long, value_name = "PATH")]
-    pub kubeconfig: Option<PathBuf>,
-    /// GatewayClasses with this controllerName are ours
-    #[arg(long, value_name = "NAME", default_value = "gateway.envoyproxy.io/gatewayclass-controller")]
-    pub controller_name: String,
-    /// Namespace of the controller and the proxies
-    #[arg(long, value_name = "NAME", env = "ENVOY_GATEWAY_NAMESPACE", default_value = "envoy-gateway-system")]
-    pub namespace: String,
-    /// The cluster's DNS suffix
-    #[arg(long, value_name = "DOMAIN", env = "KUBERNETES_CLUSTER_DOMAIN", default_value = "cluster.local")]
-    pub dns_domain: String,
+    /// Where the objects are.
+    #[command(flatten)]
+    pub api_server: ApiServer,
+    /// Which of them count.
+    #[command(flatten)]
+    pub installation: Installation,
     /// Envoy's image [default: the release that this one is tested with]
     #[arg(long, value_name = "IMAGE", env = "ENVOY_IMAGE")]
     pub envoy_image: Option<String>,
     /// The image of this program, which runs beside each Envoy to end it gracefully [default: that of this version]
     #[arg(long, value_name = "IMAGE", env = "CONTROLLER_IMAGE")]
     pub controller_image: Option<String>,
-    /// Run Envoys in the namespaces of their Gateways instead of the controller's; they show tokens, whatever --identity-by says
-    #[arg(long, env = "GATEWAY_NAMESPACE_MODE")]
-    pub gateway_namespace_mode: bool,
-    /// Serve the Gateways and routes of these namespaces only, and read nothing elsewhere [default: all]
-    #[arg(long, value_name = "NAMES", env = "WATCH_NAMESPACES", value_delimiter = ',')]
-    pub watch_namespaces: Vec<String>,
     /// Where Envoys ask for their configuration; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(ANY, 18000))]
     pub xds: SocketAddr,
@@ -87,7 +72,7 @@ pub struct Options {
     #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 19000))]
     pub debug: SocketAddr,
     /// How Envoys show who they are; the services show certificates
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = IdentityBy::Certificate)]
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = IdentityBy::CertificateAndToken)]
     pub identity_by: IdentityBy,
     /// Folder with tls.crt, tls.key and ca.crt, the authority of clients' certificates; changes are followed
     #[arg(long, value_name = "DIR", default_value = "/certs")]
@@ -121,16 +106,21 @@ pub struct Options {
 /// How Envoys show who they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IdentityBy {
-    /// A certificate for `<name>.<namespace>` or `*.<namespace>`
+    /// A certificate for `<name>.<namespace>`, or one for `*.<namespace>`, which all of them share, and a token
+    CertificateAndToken,
+    /// A certificate for `<name>.<namespace>` or `*.<namespace>`, whose holder may ask for any proxy
     Certificate,
     /// A token of their pods' service account, for the audience envoy-gateway.<namespace>.svc.<dns-domain>
     Token,
 }
 
-impl Options {
-    /// No certificate of ours lies in the namespaces of Gateways.
-    fn identity_by(&self) -> IdentityBy {
-        if self.gateway_namespace_mode { IdentityBy::Token } else { self.identity_by }
+impl From<IdentityBy> for Credentials {
+    fn from(identity_by: IdentityBy) -> Self {
+        match identity_by {
+            IdentityBy::CertificateAndToken => Self::CertificateAndToken,
+            IdentityBy::Certificate => Self::Certificate,
+            IdentityBy::Token => Self::Token,
+        }
     }
 }
 
@@ -145,15 +135,9 @@ pub enum Error {
         /// The system's reason.
         source: io::Error,
     },
-    /// The file does not say how to reach an API server.
-    #[error("reading the kubeconfig")]
-    Kubeconfig(#[from] KubeconfigError),
-    /// Nothing says how to reach an API server.
-    #[error("finding out how to reach the API server")]
-    Infer(#[from] InferConfigError),
-    /// No connection can be made from what is known.
-    #[error("setting up the connection to the API server")]
-    Client(#[from] kube::Error),
+    /// There is no way to the API server.
+    #[error(transparent)]
+    ApiServer(#[from] installation::Error),
     /// An address is in use, or a server failed.
     #[error(transparent)]
     Serve(#[from] serve::Error),
@@ -173,6 +157,7 @@ pub fn run(options: &Options) -> Result<(), Error> {
 }
 
 async fn serve(options: &Options) -> Result<(), Error> {
+    let installation = &options.installation;
     let (trigger, signal) = drain::new();
     let xds = Listener::bind(&Address::Tcp(options.xds))?;
     let rate_limit_xds = Listener::bind(&Address::Tcp(options.rate_limit_xds))?;
@@ -186,12 +171,12 @@ async fn serve(options: &Options) -> Result<(), Error> {
     };
     let listeners = [("xds", &xds), ("rateLimitXds", &rate_limit_xds), ("admin", &admin)];
     announce(options, listeners.into_iter().chain(debug.as_ref().map(|debug| ("debug", debug))))?;
-    let client = Client::try_from(config(options).await?)?;
+    let client = options.api_server.client().await?;
 
     let readiness = Readiness::new();
     let synced = readiness.block("the first snapshot of the API server's objects");
-    let board = Arc::new(Board::new(options.controller_name.clone()));
-    let scope = scope(options);
+    let board = Arc::new(Board::new(installation.controller_name.clone()));
+    let scope = installation.scope();
     let watches = cluster::Options {
         scope: scope.clone(),
         hold: Duration::from_secs(options.deletion_hold_seconds),
@@ -210,15 +195,12 @@ async fn serve(options: &Options) -> Result<(), Error> {
 
     let mut parts: JoinSet<Result<(), Error>> = JoinSet::new();
     let mut followers = JoinSet::new();
-    let envoys = match options.identity_by() {
-        IdentityBy::Certificate => certified(options),
-        IdentityBy::Token => by_token(options, &client, ads::Accounts::new(Arc::clone(&settings), wanted.clone())),
-    };
+    let envoys = envoys(options, &client, ads::Accounts::new(Arc::clone(&settings), wanted.clone()));
     let discovery = ads::Server::verified(cache.clone(), signal.clone(), envoys);
     let service_discovery =
-        ads::services::Server::new(limited.clone(), guarded.clone(), refused, signal.clone(), certified(options));
+        ads::services::Server::new(limited.clone(), guarded.clone(), refused, signal.clone(), services(options));
     let (for_envoys, for_services) =
-        (certificates(options, options.identity_by())?, certificates(options, IdentityBy::Certificate)?);
+        (certificates(options, settings.credentials())?, certificates(options, Credentials::Certificate)?);
     for tls in [&for_envoys, &for_services].into_iter().flatten() {
         followers.spawn(tls.clone().follow());
     }
@@ -236,7 +218,7 @@ async fn serve(options: &Options) -> Result<(), Error> {
 
     let (leading, leads) = watch::channel(None);
     let duration = Duration::from_secs(options.lease_seconds.into());
-    let lease = Lease::new(client.clone(), &options.namespace, LEASE, &options.identity, duration);
+    let lease = Lease::new(client.clone(), &installation.namespace, LEASE, &options.identity, duration);
     let compete = lease.compete(leading, signal.clone());
     parts.spawn(async {
         compete.await;
@@ -266,65 +248,40 @@ async fn serve(options: &Options) -> Result<(), Error> {
     outcome
 }
 
-async fn config(options: &Options) -> Result<Config, Error> {
-    Ok(match &options.kubeconfig {
-        Some(path) => {
-            Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default()).await?
-        }
-        None => Config::infer().await?,
-    })
-}
-
 fn settings(options: &Options) -> Settings {
-    let namespace = &options.namespace;
-    let mut settings = Settings {
-        controller_name: options.controller_name.clone(),
-        namespace: namespace.clone(),
-        dns_domain: options.dns_domain.clone(),
-        gateway_namespace_mode: options.gateway_namespace_mode,
-        ..Settings::default()
-    };
+    let mut settings = options.installation.settings();
     settings.envoy_image = options.envoy_image.clone().unwrap_or(settings.envoy_image);
+    settings.credentials = options.identity_by.into();
     settings.controller_image = options.controller_image.clone().unwrap_or(settings.controller_image);
-    let service = |name: &str| format!("{name}.{namespace}.svc.{}", options.dns_domain);
-    if let Some(rate_limit) = &mut settings.rate_limit {
-        rate_limit.address = ServiceAddress::Dns { host: service(infra::RATE_LIMIT), port: 8081 };
-    }
-    settings.extauth = Some(ServiceAddress::Dns { host: service(infra::EXTAUTH), port: 10003 });
     settings
 }
 
-fn scope(options: &Options) -> Scope {
-    // A variable that is set to nothing is one empty name.
-    let watched = options.watch_namespaces.iter().map(|name| name.trim()).filter(|name| !name.is_empty());
-    Scope {
-        own: options.namespace.clone(),
-        watched: watched.map(str::to_owned).collect(),
-        gateway_namespace_mode: options.gateway_namespace_mode,
-    }
-}
-
-/// Who shows a certificate, unless nobody has to show anything.
-fn certified(options: &Options) -> ads::Identity {
+/// Services show certificates, unless nobody has to show anything.
+fn services(options: &Options) -> ads::Identity {
     if options.insecure {
         return ads::Identity::Unverified;
     }
-    ads::Identity::Certificate { home: options.namespace.clone() }
+    ads::Identity::Certificate { home: options.installation.namespace.clone(), tokens: None }
 }
 
-fn by_token(options: &Options, client: &Client, accounts: ads::Accounts) -> ads::Identity {
+fn envoys(options: &Options, client: &Client, accounts: ads::Accounts) -> ads::Identity {
     if options.insecure {
         return ads::Identity::Unverified;
     }
-    let audience = format!("envoy-gateway.{}.svc.{}", options.namespace, options.dns_domain);
-    ads::Identity::Token { reviewer: Reviewer::new(client.clone(), audience), accounts }
+    let (home, settings) = (options.installation.namespace.clone(), settings(options));
+    let reviewer = Reviewer::new(client.clone(), settings.controller_host());
+    let tokens = ads::Tokens { reviewer, accounts };
+    match settings.credentials() {
+        Credentials::CertificateAndToken => ads::Identity::Certificate { home, tokens: Some(tokens) },
+        Credentials::Certificate => ads::Identity::Certificate { home, tokens: None },
+        Credentials::Token => ads::Identity::Token(tokens),
+    }
 }
 
 /// The TLS of a server whose clients show who they are in this way.
-fn certificates(options: &Options, identity: IdentityBy) -> Result<Option<Tls>, tls::Error> {
+fn certificates(options: &Options, credentials: Credentials) -> Result<Option<Tls>, tls::Error> {
     let file = |name| options.certs.join(name);
-    // Who shows a token needs no certificate.
-    let client_ca = (identity == IdentityBy::Certificate).then(|| file("ca.crt"));
+    let client_ca = credentials.has_certificate().then(|| file("ca.crt"));
     let files = tls::Files { cert: file("tls.crt"), key: file("tls.key"), client_ca, client_san: None };
     (!options.insecure).then(|| Tls::load(files)).transpose()
 }

@@ -82,6 +82,45 @@ fn the_same_as_json() {
 }
 
 #[test]
+fn a_policy_is_told_where_it_is_in_force_and_where_not() {
+    let output = explain(&manifests(), &["BackendTrafficPolicy/everywhere"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let expected = [
+        "BackendTrafficPolicy default/everywhere\n",
+        "rule 0 of HTTPRoute default/backend: any method /* on www.example.com, listener default/eg/http",
+        "BackendTrafficPolicy default/here is in force: targets the route",
+        "BackendTrafficPolicy default/everywhere is not: ",
+        "rule 0 of HTTPRoute default/moved: any method /old/* on ",
+        "BackendTrafficPolicy default/everywhere is in force: ",
+        "limit: 100 a second over all Envoys for all requests",
+    ];
+    let mut rest = text.as_str();
+    for line in expected {
+        let (_, after) = rest.split_once(line).unwrap_or_else(|| panic!("no {line:?} in its place in\n{text}"));
+        rest = after;
+    }
+    // The limit of the other one is not its own.
+    assert!(!text.contains("limit: 5"), "{text}");
+    let output = explain(&manifests(), &["securitypolicies/default/broken"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("no-such-secret"), "{text}");
+}
+
+#[test]
+fn a_route_for_connections_is_told_too() {
+    let directory = TempDir::new().unwrap();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("deploy/examples/tcp-postgres");
+    for file in fs::read_dir(example).unwrap().map(Result::unwrap) {
+        fs::copy(file.path(), directory.path().join(file.file_name())).unwrap();
+    }
+    let output = explain(&directory, &["tcproute/postgres"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("rule 0: connections on *, listener default/"), "{text}");
+    assert!(text.contains("forwards to 127.0.0.1:") || text.contains("forwards to 1 endpoint"), "{text}");
+    assert!(!text.contains("policy"), "{text}");
+}
+
+#[test]
 fn a_route_that_is_not_there_is_an_error_that_names_those_that_are() {
     let output = explain(&manifests(), &["web/nope"]);
     assert_eq!(output.status.code(), Some(1));

@@ -34,6 +34,8 @@ mod rights;
 mod schemas;
 #[path = "kubernetes/statuses.rs"]
 mod statuses;
+#[path = "kubernetes/tokens.rs"]
+mod tokens;
 #[allow(dead_code, reason = "shared with the tests of standalone")]
 #[path = "e2e/tool.rs"]
 mod tool;

@@ -267,7 +267,7 @@ pub fn fleet_of(key: &str) -> String {
 
 /// The Kubernetes objects that make up `fleet`. What its EnvoyProxy asks for beyond reason is an error.
 pub fn objects(fleet: &Fleet, settings: &Settings) -> Result<Vec<Object>, Error> {
-    let mut objects = vec![pod::service_account(fleet)?, sds::config_map(fleet)?];
+    let mut objects = vec![pod::service_account(fleet)?, sds::config_map(fleet, settings)?];
     objects.push(workload::workload(fleet, settings)?);
     objects.push(service::service(fleet)?);
     objects.extend(autoscaling::autoscaler(fleet)?);

@@ -10,6 +10,6 @@ pub mod snapshot;
 pub mod translate;
 pub mod xds;
 
-pub use settings::{RateLimitService, ServiceAddress, Settings};
+pub use settings::{Credentials, RateLimitService, ServiceAddress, Settings};
 pub use snapshot::Snapshot;
 pub use translate::{Memo, Translation, translate};

@@ -29,6 +29,8 @@ pub struct Settings {
     pub access_log: Option<String>,
     /// Fleets run in the namespaces of their Gateways instead of the controller's.
     pub gateway_namespace_mode: bool,
+    /// How fleets in the controller's namespace show who they are; those elsewhere have tokens.
+    pub credentials: Credentials,
     /// Envoy's image, with its tag.
     pub envoy_image: String,
     /// The image of this program, which runs beside each Envoy to end it gracefully.
@@ -59,6 +61,7 @@ impl Default for Settings {
             addresses: BTreeMap::new(),
             access_log: Some("/dev/stdout".into()),
             gateway_namespace_mode: false,
+            credentials: Credentials::default(),
             envoy_image: "docker.io/envoyproxy/envoy:distroless-v1.39.0".into(),
             controller_image: concat!("docker.io/tollgate/controller:", env!("CARGO_PKG_VERSION")).into(),
         }
@@ -76,9 +79,39 @@ impl Settings {
         format!("envoy-gateway.{}.svc.{}", self.namespace, self.dns_domain)
     }
 
+    /// How the Envoys of fleets show who they are, wherever they run.
+    pub fn credentials(&self) -> Credentials {
+        // No certificate of ours lies in the namespaces of Gateways.
+        if self.gateway_namespace_mode { Credentials::Token } else { self.credentials }
+    }
+
     /// The address that the listeners of the proxy `key` bind.
     pub fn bind_address(&self, key: &str) -> IpAddr {
         self.addresses.get(key).copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+}
+
+/// How the Envoys of a fleet show the control plane who they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Credentials {
+    /// A certificate, the same for all fleets, as in Envoy Gateway.
+    #[default]
+    Certificate,
+    /// The token of their pods' ServiceAccount, which is their fleet's own.
+    Token,
+    /// Both.
+    CertificateAndToken,
+}
+
+impl Credentials {
+    /// A certificate is among them.
+    pub fn has_certificate(self) -> bool {
+        self != Self::Token
+    }
+
+    /// A token is among them.
+    pub fn has_token(self) -> bool {
+        self != Self::Certificate
     }
 }
 

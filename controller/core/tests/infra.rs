@@ -10,12 +10,17 @@ use std::{
     sync::Arc,
 };
 
-use controller_core::{Settings, Snapshot, Translation, infra, translate};
+use controller_core::{Credentials, Settings, Snapshot, Translation, infra, translate};
 use serde_json::{Value, json};
 
 fn settings(case: &Path) -> Settings {
-    let apart = case.file_stem().is_some_and(|name| name.to_string_lossy().contains("gateway_namespace"));
-    Settings { gateway_namespace_mode: apart, controller_image: "controller:test".into(), ..Settings::default() }
+    let is_about = |what| case.file_stem().is_some_and(|name| name.to_string_lossy().contains(what));
+    Settings {
+        gateway_namespace_mode: is_about("gateway_namespace"),
+        credentials: if is_about("token") { Credentials::CertificateAndToken } else { Credentials::default() },
+        controller_image: "controller:test".into(),
+        ..Settings::default()
+    }
 }
 
 fn translation(case: &Path) -> Translation {

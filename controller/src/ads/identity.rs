@@ -7,26 +7,31 @@ use proto::serve::Peer;
 use tokio::sync::watch;
 use tonic::{Request, Status};
 
-use crate::{apply::Wanted, cluster::Reviewer};
+use crate::{apply::Wanted, cluster::Reviewer, error::chain};
 
 /// How clients show who they are.
 #[derive(Clone, Debug)]
 pub enum Identity {
     /// Not at all: whoever can connect is believed.
     Unverified,
-    /// By a certificate, which the handshake has verified, for `<name>.<home>`; one for `*.<home>`, which Envoy Gateway gives to all of them, makes no
-    /// difference between them.
+    /// By a certificate for `<name>.<home>`, which the handshake has verified. One for `*.<home>` is shared by all of them.
     Certificate {
         /// Namespace of the proxies and of the services.
         home: String,
+        /// What whoever shows a shared certificate has to show besides; `None` believes all of them.
+        tokens: Option<Tokens>,
     },
-    /// By the token of the service account that their pods run as.
-    Token {
-        /// Who knows the tokens.
-        reviewer: Reviewer,
-        /// Which service account each fleet has.
-        accounts: Accounts,
-    },
+    /// By a token.
+    Token(Tokens),
+}
+
+/// The tokens of the service accounts that clients' pods run as.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// Who knows them.
+    pub reviewer: Reviewer,
+    /// Which service account each fleet has.
+    pub accounts: Accounts,
 }
 
 /// The service accounts of fleets.
@@ -73,19 +78,27 @@ impl Identity {
     pub(super) async fn client<T>(&self, request: &Request<T>) -> Result<Client, Status> {
         match self {
             Self::Unverified => Ok(Client::Anybody),
-            Self::Certificate { home } => {
+            Self::Certificate { home, tokens } => {
                 let names = request.extensions().get::<Peer>().map(|peer| peer.names().to_vec());
-                Ok(Client::Named { home: home.clone(), names: names.unwrap_or_default() })
+                let client = Client::Named { home: home.clone(), names: names.unwrap_or_default() };
+                match tokens {
+                    Some(tokens) if client.is_exactly("*") => tokens.client(request).await,
+                    _ => Ok(client),
+                }
             }
-            Self::Token { reviewer, accounts } => {
-                let name = reviewer.name(bearer(request)?).await.map_err(|error| {
-                    tracing::warn!("a client's token cannot be reviewed: {error}");
-                    Status::unavailable("the client's token cannot be reviewed now")
-                })?;
-                let name = name.ok_or_else(|| Status::unauthenticated("the client's token is not good"))?;
-                Ok(Client::Account { name, accounts: accounts.clone() })
-            }
+            Self::Token(tokens) => tokens.client(request).await,
         }
+    }
+}
+
+impl Tokens {
+    async fn client<T>(&self, request: &Request<T>) -> Result<Client, Status> {
+        let name = self.reviewer.name(bearer(request)?).await.map_err(|error| {
+            tracing::warn!("a client's token cannot be reviewed: {}", chain(&error));
+            Status::unavailable("the client's token cannot be reviewed now")
+        })?;
+        let name = name.ok_or_else(|| Status::unauthenticated("the client's token is not good"))?;
+        Ok(Client::Account { name, accounts: self.accounts.clone() })
     }
 }
 

@@ -131,4 +131,6 @@ fn unreadable(directory: &Path, error: &io::Error) -> Problem {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

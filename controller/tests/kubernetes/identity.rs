@@ -90,17 +90,21 @@ async fn an_envoy_gets_what_its_certificate_is_for() {
     let xds = secured.controller.xds;
     let cluster = "httproute/secured/app/rule/0";
     let fleet = |gateway| format!("{}.secured", infra::fleet_name("secured", gateway));
-    for name in [fleet("secured"), "*.secured".to_owned()] {
-        let channel = secured.connect(xds, &[&name]).await.unwrap();
-        Envoy::open(channel, "secured/secured").await.unwrap().until(cluster, true).await;
-    }
+    let own = secured.connect(xds, &[&fleet("secured")]).await.unwrap();
+    Envoy::open(own, "secured/secured").await.unwrap().until(cluster, true).await;
     for name in [fleet("other"), "*.elsewhere".to_owned(), "*.x.secured".to_owned()] {
         let channel = secured.connect(xds, &[&name]).await.unwrap();
-        let refused = match Envoy::open(channel, "secured/secured").await {
-            Ok(mut envoy) => envoy.next().await.unwrap_err(),
-            Err(refused) => refused,
-        };
-        assert_eq!(refused.code(), Code::PermissionDenied, "{name}");
+        assert_eq!(answer(&channel, "secured/secured", None).await.err(), Some(Code::PermissionDenied), "{name}");
+    }
+    // A certificate that all Envoys share says nothing of whose configuration it is.
+    let audience = "envoy-gateway.secured.svc.cluster.local";
+    let service_account = infra::fleet_name("secured", "secured");
+    let good = server.token("secured", &service_account, audience).await;
+    let other = server.token("secured", "other", audience).await;
+    let shared = secured.connect(xds, &["*.secured"]).await.unwrap();
+    assert!(answer(&shared, "secured/secured", Some(&good)).await.is_ok());
+    for (token, code) in [(None, Code::Unauthenticated), (Some(other.as_str()), Code::PermissionDenied)] {
+        assert_eq!(answer(&shared, "secured/secured", token).await.err(), Some(code));
     }
     // Without a certificate, and with one of another authority, there is no stream at all.
     let stranger = Authority::new().issue(&["*.secured"]);
@@ -113,14 +117,24 @@ async fn an_envoy_gets_what_its_certificate_is_for() {
 }
 
 #[tokio::test]
+async fn a_shared_certificate_may_be_believed() {
+    let server = ApiServer::shared().await;
+    server.apply(&manifests("believed")).await;
+    let secured = Secured::start(&server, "believed", &["--identity-by", "certificate"]).await;
+    let shared = secured.connect(secured.controller.xds, &["*.believed"]).await.unwrap();
+    Envoy::open(shared, "believed/believed").await.unwrap().until("httproute/believed/app/rule/0", true).await;
+}
+
+#[tokio::test]
 async fn new_certificates_take_effect() {
     let server = ApiServer::shared().await;
     server.apply(&manifests("rotated")).await;
     let secured = Secured::start(&server, "rotated", &[]).await;
     let next = Authority::new();
+    let fleet = format!("{}.rotated", infra::fleet_name("rotated", "rotated"));
     write(secured.folder.path(), &next, &next.issue(&[SERVER]));
     let channel = eventually("the new authority counts", async || {
-        let channel = connect(secured.controller.xds, &next, Some(&next.issue(&["*.rotated"]))).await.ok()?;
+        let channel = connect(secured.controller.xds, &next, Some(&next.issue(&[&fleet]))).await.ok()?;
         Envoy::open(channel, "rotated/rotated").await.ok()
     });
     channel.await.until("httproute/rotated/app/rule/0", true).await;
@@ -145,11 +159,7 @@ async fn an_envoy_may_show_a_token_instead() {
     let denied = [Some(elsewhere), Some(other)].map(|token| (token, Code::PermissionDenied));
     let unknown = [Some(misdirected), Some("made-up".to_owned()), None].map(|token| (token, Code::Unauthenticated));
     for (token, code) in denied.into_iter().chain(unknown) {
-        let refused = match Envoy::open_with(channel.clone(), "tokens/tokens", token.as_deref()).await {
-            Ok(mut envoy) => envoy.next().await.unwrap_err(),
-            Err(refused) => refused,
-        };
-        assert_eq!(refused.code(), code);
+        assert_eq!(answer(&channel, "tokens/tokens", token.as_deref()).await.err(), Some(code));
     }
 }
 
@@ -169,8 +179,8 @@ spec:
 ";
 
 /// The answer to a stream for the proxy `cluster`.
-async fn answer(channel: &Channel, cluster: &str, token: &str) -> Result<Envoy, Code> {
-    let mut envoy = Envoy::open_with(channel.clone(), cluster, Some(token)).await.map_err(|status| status.code())?;
+pub(crate) async fn answer(channel: &Channel, cluster: &str, token: Option<&str>) -> Result<Envoy, Code> {
+    let mut envoy = Envoy::open_with(channel.clone(), cluster, token).await.map_err(|status| status.code())?;
     envoy.next().await.map_err(|status| status.code())?;
     Ok(envoy)
 }
@@ -202,11 +212,11 @@ async fn envoys_beside_their_gateways_show_the_tokens_of_their_pods() {
     let home = server.token("apart", "web", audience).await;
     let other = server.token("apart-web", "other", audience).await;
     let channel = connect(secured.controller.xds, &secured.authority, None).await.unwrap();
-    assert!(answer(&channel, "apart-web/web", &own).await.is_ok());
+    assert!(answer(&channel, "apart-web/web", Some(&own)).await.is_ok());
     for (cluster, token) in
         [("apart-web/web", &home), ("apart-web/web", &other), ("apart/apart", &own), ("apart-web/missing", &own)]
     {
-        assert_eq!(answer(&channel, cluster, token).await.err(), Some(Code::PermissionDenied), "{cluster}");
+        assert_eq!(answer(&channel, cluster, Some(token)).await.err(), Some(Code::PermissionDenied), "{cluster}");
     }
 
     // The services are who they were.

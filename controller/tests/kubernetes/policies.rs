@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, thread, time::Duration};
 
 use clap::Parser;
-use controller_core::xds::Type;
+use controller_core::{infra, xds::Type};
 use envoy_types::pb::envoy::{
     config::core::v3::Node,
     service::{
@@ -217,7 +217,8 @@ async fn only_the_authorization_service_gets_policies() {
         assert_eq!(refused.code(), Code::PermissionDenied, "{name}");
     }
     // Where Envoys ask, there is no such type: the first thing that is answered is what they ask for next.
-    let channel = secured.connect(secured.controller.xds, &["*.private", "envoy-extauth.private"]).await.unwrap();
+    let fleet = format!("{}.private", infra::fleet_name("private", "private"));
+    let channel = secured.connect(secured.controller.xds, &[&fleet, "envoy-extauth.private"]).await.unwrap();
     let mut envoy = Client::open(channel, "private/private", &BTreeMap::new()).await.unwrap();
     let clusters = DeltaDiscoveryRequest {
         type_url: Type::Cluster.url().to_owned(),

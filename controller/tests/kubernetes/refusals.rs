@@ -134,6 +134,17 @@ spec:
     until(port, "/a", "http://two.example/a").await;
     until(port, "/c", "http://two.example/c").await;
     assert_eq!(get(port, "/b").await.as_deref(), Some("http://one.example/b"));
+    let explained = Command::new(env!("CARGO_BIN_EXE_controller"))
+        .args(["explain", "refused/b", "--namespace", "refused", "--controller-name", &controller_name("refused")])
+        .env("KUBECONFIG", server.kubeconfig())
+        .output()
+        .unwrap();
+    let explained = String::from_utf8(explained.stdout).unwrap();
+    for line in
+        ["any method /b/*, header x-name like", "Programmed is False (Invalid): Envoy refuses what this asks for"]
+    {
+        assert!(explained.contains(line), "no {line:?} in\n{explained}");
+    }
     for name in ["a", "c"] {
         let route = server.until_condition("HTTPRoute", test, name, ["Accepted", "True", "Accepted"]).await;
         assert!(!route["status"].to_string().contains("Programmed"), "{name}");

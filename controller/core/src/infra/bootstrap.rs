@@ -31,7 +31,7 @@ pub(super) fn json(fleet: &Fleet, settings: &Settings, memory_limit: Option<u64>
     let options = Options {
         statistics: scraped(config),
         max_heap_bytes: memory_limit.map(|limit| limit / 100 * HEAP_PERCENT),
-        by_token: settings.gateway_namespace_mode,
+        credentials: settings.credentials(),
     };
     let xds = ServiceAddress::Dns { host: format!("{}.", settings.controller_host()), port: XDS_PORT };
     let admin = Endpoint::Ip([127, 0, 0, 1].into(), ADMIN_PORT);

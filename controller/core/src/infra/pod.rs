@@ -112,15 +112,25 @@ fn volumes(fleet: &Fleet, settings: &Settings) -> Vec<Volume> {
         optional: Some(false),
     };
     let map = |name: &str, files| Volume { name: name.into(), config_map: Some(files), ..Default::default() };
-    if !settings.gateway_namespace_mode {
+    let token = settings.credentials().has_token();
+    let mut sds_files = vec![sds::TRUSTED_CA];
+    sds_files.extend(settings.credentials().has_certificate().then_some(sds::CERTIFICATE));
+    sds_files.extend(token.then_some(sds::TOKEN));
+    let certificates = if settings.gateway_namespace_mode {
+        map("certs", files(&[sds::AUTHORITIES]))
+    } else {
         let secret = SecretVolumeSource {
             secret_name: Some("envoy".into()),
             default_mode: Some(FILE_MODE),
             ..Default::default()
         };
-        let certificates = Volume { name: "certs".into(), secret: Some(secret), ..Default::default() };
-        return vec![certificates, map("sds", files(&[sds::TRUSTED_CA, sds::CERTIFICATE]))];
-    }
+        Volume { name: "certs".into(), secret: Some(secret), ..Default::default() }
+    };
+    token.then(|| token_volume(settings)).into_iter().chain([certificates, map("sds", files(&sds_files))]).collect()
+}
+
+/// The pod's token, for the control plane only.
+fn token_volume(settings: &Settings) -> Volume {
     let token = ServiceAccountTokenProjection {
         audience: Some(settings.controller_host()),
         expiration_seconds: Some(3600),
@@ -128,11 +138,7 @@ fn volumes(fleet: &Fleet, settings: &Settings) -> Vec<Volume> {
     };
     let projection = VolumeProjection { service_account_token: Some(token), ..Default::default() };
     let token = ProjectedVolumeSource { sources: Some(vec![projection]), default_mode: Some(FILE_MODE) };
-    vec![
-        Volume { name: "sa-token".into(), projected: Some(token), ..Default::default() },
-        map("certs", files(&[sds::AUTHORITIES])),
-        map("sds", files(&[sds::TRUSTED_CA, sds::TOKEN])),
-    ]
+    Volume { name: "sa-token".into(), projected: Some(token), ..Default::default() }
 }
 
 fn key_to_path(name: &str) -> KeyToPath {

@@ -4,18 +4,19 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
 use super::{Error, Fleet, Object, object::finish};
+use crate::Settings;
 
 /// Key and file name of the secret that holds the authorities.
 pub(super) const TRUSTED_CA: &str = "xds-trusted-ca.json";
 /// Key and file name of the secret that holds the proxy's own certificate.
 pub(super) const CERTIFICATE: &str = "xds-certificate.json";
-/// Key and file name of the secret that holds the pod's token, in fleets outside the controller's namespace.
+/// Key and file name of the secret that holds the pod's token.
 pub(super) const TOKEN: &str = "xds-service-account-token.json";
 /// Key and file name of the authorities themselves, in fleets outside the controller's namespace.
 pub(super) const AUTHORITIES: &str = "ca.crt";
 
 /// What the containers mount as `/sds`.
-pub(super) fn config_map(fleet: &Fleet) -> Result<Object, Error> {
+pub(super) fn config_map(fleet: &Fleet, settings: &Settings) -> Result<Object, Error> {
     let trusted = secret(
         "xds_trusted_ca",
         "validation_context",
@@ -33,13 +34,15 @@ pub(super) fn config_map(fleet: &Fleet) -> Result<Object, Error> {
         }),
     );
     let mut data = [(TRUSTED_CA.to_owned(), trusted), (CERTIFICATE.to_owned(), certificate)].to_vec();
-    if let Some(authorities) = &fleet.placement.authorities {
+    if settings.credentials().has_token() {
         let token = secret(
             "jwt-sa-bearer",
             "generic_secret",
             &json!({"secret": {"filename": "/var/run/secrets/token/sa-token"}}),
         );
         data.push((TOKEN.to_owned(), token));
+    }
+    if let Some(authorities) = &fleet.placement.authorities {
         data.push((AUTHORITIES.to_owned(), authorities.clone()));
     }
     let map =

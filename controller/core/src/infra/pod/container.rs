@@ -145,7 +145,7 @@ fn mounts(settings: &Settings) -> Vec<VolumeMount> {
         read_only: read_only.then_some(true),
         ..Default::default()
     };
-    let token = settings.gateway_namespace_mode.then(|| mount("sa-token", "/var/run/secrets/token", true));
+    let token = settings.credentials().has_token().then(|| mount("sa-token", "/var/run/secrets/token", true));
     [mount("certs", "/certs", true), mount("sds", "/sds", false)].into_iter().chain(token).collect()
 }
 

@@ -1,5 +1,5 @@
-//! What the Envoys of a pod have beside their control plane: statistics for Prometheus, a bound on the heap, and, in
-//! namespaces where no certificate of ours lies, a token that says who they are.
+//! What the Envoys of a pod have beside their control plane: statistics for Prometheus, a bound on the heap, and
+//! a token that says which fleet they are of.
 
 use envoy_types::pb::envoy::{
     config::{
@@ -38,7 +38,7 @@ use envoy_types::pb::envoy::{
 
 use super::{XDS_CLUSTER, authorities, bootstrap, secret};
 use crate::{
-    ServiceAddress,
+    Credentials, ServiceAddress,
     ir::Endpoint,
     xds::{
         endpoint::{self, lb_endpoint},
@@ -64,8 +64,8 @@ pub struct Options {
     pub statistics: bool,
     /// The heap that Envoy must not outgrow, in bytes: near it memory is given back, and then requests are refused.
     pub max_heap_bytes: Option<u64>,
-    /// Envoy shows a token instead of a certificate.
-    pub by_token: bool,
+    /// How Envoy shows the control plane who it is.
+    pub credentials: Credentials,
 }
 
 /// The bootstrap of an Envoy in a pod.
@@ -85,12 +85,14 @@ pub fn in_pod(xds: &ServiceAddress, admin: &Endpoint, options: &Options) -> Boot
         });
         manager.actions = vec![overload_action("shrink_heap", 0.95), overload_action("stop_accepting_requests", 0.98)];
     }
-    if options.by_token {
+    if options.credentials.has_token() {
         let clusters = bootstrap.static_resources.iter_mut().flat_map(|resources| &mut resources.clusters);
         for cluster in clusters.filter(|cluster| cluster.name == XDS_CLUSTER) {
-            let options = any(&http2_with_token());
-            cluster.typed_extension_protocol_options = [(PROTOCOL_OPTIONS.to_owned(), options)].into();
-            cluster.transport_socket = Some(service::tls(None, authorities()));
+            let http2 = any(&http2_with_token());
+            cluster.typed_extension_protocol_options = [(PROTOCOL_OPTIONS.to_owned(), http2)].into();
+            if !options.credentials.has_certificate() {
+                cluster.transport_socket = Some(service::tls(None, authorities()));
+            }
         }
     }
     bootstrap
