@@ -88,7 +88,7 @@ fn table(statuses: &[ObjectStatus], problems: bool) -> String {
             "" => status.name.clone(),
             namespace => format!("{namespace}/{}", status.name),
         };
-        for Part { about, conditions } in parts(&status.status) {
+        for Part { about, conditions } in parts(&status.status.value()) {
             let wrong: Vec<_> = conditions.iter().filter(|condition| is_wrong(condition)).collect();
             if problems && wrong.is_empty() {
                 continue;
@@ -134,7 +134,8 @@ mod tests {
             |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "message": "Why."});
         let status = json!({"conditions": [condition("Accepted", "True"), condition("Programmed", "False")],
             "listeners": [{"name": "http", "conditions": [condition("Conflicted", "False")]}]});
-        let gateway = ObjectStatus { kind: "Gateway", namespace: "web".into(), name: "eg".into(), status };
+        let gateway =
+            ObjectStatus { kind: "Gateway", namespace: "web".into(), name: "eg".into(), status: status.into() };
         let all = "KIND     NAME    FOR            CONDITIONS\n\
                    Gateway  web/eg                 Accepted=True Programmed=False (R)\n    Why.\n\
                    Gateway  web/eg  listener http  Conflicted=False\n";

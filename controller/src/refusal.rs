@@ -23,15 +23,18 @@ pub(crate) fn tell(statuses: &mut [Arc<ObjectStatus>], refusals: &Refusals, said
         let owner = Owner { kind: status.kind.into(), namespace: status.namespace.clone(), name: status.name.clone() };
         let Some(reason) = refusals.get(&owner) else { continue };
         let message = format!("{said}: {reason}");
-        let fields = &mut Arc::make_mut(status).status;
-        if let Some(conditions) = fields.get_mut("conditions") {
-            set(conditions, &message);
-        }
-        for list in ["parents", "ancestors"] {
-            for entry in fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                if let Some(conditions) = entry.get_mut("conditions") {
-                    set(conditions, &message);
-                }
+        Arc::make_mut(status).status.edit(|status| tell_in(status, &message));
+    }
+}
+
+fn tell_in(status: &mut Value, message: &str) {
+    if let Some(conditions) = status.get_mut("conditions") {
+        set(conditions, message);
+    }
+    for list in ["parents", "ancestors"] {
+        for entry in status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(conditions) = entry.get_mut("conditions") {
+                set(conditions, message);
             }
         }
     }
@@ -54,19 +57,20 @@ mod tests {
 
     #[test]
     fn the_refused_object_says_so_and_no_other() {
-        let status = |name: &str, status| {
-            Arc::new(ObjectStatus { kind: "HTTPRoute", namespace: "web".into(), name: name.into(), status })
+        let status = |name: &str, status: Value| {
+            let (namespace, name) = ("web".into(), name.into());
+            Arc::new(ObjectStatus { kind: "HTTPRoute", namespace, name, status: status.into() })
         };
         let accepted = json!({"type": "Accepted", "status": "True", "observedGeneration": 3});
         let route = json!({"parents": [{"parentRef": {"name": "eg"}, "conditions": [accepted]}]});
         let mut statuses = [status("bad", route.clone()), status("good", route.clone())];
         let owner = Owner { kind: "HTTPRoute".into(), namespace: "web".into(), name: "bad".into() };
         tell(&mut statuses, &[(owner, "no such regex".to_owned())].into(), BY_ENVOY);
-        let condition = &statuses[0].status["parents"][0]["conditions"][1];
+        let condition = &statuses[0].status.value()["parents"][0]["conditions"][1];
         assert_eq!(condition["type"], "Programmed");
         assert_eq!(condition["status"], "False");
         assert_eq!(condition["observedGeneration"], 3);
         assert!(condition["message"].as_str().is_some_and(|message| message.ends_with("before: no such regex")));
-        assert_eq!(statuses[1].status, route);
+        assert_eq!(statuses[1].status.value(), route);
     }
 }

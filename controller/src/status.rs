@@ -56,7 +56,7 @@ pub(crate) fn problems(status: &ObjectStatus) -> Vec<String> {
         namespace => format!("{} {namespace}/{}", status.kind, status.name),
     };
     let mut lines = Vec::new();
-    for Part { about, conditions } in parts(&status.status) {
+    for Part { about, conditions } in parts(&status.status.value()) {
         let about = about.map_or_else(|| object.clone(), |part| format!("{object}, {part}"));
         lines.extend(conditions.iter().filter_map(|condition| problem(condition, &about)));
     }
@@ -122,7 +122,9 @@ mod tests {
     fn every_kind_of_status_is_read() {
         let condition =
             |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "R", "message": "M."});
-        let lines = |kind, status| problems(&ObjectStatus { kind, namespace: "web".into(), name: "o".into(), status });
+        let lines = |kind, status: Value| {
+            problems(&ObjectStatus { kind, namespace: "web".into(), name: "o".into(), status: status.into() })
+        };
         let gateway = json!({
             "conditions": [condition("Accepted", "True"), condition("Programmed", "False")],
             "listeners": [{"name": "http", "conditions": [condition("Conflicted", "True")]}],

@@ -186,27 +186,33 @@ fn add_class(snapshot: &mut Snapshot, settings: &Settings) -> miette::Result<boo
 
 /// What a class that nobody wrote brings about: its own status, and that of its EnvoyProxy.
 fn is_of_class(status: &ObjectStatus) -> bool {
-    let mut ancestors = status.status["ancestors"].as_array().into_iter().flatten();
+    let value = status.status.value();
+    let mut ancestors = value["ancestors"].as_array().into_iter().flatten();
     let mut only_class = || ancestors.all(|ancestor| ancestor["ancestorRef"]["kind"] == "GatewayClass");
     status.kind == "GatewayClass" || status.kind == "EnvoyProxy" && only_class()
 }
 
 /// Two of a Gateway's conditions, and its addresses, depend on the infrastructure that is running, and there is none here.
 fn without_infra(mut status: ObjectStatus) -> ObjectStatus {
-    if let (true, Some(fields)) = (status.kind == "Gateway", status.status.as_object_mut()) {
-        if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
-            let known = |condition: &Value| {
-                let of_infra = matches!(condition["type"].as_str(), Some("Accepted" | "Programmed"));
-                of_infra && condition["reason"] != "InvalidParameters"
-            };
-            conditions.retain(|condition| !known(condition));
+    let kind = status.kind;
+    status.status.edit(|status| {
+        let Some(fields) = status.as_object_mut() else { return };
+        match kind {
+            "Gateway" => {
+                if let Some(conditions) = fields.get_mut("conditions").and_then(Value::as_array_mut) {
+                    let known = |condition: &Value| {
+                        let of_infra = matches!(condition["type"].as_str(), Some("Accepted" | "Programmed"));
+                        of_infra && condition["reason"] != "InvalidParameters"
+                    };
+                    conditions.retain(|condition| !known(condition));
+                }
+                fields.remove("addresses");
+            }
+            // They follow from this program, not from the input.
+            "GatewayClass" => drop(fields.remove("supportedFeatures")),
+            _ => {}
         }
-        fields.remove("addresses");
-    }
-    if let (true, Some(fields)) = (status.kind == "GatewayClass", status.status.as_object_mut()) {
-        // They follow from this program, not from the input.
-        fields.remove("supportedFeatures");
-    }
+    });
     status
 }
 

@@ -63,9 +63,11 @@ fn find(options: &Options) -> Vec<Problem> {
     let mut found = manifests.problems;
     for status in translation.statuses {
         let mut status = Arc::unwrap_or_clone(status);
-        if let Some(Value::Array(conditions)) = status.status.get_mut("conditions") {
-            conditions.retain(|condition| !waits_for_a_cluster(condition));
-        }
+        status.status.edit(|status| {
+            if let Some(Value::Array(conditions)) = status.get_mut("conditions") {
+                conditions.retain(|condition| !waits_for_a_cluster(condition));
+            }
+        });
         let object = (status.kind, status.namespace.as_str(), status.name.as_str());
         let place = manifests
             .places

@@ -37,7 +37,7 @@ pub struct BackendSpec {
     pub fallback: Option<bool>,
     /// How to speak TLS with the endpoints. Whom to believe is for a BackendTLSPolicy to say, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<BackendTlsSettings>,
+    pub tls: Option<Box<BackendTlsSettings>>,
 }
 
 /// How the endpoints of a Backend are found.

@@ -54,13 +54,13 @@ pub struct SecurityPolicySpec {
     pub csrf: Option<Csrf>,
     /// Logins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oidc: Option<Oidc>,
+    pub oidc: Option<Box<Oidc>>,
     /// Signed tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwt: Option<Jwt>,
     /// A service that is asked about every request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ext_auth: Option<ExtAuth>,
+    pub ext_auth: Option<Box<ExtAuth>>,
     /// Rules on what is known about a request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authorization: Option<Authorization>,

@@ -3,7 +3,13 @@
 //! [`crate::translate`] builds it from a [`crate::Snapshot`]; [`crate::xds`] turns it into Envoy's messages and looks at
 //! nothing else. A policy's own spec stays as the API's struct; only what its references point at is put beside it.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::IpAddr,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+};
 
 use controller_api::{
     backend_traffic_policy::BackendTrafficPolicySpec, cluster_settings::Retry, security_policy::SecurityPolicySpec,
@@ -119,12 +125,55 @@ pub struct HttpListener {
     /// For HTTPS.
     pub tls: Option<Termination>,
     /// One for each rule, match and hostname, most specific first within a hostname.
-    pub routes: Vec<Arc<HttpRoute>>,
+    pub routes: Vec<HttpRoute>,
 }
 
-/// One match of one rule of one route on one hostname.
+/// One match of one rule of one route on one hostname, with the policies that are in force on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpRoute {
+    /// What the route says itself. What changes it through this route changes a copy.
+    pub bare: Arc<BareRoute>,
+    /// The effective BackendTrafficPolicy, shared by all routes that have it.
+    pub traffic: Option<Arc<Traffic>>,
+    /// The effective SecurityPolicy.
+    pub security: Option<Arc<Security>>,
+}
+
+impl HttpRoute {
+    /// Whether these are the very same route and policies, which takes no look into them.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        fn address<T>(one: Option<&Arc<T>>) -> Option<*const T> {
+            one.map(Arc::as_ptr)
+        }
+        Arc::ptr_eq(&self.bare, &other.bare)
+            && address(self.traffic.as_ref()) == address(other.traffic.as_ref())
+            && address(self.security.as_ref()) == address(other.security.as_ref())
+    }
+}
+
+impl From<Arc<BareRoute>> for HttpRoute {
+    fn from(bare: Arc<BareRoute>) -> Self {
+        Self { bare, traffic: None, security: None }
+    }
+}
+
+impl Deref for HttpRoute {
+    type Target = BareRoute;
+
+    fn deref(&self) -> &BareRoute {
+        &self.bare
+    }
+}
+
+impl DerefMut for HttpRoute {
+    fn deref_mut(&mut self) -> &mut BareRoute {
+        Arc::make_mut(&mut self.bare)
+    }
+}
+
+/// A route without policies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BareRoute {
     /// `httproute/<ns>/<name>/rule/<i>/match/<j>/<hostname with . as _>`, or `grpcroute/…`, with `match/-1` for a rule without matches;
     /// the level-one rate limit descriptor too.
     pub name: String,
@@ -156,10 +205,6 @@ pub struct HttpRoute {
     pub retry: Option<Retry>,
     /// The route object's annotations below `gateway.envoyproxy.io/`, without that prefix, for `filter_metadata`.
     pub metadata: BTreeMap<String, String>,
-    /// The effective BackendTrafficPolicy, shared by all routes that have it.
-    pub traffic: Option<Arc<Traffic>>,
-    /// The effective SecurityPolicy.
-    pub security: Option<Arc<Security>>,
 }
 
 /// All conditions hold together. An empty one matches every request.

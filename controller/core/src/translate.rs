@@ -56,7 +56,7 @@ use inputs::Inputs;
 use kept::Kept;
 
 pub use policy::Decision;
-pub use status::{ObjectStatus, Report};
+pub use status::{Json, ObjectStatus, Report};
 
 /// Everything that follows from a snapshot.
 #[derive(Clone, Debug, Default)]

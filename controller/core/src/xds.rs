@@ -43,7 +43,9 @@ pub fn build(proxy: &ir::Proxy, settings: &Settings) -> Resources {
 pub(crate) fn advance(proxy: &Arc<ir::Proxy>, settings: &Settings, known: Known) -> (Resources, Known) {
     let mut known = known.advance(proxy);
     let ports = listener::Port::all(proxy, settings, known.pieces());
-    let listeners = listener::listeners(proxy, &ports, settings);
+    let sketches: Vec<_> = ports.iter().map(listener::Port::sketch).collect();
+    let sketches = listener::listeners(proxy, &sketches, settings);
+    let listeners = known.listeners(&sketches, || listener::listeners(proxy, &ports, settings));
     let configurations = ports.iter().map(|port| route::configuration(port, known.pieces())).collect();
     let mut resources = Resources::default();
     resources.add(&ready::listener(&settings.bind_address(&proxy.key).to_string()));
@@ -60,9 +62,7 @@ pub(crate) fn advance(proxy: &Arc<ir::Proxy>, settings: &Settings, known: Known)
         if let Some(tls) = port.tls() {
             secret::add(&mut resources, tls);
         }
-        for piece in port.pieces() {
-            resources.extend(&piece.resources);
-        }
+        resources.extend(port.pieces().flat_map(|piece| &piece.resources));
         for filter in filter::FILTERS {
             filter.resources(port, &mut resources);
         }

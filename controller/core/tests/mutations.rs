@@ -144,7 +144,7 @@ ports: [{name: http, port: 8080, protocol: TCP}]
 fn sibling(translation: &Translation) -> (Option<Resources>, Vec<Value>) {
     let resources = translation.proxies.get("sibling/sibling").map(|proxy| proxy.resources.clone());
     let statuses = translation.statuses.iter().filter(|status| status.name == "sibling");
-    (resources, statuses.map(|status| status.status.clone()).collect())
+    (resources, statuses.map(|status| status.status.value()).collect())
 }
 
 /// A golden case with some places of it changed.

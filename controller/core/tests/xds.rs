@@ -7,9 +7,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use controller_core::{
     Settings,
     ir::{
-        Action, Backend, Destination, Endpoint, Endpoints, ExtAuth, HeaderMutations, HostRewrite, HttpFilters,
-        HttpListener, HttpRoute, Jwks, Match, Mirror, ObjectRef, PathMatch, PathRewrite, Proxy, Redirect, RemoteJwks,
-        Rewrite, RouteTimeouts, Security, Traffic, ValueMatch,
+        Action, Backend, BareRoute, Destination, Endpoint, Endpoints, ExtAuth, HeaderMutations, HostRewrite,
+        HttpFilters, HttpListener, HttpRoute, Jwks, Match, Mirror, ObjectRef, PathMatch, PathRewrite, Proxy, Redirect,
+        RemoteJwks, Rewrite, RouteTimeouts, Security, Traffic, ValueMatch,
     },
     xds::{self, Type},
 };
@@ -50,7 +50,7 @@ fn forward(rule: &str, backends: Vec<Backend>) -> Action {
 }
 
 fn route(name: &str, hostname: &str, action: Action) -> HttpRoute {
-    HttpRoute {
+    let bare = BareRoute {
         name: format!("httproute/default/{name}/rule/0/match/0/{}", hostname.replace('.', "_")),
         route: object("HTTPRoute", name),
         rule: 0,
@@ -66,9 +66,8 @@ fn route(name: &str, hostname: &str, action: Action) -> HttpRoute {
         retry: None,
         timeouts: RouteTimeouts::default(),
         metadata: BTreeMap::new(),
-        traffic: None,
-        security: None,
-    }
+    };
+    Arc::new(bare).into()
 }
 
 fn listener(section: &str, port: u16, routes: Vec<HttpRoute>) -> HttpListener {
@@ -82,7 +81,7 @@ fn listener(section: &str, port: u16, routes: Vec<HttpRoute>) -> HttpListener {
         gateway_port: port,
         hostname: "*".into(),
         tls: None,
-        routes: routes.into_iter().map(Arc::new).collect(),
+        routes,
     }
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use controller_core::{ir::ObjectRef, translate::ObjectStatus};
+use controller_core::{
+    ir::ObjectRef,
+    translate::{Json, ObjectStatus},
+};
 use kube::api::ApiResource;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -47,7 +50,7 @@ struct Standing {
 /// Our last write of an object.
 #[derive(Debug)]
 struct Written {
-    desired: Value,
+    desired: Json,
     /// What the API server made of it.
     status: String,
     at: Instant,
@@ -65,7 +68,7 @@ pub(super) struct Task {
     /// The fields of `status` that change; null for those that go.
     pub(super) status: Value,
     /// The whole status that we want, null for none. By the time the write is done, we may want another.
-    desired: Value,
+    desired: Json,
     /// The whole status that the write changes.
     pub(super) standing: Value,
 }
@@ -220,8 +223,9 @@ impl State {
         let resource = self.resources.get(object.kind)?.clone();
         let standing = self.standing.get(&object)?;
         let desired = self.desired.get(&object).map(|desired| &desired.status);
+        let wanted = desired.map(Json::value);
         // What we want is about an older generation: the translation of this one is under way.
-        if let Some(observed) = desired.and_then(merge::observed_generation)
+        if let Some(observed) = wanted.as_ref().and_then(merge::observed_generation)
             && standing.generation.is_some_and(|generation| generation > observed)
         {
             return None;
@@ -232,7 +236,7 @@ impl State {
             return None;
         }
         let before = serde_json::from_str(&standing.status).unwrap_or_default();
-        let status = merge::merge(&before, desired, controller, jiff::Timestamp::now())?;
+        let status = merge::merge(&before, wanted.as_ref(), controller, jiff::Timestamp::now())?;
         let desired = desired.cloned().unwrap_or_default();
         Some(Task { version: standing.version.clone(), object, resource, status, desired, standing: before })
     }

@@ -18,8 +18,9 @@ pub(crate) async fn statuses(client: &Client) -> Result<Vec<ObjectStatus>, kube:
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         for mut object in api.list(&ListParams::default()).await?.items {
             let status = object.data.get_mut("status").map(serde_json::Value::take).unwrap_or_default();
-            let namespace = object.metadata.namespace.unwrap_or_default();
-            statuses.push(ObjectStatus { kind, namespace, name: object.metadata.name.unwrap_or_default(), status });
+            let (namespace, name) = (object.metadata.namespace, object.metadata.name);
+            let (namespace, name) = (namespace.unwrap_or_default(), name.unwrap_or_default());
+            statuses.push(ObjectStatus { kind, namespace, name, status: status.into() });
         }
     }
     Ok(statuses)

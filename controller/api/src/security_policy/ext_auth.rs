@@ -58,7 +58,7 @@ pub struct GrpcExtAuthService {
     pub backend_refs: Vec<BackendRef>,
     /// How Envoy deals with its hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backend_settings: Option<ClusterSettings>,
+    pub backend_settings: Option<Box<ClusterSettings>>,
 }
 
 /// Where the HTTP service is and what it is asked.
@@ -74,7 +74,7 @@ pub struct HttpExtAuthService {
     pub backend_refs: Vec<BackendRef>,
     /// How Envoy deals with its hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backend_settings: Option<ClusterSettings>,
+    pub backend_settings: Option<Box<ClusterSettings>>,
     /// Put before the request's own path; not together with `pathOverride`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,

@@ -77,7 +77,7 @@ pub struct RemoteJwks {
     pub backend_ref: Option<BackendRef>,
     /// How Envoy deals with its hosts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backend_settings: Option<ClusterSettings>,
+    pub backend_settings: Option<Box<ClusterSettings>>,
 }
 
 /// A key set (RFC 7517) as text.

@@ -97,7 +97,7 @@ pub struct OidcProvider {
     pub backend_ref: Option<BackendRef>,
     /// How the provider's hosts are dealt with. Not translated yet and without effect, which the status says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub backend_settings: Option<ClusterSettings>,
+    pub backend_settings: Option<Box<ClusterSettings>>,
 }
 
 /// Cookies in which tokens reach the backend, and filters behind the login such as `jwt`. Browsers never get them.

@@ -10,11 +10,11 @@ use super::{ExtAuth, ObjectRef};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpFilters {
     /// `CORS`; wins over a SecurityPolicy's.
-    pub cors: Option<Cors>,
+    pub cors: Option<Box<Cors>>,
     /// `ExternalAuth`; asked beside a SecurityPolicy's.
-    pub external_auth: Option<ExternalAuth>,
+    pub external_auth: Option<Box<ExternalAuth>>,
     /// `credentialInjection` of an `HTTPRouteFilter`.
-    pub credential: Option<Credential>,
+    pub credential: Option<Box<Credential>>,
     /// The rule's `sessionPersistence`.
     pub session: Option<Session>,
 }

@@ -19,7 +19,7 @@ use super::{
     status::{Conditions, ObjectStatus, Parent, Report},
 };
 use crate::{
-    ir::{HttpRoute, ObjectRef},
+    ir::{BareRoute, HttpRoute, ObjectRef},
     snapshot::Key,
 };
 
@@ -102,8 +102,8 @@ pub(super) struct Object<'o, T> {
 pub(super) struct Attached {
     status: Arc<ObjectStatus>,
     /// In step with those of the status.
-    pub(super) parents: Vec<Parent>,
-    placed: Vec<Placed>,
+    pub(super) parents: Box<[Parent]>,
+    placed: Box<[Placed]>,
 }
 
 /// The part of a route that one listener takes.
@@ -114,7 +114,7 @@ pub(super) struct Placed {
     /// Index of its listener.
     pub(super) listener: usize,
     /// Where the listener is served.
-    pub(super) routes: Vec<Arc<HttpRoute>>,
+    pub(super) routes: Box<[Arc<BareRoute>]>,
 }
 
 impl Placed {
@@ -123,7 +123,7 @@ impl Placed {
         let Some(listener) = gateway.listeners.get_mut(self.listener) else { return };
         listener.attached_routes += 1;
         if let Some(listener) = listener.http().and_then(|http| gateway.proxy.http.get_mut(http)) {
-            listener.routes.extend_from_slice(&self.routes);
+            listener.routes.extend(self.routes.iter().map(|route| HttpRoute::from(Arc::clone(route))));
         }
     }
 }
@@ -164,7 +164,7 @@ pub(super) fn attach_http<'o, T: Any + Send + Sync>(
     for (key, whole, object) in objects {
         let attached = kept.of(inputs, whole, || {
             let (status, parents, route) = attach_one(inputs, gateways, kind, (key, &object), &read)?;
-            Some(Arc::new(Attached { status, parents, placed: route.placed() }))
+            Some(Arc::new(Attached { status, parents: parents.into(), placed: route.placed().into() }))
         });
         if let Some(attached) = attached {
             attached.placed.iter().for_each(|placed| placed.put_on(gateways));

@@ -340,7 +340,7 @@ fn backend(
     };
     let section = reference.port.map(|port| port.to_string());
     Ok(Resolved {
-        tls: backend_tls::resolve(inputs, &itself, section.as_deref(), spec.tls.as_ref())?,
+        tls: backend_tls::resolve(inputs, &itself, section.as_deref(), spec.tls.as_deref())?,
         fallback: spec.fallback == Some(true),
         origin: Origin { object: itself, section: None },
         endpoints,

@@ -46,7 +46,7 @@ pub(super) fn add(
         respond(filters, spec, &owner, inputs)?;
     }
     if let Some(spec) = &spec.credential_injection {
-        filters.http.credential = Some(credential(spec, &owner, inputs)?);
+        filters.http.credential = Some(Box::new(credential(spec, &owner, inputs)?));
     }
     add_cookies(filters, spec)
 }

@@ -1,6 +1,8 @@
 //! What was made of objects before, for as long as nothing that it follows from has changed.
 
-use std::{any::Any, collections::HashMap, fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
+
+use ahash::HashMap;
 
 use super::inputs::Inputs;
 use crate::{ir::ObjectRef, snapshot::Changes};
@@ -19,7 +21,7 @@ struct Entry<T> {
     /// Held so that no other object gets its address.
     _object: Arc<dyn Any + Send + Sync>,
     /// What it refers to, there or not.
-    backends: Vec<ObjectRef>,
+    backends: Box<[ObjectRef]>,
     result: T,
     round: u64,
 }
@@ -66,7 +68,7 @@ impl<T: Clone> Kept<T> {
         }
         let (result, backends) = inputs.observe(make);
         let object: Arc<dyn Any + Send + Sync> = Arc::<O>::clone(object);
-        let entry = Entry { _object: object, backends, result: result.clone(), round: self.round };
+        let entry = Entry { _object: object, backends: backends.into(), result: result.clone(), round: self.round };
         self.entries.insert(address, entry);
         result
     }
@@ -81,7 +83,7 @@ impl<T: Clone> Kept<T> {
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
-        Self { entries: HashMap::new(), round: 0, used: 0 }
+        Self { entries: HashMap::default(), round: 0, used: 0 }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The order in which the routes of a virtual host are tried (Gateway API's precedence of matches).
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::gateway::Gateway;
 use crate::{
@@ -16,7 +16,7 @@ pub(super) fn sort_all(gateways: &mut BTreeMap<Key, Gateway<'_>>) {
 }
 
 /// Sorts the most specific routes to the front. Equals stay as they are: older routes first, then by name and rule.
-fn sort(routes: &mut [Arc<HttpRoute>]) {
+fn sort(routes: &mut [HttpRoute]) {
     routes.sort_by_cached_key(|route| Reverse(specificity(&route.matches)));
 }
 

@@ -22,7 +22,7 @@ use controller_api::{
 
 use self::{
     attachment::{Shape, Topology},
-    in_force::{Governed, InForce},
+    in_force::InForce,
 };
 use super::{Report, inputs::Inputs, kept::Kept};
 use crate::{ir, snapshot::Changes};
@@ -33,7 +33,7 @@ pub struct Decision {
     /// `<namespace>/<gateway>/<listener>`.
     pub listener: Arc<str>,
     /// The route.
-    pub route: Arc<ir::HttpRoute>,
+    pub route: ir::HttpRoute,
     /// The policy that is in force.
     pub winner: Arc<ir::ObjectRef>,
     /// Policies that target this route too, most specific first, and why each lost.
@@ -59,7 +59,6 @@ pub(super) struct Memory {
     shapes: Kept<Arc<Shape>>,
     traffic: attachment::Memory<BackendTrafficPolicy, ir::Traffic>,
     security: attachment::Memory<SecurityPolicy, ir::Security>,
-    governed: Kept<Governed>,
 }
 
 impl Memory {
@@ -68,7 +67,6 @@ impl Memory {
         self.shapes.begin(changes);
         self.traffic.begin(changes);
         self.security.begin(changes);
-        self.governed.begin(changes);
     }
 
     /// Ends a translation.
@@ -76,7 +74,6 @@ impl Memory {
         self.shapes.end();
         self.traffic.end();
         self.security.end();
-        self.governed.end();
     }
 }
 
@@ -93,7 +90,7 @@ pub(super) fn apply(
     let traffic = attachment::attach(&traffic, inputs, &topology, &mut in_force, &mut memory.traffic, report);
     let security = security::Kind { inputs };
     let security = attachment::attach(&security, inputs, &topology, &mut in_force, &mut memory.security, report);
-    in_force::put(inputs, in_force, &mut memory.governed, proxies);
+    in_force::put(in_force, proxies);
     let auth_policies: BTreeMap<_, _> =
         security.auth_policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect();
     let mut decisions = traffic.candidates.into_decisions(proxies);

@@ -18,7 +18,7 @@ use super::{
     route_rule::{self, Rule, Spec},
     status::Conditions,
 };
-use crate::ir::{Action, HttpListener, HttpRoute, Match, ObjectRef, ValueMatch};
+use crate::ir::{Action, BareRoute, HttpListener, Match, ObjectRef, ValueMatch};
 
 /// A route with all that does not depend on where it attaches.
 pub(super) struct Route {
@@ -74,22 +74,22 @@ impl Route {
         self.placed
     }
 
-    fn add_routes(&self, listener: &HttpListener, host: &str, routes: &mut Vec<Arc<HttpRoute>>) {
+    fn add_routes(&self, listener: &HttpListener, host: &str, routes: &mut Vec<Arc<BareRoute>>) {
         for rule in &self.rules {
             for (index, matches) in &rule.matches {
                 let name = name::route(&rule.destination, *index, host);
-                let route = self.http_route(rule, matches, name, host, listener);
+                let route = self.bare_route(rule, matches, name, host, listener);
                 if let Some(matches) = preflight(&route) {
                     let name = name::preflight(&rule.destination, *index, host);
-                    routes.push(Arc::new(HttpRoute { name, matches, ..route.clone() }));
+                    routes.push(Arc::new(BareRoute { name, matches, ..route.clone() }));
                 }
                 routes.push(Arc::new(route));
             }
         }
     }
 
-    fn http_route(&self, rule: &Rule, matches: &Match, name: String, host: &str, on: &HttpListener) -> HttpRoute {
-        HttpRoute {
+    fn bare_route(&self, rule: &Rule, matches: &Match, name: String, host: &str, on: &HttpListener) -> BareRoute {
+        BareRoute {
             name,
             route: self.reference.clone(),
             rule: rule.index,
@@ -105,8 +105,6 @@ impl Route {
             timeouts: rule.timeouts,
             retry: rule.retry.clone(),
             metadata: self.metadata.clone(),
-            traffic: None,
-            security: None,
         }
     }
 }
@@ -125,7 +123,7 @@ impl Attach for Route {
             }
         }
         let gateway = (gateway.reference.namespace.clone(), gateway.reference.name.clone());
-        self.placed.push(Placed { gateway, listener: index, routes });
+        self.placed.push(Placed { gateway, listener: index, routes: routes.into() });
     }
 
     fn report_faults(&self, conditions: &mut Conditions) {
@@ -143,7 +141,7 @@ impl Attach for Route {
 }
 
 /// What a browser asks before a request with a method that `route` matches: the question itself has another method.
-fn preflight(route: &HttpRoute) -> Option<Match> {
+fn preflight(route: &BareRoute) -> Option<Match> {
     route.filters.cors.as_ref()?;
     route.matches.method.as_ref().filter(|method| *method != "OPTIONS")?;
     let any = |name: &str| ValueMatch { name: name.to_owned(), value: ".*".to_owned(), regex: true };

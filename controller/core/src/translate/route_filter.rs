@@ -130,7 +130,7 @@ impl Filters {
             }
             Type::Cors => {
                 let spec = spec.cors.as_ref().ok_or_else(|| missing("cors"))?;
-                self.http.cors = Some(cors_filter::read(spec)?);
+                self.http.cors = Some(Box::new(cors_filter::read(spec)?));
                 Ok(())
             }
             Type::ExternalAuth => {
@@ -139,7 +139,7 @@ impl Filters {
                     let message = "cannot configure multiple externalAuth filters for a single HTTPRouteRule";
                     return Err(Fault::accepted("UnsupportedValue", message));
                 }
-                self.http.external_auth = Some(external_auth::read(inputs, of, spec)?);
+                self.http.external_auth = Some(Box::new(external_auth::read(inputs, of, spec)?));
                 Ok(())
             }
         }

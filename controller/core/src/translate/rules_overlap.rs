@@ -1,10 +1,11 @@
 //! Routes that want the very same requests, of which only one can have them: the condition `RouteRulesOverlap`.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use ahash::{HashMap, HashMapExt};
 use serde_json::Value;
 
 use super::status::{Conditions, Report};
@@ -45,10 +46,12 @@ pub(super) fn tell(proxies: &[Proxy], report: &mut Report) {
                 continue;
             }
             let pointer = format!("/parents/{index}/conditions");
-            let known = Arc::make_mut(status).status.pointer_mut(&pointer).and_then(Value::as_array_mut);
-            if let (Some(known), Value::Array(added)) = (known, condition(&others).to_json(parent.generation)) {
-                known.extend(added);
-            }
+            Arc::make_mut(status).status.edit(|status| {
+                let known = status.pointer_mut(&pointer).and_then(Value::as_array_mut);
+                if let (Some(known), Value::Array(added)) = (known, condition(&others).to_json(parent.generation)) {
+                    known.extend(added);
+                }
+            });
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use super::attachment::Attached;
@@ -19,7 +19,37 @@ pub struct ObjectStatus {
     /// `metadata.name`.
     pub name: String,
     /// The kind's own `status`.
-    pub status: Value,
+    pub status: Json,
+}
+
+/// A JSON value as text, which takes a tenth of the memory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Json(Box<str>);
+
+impl Json {
+    /// The value.
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+
+    /// Changes the value.
+    pub fn edit(&mut self, change: impl FnOnce(&mut Value)) {
+        let mut value = self.value();
+        change(&mut value);
+        *self = value.into();
+    }
+}
+
+impl From<Value> for Json {
+    fn from(value: Value) -> Self {
+        Self(value.to_string().into())
+    }
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value().serialize(serializer)
+    }
 }
 
 /// Where the stages of a translation write the statuses.
@@ -56,7 +86,7 @@ impl ObjectStatus {
     /// That of `object`.
     pub(super) fn new(object: &ObjectRef, status: Value) -> Arc<Self> {
         let ObjectRef { kind, namespace, name } = object.clone();
-        Arc::new(Self { kind, namespace, name, status })
+        Arc::new(Self { kind, namespace, name, status: status.into() })
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) struct Port<'a> {
     address: IpAddr,
     number: u16,
     name: &'a str,
+    is_sketch: bool,
 }
 
 impl<'a> Port<'a> {
@@ -57,10 +58,21 @@ impl<'a> Port<'a> {
                 known.listeners.push((index, listener));
             } else {
                 let name = &listener.name;
-                ports.push(Self { proxy, settings, listeners: vec![(index, listener)], pieces, address, number, name });
+                let listeners = vec![(index, listener)];
+                ports.push(Self { proxy, settings, listeners, pieces, address, number, name, is_sketch: false });
             }
         }
         ports
+    }
+
+    /// The same without what its routes ask of tokens, which is large.
+    pub(crate) fn sketch(&self) -> Self {
+        Self { listeners: self.listeners.clone(), is_sketch: true, ..*self }
+    }
+
+    /// What routes ask of tokens is left out.
+    pub(crate) fn is_sketch(&self) -> bool {
+        self.is_sketch
     }
 
     /// Name of its route configuration and filter chain: the first listener's.
@@ -90,7 +102,7 @@ impl<'a> Port<'a> {
 
     /// Every route on the port.
     pub(crate) fn routes(&self) -> impl Iterator<Item = &'a HttpRoute> {
-        self.listeners.iter().flat_map(|(_, listener)| &listener.routes).map(AsRef::as_ref)
+        self.listeners.iter().flat_map(|(_, listener)| &listener.routes)
     }
 
     /// What was made of every route on the port.

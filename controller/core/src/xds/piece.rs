@@ -24,14 +24,14 @@ const ROUTES: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Piece {
     /// Its part of a virtual host, encoded.
-    pub(super) routes: Vec<u8>,
+    pub(super) routes: Box<[u8]>,
     pub(super) digest: [u8; 32],
     /// Its clusters with their endpoints.
-    pub(super) resources: Resources,
+    pub(super) resources: Box<[(resources::Type, resources::Entry)]>,
     /// Its part of the filter that verifies tokens.
     pub(super) tokens: Option<jwt_authn::Part>,
     /// What `ratelimit` counts of its requests.
-    pub(super) limits: Vec<rate_limit::Root>,
+    pub(super) limits: Box<[rate_limit::Root]>,
 }
 
 impl Piece {
@@ -48,7 +48,8 @@ impl Piece {
         add_backends(&mut resources, certificate, route);
         let digest = Sha256::digest(&routes).into();
         let limits = rate_limit::roots(listener, route);
-        Self { routes, digest, resources, tokens: jwt_authn::Part::of(route), limits }
+        let (tokens, resources) = (jwt_authn::Part::of(route), resources.into_entries());
+        Self { routes: routes.into(), digest, resources, tokens, limits: limits.into() }
     }
 }
 
@@ -70,7 +71,10 @@ pub(crate) struct Known {
     pieces: Vec<Vec<Arc<Piece>>>,
     /// What `ratelimit` counts is the same as the time before.
     same_limits: bool,
-    listeners: HashMap<String, (Listener, Arc<Resource>)>,
+    /// What is asked of tokens, likewise.
+    same_tokens: bool,
+    /// By name, each with the version of its sketch.
+    listeners: HashMap<String, (String, Arc<Resource>)>,
     /// Route configurations by name.
     configurations: HashMap<String, Arc<Resource>>,
 }
@@ -90,7 +94,8 @@ impl Known {
             advance(listener, certificate, routes, pieces)
         });
         let pieces: Vec<_> = pieces.collect();
-        self.same_limits = have_same_limits(&self.pieces, &pieces);
+        self.same_limits = have_same(&self.pieces, &pieces, |piece| &piece.limits);
+        self.same_tokens = have_same(&self.pieces, &pieces, |piece| &piece.tokens);
         self.pieces = pieces;
         self.proxy = Some(Arc::clone(proxy));
         self
@@ -106,36 +111,59 @@ impl Known {
         self.same_limits
     }
 
-    /// Listeners and route configurations, encoded again where they are not what they were.
+    /// The listeners by name, each with the version of its sketch. `sketches` have all that may differ beside what routes ask
+    /// of tokens; where they do not differ, `listeners` are not needed.
+    pub(super) fn listeners(
+        &self,
+        sketches: &[Listener],
+        listeners: impl FnOnce() -> Vec<Listener>,
+    ) -> HashMap<String, (String, Arc<Resource>)> {
+        let sketches = sketches.iter().map(|sketch| (sketch.name.clone(), Resource::of(sketch).version));
+        let sketches: HashMap<String, String> = sketches.collect();
+        let is_known = |(name, sketch): (&String, &String)| {
+            self.listeners.get(name).is_some_and(|(known, _)| self.same_tokens && known == sketch)
+        };
+        let all = if sketches.iter().all(is_known) { Vec::new() } else { listeners() };
+        let new: HashMap<&str, &Listener> = all.iter().map(|listener| (listener.name.as_str(), listener)).collect();
+        let one = |(name, sketch): (String, String)| {
+            let resource = if is_known((&name, &sketch)) {
+                Arc::clone(&self.listeners.get(&name)?.1)
+            } else {
+                Arc::new(Resource::of(*new.get(name.as_str())?))
+            };
+            Some((name, (sketch, resource)))
+        };
+        sketches.into_iter().filter_map(one).collect()
+    }
+
+    /// Adds `listeners`, and the route configurations, encoded again where they are not what they were.
     pub(super) fn keep(
         &mut self,
         resources: &mut Resources,
-        listeners: Vec<Listener>,
+        listeners: HashMap<String, (String, Arc<Resource>)>,
         configurations: Vec<route::Configuration>,
     ) {
-        let mut known = std::mem::take(&mut self.listeners);
-        for listener in listeners {
-            let same = known.remove(&listener.name).filter(|(known, _)| *known == listener);
-            let resource = same.map_or_else(|| Arc::new(Resource::of(&listener)), |(_, resource)| resource);
-            resources.put(&listener, &resource);
-            self.listeners.insert(listener.name.clone(), (listener, resource));
+        for (name, (_, resource)) in &listeners {
+            resources.insert(resources::Type::Listener, name, resource);
         }
+        self.listeners = listeners;
         let mut known = std::mem::take(&mut self.configurations);
         for configuration in configurations {
             let same = known.remove(&configuration.name).filter(|known| known.version == configuration.version);
             let resource = same.unwrap_or_else(|| Arc::new(configuration.encode(&self.pieces)));
-            resources.insert(resources::Type::RouteConfiguration, configuration.name.clone(), &resource);
+            resources.insert(resources::Type::RouteConfiguration, &configuration.name, &resource);
             self.configurations.insert(configuration.name, resource);
         }
     }
 }
 
-fn have_same_limits(before: &[Vec<Arc<Piece>>], after: &[Vec<Arc<Piece>>]) -> bool {
+/// Whether a part of the pieces is the same.
+fn have_same<T: PartialEq>(before: &[Vec<Arc<Piece>>], after: &[Vec<Arc<Piece>>], part: impl Fn(&Piece) -> &T) -> bool {
     let (mut before, mut after) = (before.iter().flatten(), after.iter().flatten());
     loop {
         match (before.next(), after.next()) {
             (None, None) => return true,
-            (Some(before), Some(after)) if Arc::ptr_eq(before, after) || before.limits == after.limits => {}
+            (Some(before), Some(after)) if Arc::ptr_eq(before, after) || part(before) == part(after) => {}
             _ => return false,
         }
     }
@@ -145,12 +173,12 @@ fn have_same_limits(before: &[Vec<Arc<Piece>>], after: &[Vec<Arc<Piece>>]) -> bo
 fn advance(
     listener: &HttpListener,
     certificate: Option<&Certificate>,
-    routes: &[Arc<HttpRoute>],
+    routes: &[HttpRoute],
     pieces: &[Arc<Piece>],
 ) -> Vec<Arc<Piece>> {
     let mut by_name: Option<HashMap<&str, usize>> = None;
-    let piece = |(index, route): (usize, &Arc<HttpRoute>)| {
-        let stands = routes.get(index).is_some_and(|known| Arc::ptr_eq(known, route) || known.name == route.name);
+    let piece = |(index, route): (usize, &HttpRoute)| {
+        let stands = routes.get(index).is_some_and(|known| known.is(route) || known.name == route.name);
         let index = if stands {
             Some(index)
         } else {
@@ -159,7 +187,7 @@ fn advance(
             });
             by_name.get(route.name.as_str()).copied()
         };
-        let is_same = |known: &Arc<HttpRoute>| Arc::ptr_eq(known, route) || known == route;
+        let is_same = |known: &HttpRoute| known.is(route) || known == route;
         let same = index.filter(|index| routes.get(*index).is_some_and(is_same)).and_then(|index| pieces.get(index));
         same.map_or_else(|| Arc::new(Piece::new(&listener.name, certificate, route)), Arc::clone)
     };

@@ -116,21 +116,21 @@ impl fmt::Debug for Resource {
     }
 }
 
-/// Everything that one proxy is sent.
+/// Everything that one proxy is sent: by kind, in the order of their names.
 #[derive(Clone, Debug, Default)]
-pub struct Resources(BTreeMap<Type, BTreeMap<Arc<str>, Arc<Resource>>>);
+pub struct Resources(BTreeMap<Type, Vec<Entry>>);
 
 /// A resource with its name.
-type Entry<'r> = (&'r Arc<str>, &'r Arc<Resource>);
+pub(super) type Entry = (Arc<str>, Arc<Resource>);
 
 /// Most resources are the very same as before, which takes no look at their bytes.
 impl PartialEq for Resources {
     fn eq(&self, other: &Self) -> bool {
+        let same = |((name, resource), (other_name, other)): (&Entry, &Entry)| {
+            (Arc::ptr_eq(name, other_name) || name == other_name) && (Arc::ptr_eq(resource, other) || resource == other)
+        };
         self.0.len() == other.0.len()
             && self.0.iter().zip(&other.0).all(|((kind, own), (other_kind, others))| {
-                let same = |((name, resource), (other_name, other)): (Entry<'_>, Entry<'_>)| {
-                    name == other_name && (Arc::ptr_eq(resource, other) || resource == other)
-                };
                 kind == other_kind && own.len() == others.len() && own.iter().zip(others).all(same)
             })
     }
@@ -140,51 +140,67 @@ impl Resources {
     /// Adds a resource, unless one of its kind has the name already.
     pub fn add<M: Named>(&mut self, message: &M) {
         let of_type = self.0.entry(M::TYPE).or_default();
-        of_type.entry(message.resource_name().into()).or_insert_with(|| Arc::new(Resource::of(message)));
-    }
-
-    /// Adds a message that was encoded before, likewise.
-    pub(super) fn put<M: Named>(&mut self, message: &M, resource: &Arc<Resource>) {
-        self.insert(M::TYPE, message.resource_name().to_owned(), resource);
+        if let Err(index) = place(of_type, message.resource_name()) {
+            of_type.insert(index, (message.resource_name().into(), Arc::new(Resource::of(message))));
+        }
     }
 
     /// Adds a resource by its name, likewise.
-    pub(super) fn insert(&mut self, kind: Type, name: String, resource: &Arc<Resource>) {
-        self.0.entry(kind).or_default().entry(name.into()).or_insert_with(|| Arc::clone(resource));
+    pub(super) fn insert(&mut self, kind: Type, name: &str, resource: &Arc<Resource>) {
+        let of_type = self.0.entry(kind).or_default();
+        if let Err(index) = place(of_type, name) {
+            of_type.insert(index, (name.into(), Arc::clone(resource)));
+        }
     }
 
-    /// Adds those of `others`, likewise.
-    pub(super) fn extend(&mut self, others: &Self) {
-        for (kind, others) in &others.0 {
-            let of_type = self.0.entry(*kind).or_default();
-            for (name, resource) in others {
-                of_type.entry(Arc::clone(name)).or_insert_with(|| Arc::clone(resource));
-            }
+    /// Adds many, likewise.
+    pub(super) fn extend<'r>(&mut self, others: impl IntoIterator<Item = &'r (Type, Entry)>) {
+        for (kind, entry) in others {
+            self.0.entry(*kind).or_default().push(entry.clone());
+        }
+        for of_type in self.0.values_mut() {
+            // Those that were there before stay before others of their name.
+            of_type.sort_by(|(a, _), (b, _)| a.cmp(b));
+            of_type.dedup_by(|(a, _), (b, _)| a == b);
         }
     }
 
     /// Adds a resource instead of the one of its kind and name.
     pub fn replace<M: Named>(&mut self, message: &M) {
-        let of_type = self.0.entry(M::TYPE).or_default();
-        of_type.insert(message.resource_name().into(), Arc::new(Resource::of(message)));
+        self.put(M::TYPE, message.resource_name().into(), Resource::of(message));
     }
 
     /// Adds one that was encoded before, unless it is of no known kind.
     pub fn restore(&mut self, name: String, version: String, any: Any) {
         let mut kinds = Type::ALL.into_iter().chain([Type::AuthPolicy]);
         if let Some(kind) = kinds.find(|kind| kind.url() == any.type_url) {
-            self.0.entry(kind).or_default().insert(name.into(), Arc::new(Resource { any, version }));
+            self.put(kind, name.into(), Resource { any, version });
+        }
+    }
+
+    fn put(&mut self, kind: Type, name: Arc<str>, resource: Resource) {
+        let of_type = self.0.entry(kind).or_default();
+        let entry = |name| (name, Arc::new(resource));
+        match place(of_type, &name) {
+            Ok(index) => of_type[index] = entry(name),
+            Err(index) => of_type.insert(index, entry(name)),
         }
     }
 
     /// The resource of this kind and name.
     pub fn find(&self, kind: Type, name: &str) -> Option<&Arc<Resource>> {
-        self.0.get(&kind)?.get(name)
+        let of_type = self.0.get(&kind)?;
+        Some(&of_type.get(place(of_type, name).ok()?)?.1)
     }
 
     /// The resources of one kind, by name.
     pub fn of(&self, kind: Type) -> impl Iterator<Item = (&str, &Resource)> {
         self.0.get(&kind).into_iter().flatten().map(|(name, resource)| (name.as_ref(), resource.as_ref()))
+    }
+
+    /// All of them, each with its kind.
+    pub(super) fn into_entries(self) -> Box<[(Type, Entry)]> {
+        self.0.into_iter().flat_map(|(kind, of_type)| of_type.into_iter().map(move |entry| (kind, entry))).collect()
     }
 
     /// Decodes every resource of one kind, in the order of their names.
@@ -194,13 +210,18 @@ impl Resources {
 
     /// Number of resources of all kinds.
     pub fn len(&self) -> usize {
-        self.0.values().map(BTreeMap::len).sum()
+        self.0.values().map(Vec::len).sum()
     }
 
     /// There is nothing to send.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+/// Where the resource of this name is, or where it belongs.
+fn place(of_type: &[Entry], name: &str) -> Result<usize, usize> {
+    of_type.binary_search_by(|(known, _)| known.as_ref().cmp(name))
 }
 
 /// The same bytes for equal messages.

@@ -1,10 +1,8 @@
 //! Route configurations: one for each port, with a virtual host for each hostname of its listeners.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use ahash::{HashMap, HashSet};
 use envoy_types::pb::{
     envoy::config::{
         core::v3::{HeaderValue, HeaderValueOption, header_value_option::HeaderAppendAction},
@@ -22,7 +20,7 @@ use super::{
     piece::Piece,
     resources::{frame_start, hex},
 };
-use crate::ir::{HeaderMutations, HttpListener, HttpRoute, Match, PathMatch};
+use crate::ir::{HeaderMutations, HttpListener, HttpRoute, PathMatch};
 
 mod action;
 mod matching;
@@ -49,13 +47,15 @@ struct Host {
     routes: Vec<(usize, usize)>,
 }
 
+/// Most bytes that the start of a field takes: a tag and a length.
+const MAX_FRAME: usize = 1 + 10;
 /// Number of the field `virtual_hosts` of a `RouteConfiguration`.
 const VIRTUAL_HOSTS: u32 = 2;
 
 /// The route configuration of all listeners on a port, whose pieces are among `pieces`.
 pub(crate) fn configuration(port: &Port<'_>, pieces: &[Vec<Arc<Piece>>]) -> Configuration {
     // Translation has given each hostname to the listener that matches it best; Envoy refuses a second one.
-    let mut taken = HashSet::new();
+    let mut taken = HashSet::default();
     let hosts = port.listeners().flat_map(|(index, listener)| hosts(index, listener));
     let hosts = hosts.chain(misdirected::virtual_hosts(port).into_iter().map(|host| Host::new(&host, Vec::new())));
     let hosts: Vec<Host> =
@@ -75,9 +75,15 @@ pub(crate) fn configuration(port: &Port<'_>, pieces: &[Vec<Arc<Piece>>]) -> Conf
 impl Configuration {
     /// The resource, whose routes are among `pieces`.
     pub(super) fn encode(&self, pieces: &[Vec<Arc<Piece>>]) -> Resource {
-        let mut value = self.shell.clone();
-        for host in &self.hosts {
-            let length = host.shell.len() + host.pieces(pieces).map(|piece| piece.routes.len()).sum::<usize>();
+        let lengths = self
+            .hosts
+            .iter()
+            .map(|host| host.shell.len() + host.pieces(pieces).map(|piece| piece.routes.len()).sum::<usize>());
+        let lengths: Vec<usize> = lengths.collect();
+        let framed = lengths.iter().map(|length| length + MAX_FRAME).sum::<usize>();
+        let mut value = Vec::with_capacity(self.shell.len() + framed);
+        value.extend_from_slice(&self.shell);
+        for (host, length) in self.hosts.iter().zip(lengths) {
             frame_start(VIRTUAL_HOSTS, length, &mut value);
             value.extend_from_slice(&host.shell);
             host.pieces(pieces).for_each(|piece| value.extend_from_slice(&piece.routes));
@@ -102,7 +108,7 @@ impl Host {
 /// The virtual hosts of the listener at `index`.
 fn hosts(index: usize, listener: &HttpListener) -> Vec<Host> {
     let mut order: Vec<&str> = Vec::new();
-    let mut by_hostname: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
+    let mut by_hostname: HashMap<&str, Vec<(usize, usize)>> = HashMap::default();
     for (number, route) in listener.routes.iter().enumerate() {
         let routes = by_hostname.entry(&route.hostname).or_insert_with(|| {
             order.push(&route.hostname);
@@ -150,8 +156,12 @@ pub(super) fn logout(route: &HttpRoute) -> Option<HttpRoute> {
         }
         Some(_) => false,
     };
-    let matches = Match { path: Some(PathMatch::Exact(path.clone())), ..route.matches.clone() };
-    covered.then(|| HttpRoute { name: format!("{}/backchannel-logout", route.name), matches, ..route.clone() })
+    covered.then(|| {
+        let mut logout = route.clone();
+        logout.name.push_str("/backchannel-logout");
+        logout.matches.path = Some(PathMatch::Exact(path.clone()));
+        logout
+    })
 }
 
 fn headers_to_add(headers: &HeaderMutations) -> Vec<HeaderValueOption> {

@@ -75,7 +75,7 @@ pub(crate) fn target(kind: &str, name: &str, section: &str) -> String {
 
 pub(crate) fn routes(translation: &Translation) -> Vec<(String, &HttpRoute)> {
     let listeners = translation.proxies.values().flat_map(|proxy| &proxy.ir.http);
-    listeners.flat_map(|listener| listener.routes.iter().map(|route| (listener.name.clone(), route.as_ref()))).collect()
+    listeners.flat_map(|listener| listener.routes.iter().map(|route| (listener.name.clone(), route))).collect()
 }
 
 pub(crate) fn route<'t>(translation: &'t Translation, listener: &str, name: &str) -> &'t HttpRoute {
@@ -86,7 +86,8 @@ pub(crate) fn route<'t>(translation: &'t Translation, listener: &str, name: &str
 /// `section|type=status/reason: message` of each condition of a policy.
 pub(crate) fn conditions(translation: &Translation, name: &str) -> Vec<String> {
     let status = translation.statuses.iter().find(|status| status.name == name).unwrap();
-    let ancestors = status.status["ancestors"].as_array().unwrap();
+    let status = status.status.value();
+    let ancestors = status["ancestors"].as_array().unwrap();
     let of = |ancestor: &Value| {
         let reference = &ancestor["ancestorRef"];
         let section = reference["sectionName"].as_str().map(|section| format!("/{section}")).unwrap_or_default();

@@ -19,7 +19,7 @@ fn status(reason: &str, generation: i64) -> Value {
 
 fn wanted(name: &str, reason: &str, generation: i64) -> Arc<ObjectStatus> {
     let ObjectRef { kind, namespace, name } = object(name);
-    Arc::new(ObjectStatus { kind, namespace, name, status: status(reason, generation) })
+    Arc::new(ObjectStatus { kind, namespace, name, status: status(reason, generation).into() })
 }
 
 fn board() -> Board {

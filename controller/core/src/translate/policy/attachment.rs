@@ -47,7 +47,7 @@ struct Policy<O> {
     created: Option<Time>,
     generation: Option<i64>,
     merge_type: Option<MergeType>,
-    targets: Vec<Target>,
+    targets: Box<[Target]>,
     /// Reason and message of the condition `Warning`.
     warning: Option<(&'static str, Cow<'static, str>)>,
 }
@@ -111,7 +111,7 @@ pub(super) fn attach<K: Kind>(
         inputs,
         topology,
         in_force,
-        holders: Holders::new(policies.iter().map(|policy| policy.targets.as_slice())),
+        holders: Holders::new(policies.iter().map(|policy| &*policy.targets)),
         policies: &policies,
         ancestors: policies.iter().map(|_| Ancestors::default()).collect(),
         resolutions: &mut memory.resolutions,
@@ -182,7 +182,7 @@ impl<O> Policy<O> {
         Self {
             created: whole.meta().creation_timestamp.clone(),
             generation: whole.meta().generation,
-            targets: target::expand(inputs, &object, K::targets(spec)),
+            targets: target::expand(inputs, &object, K::targets(spec)).into(),
             merge_type: K::targets(spec).merge_type,
             warning: warning::<K>(spec),
             whole: Arc::clone(whole),
@@ -241,20 +241,20 @@ struct Attachment<'p, 's, K: Kind> {
 impl<'p, K: Kind> Attachment<'p, '_, K> {
     fn attach(&mut self, policy: usize, target: &'p Target) {
         let topology = self.topology;
+        let route = topology.route(&target.object);
         let own;
-        let references = if target.level() > Level::Route {
-            if !topology.has_listeners(&target.object) {
-                return;
+        let references = match route {
+            Some(route) => route.references(),
+            None if topology.has_listeners(&target.object) => {
+                own = ancestors::reference(&target.object, target.section.as_deref());
+                slice::from_ref(&own)
             }
-            own = ancestors::reference(&target.object, target.section.as_deref());
-            slice::from_ref(&own)
-        } else {
-            // A route that is not there, or of other controllers' Gateways alone, is not ours to speak of.
-            match topology.references(&target.object) {
-                None | Some([]) => return,
-                Some(references) => references,
-            }
+            None => &[],
         };
+        // What is not there, or of other controllers' Gateways alone, is not ours to speak of.
+        if references.is_empty() {
+            return;
+        }
         if let Err(message) = topology.check_section(target) {
             self.set(policy, references, "Accepted", false, "TargetNotFound", message);
             return;
@@ -272,9 +272,13 @@ impl<'p, K: Kind> Attachment<'p, '_, K> {
         if let Some(merge_type) = merge_type {
             self.apply_merged(policy, target, merge_type);
         } else {
-            self.apply(policy, None, &topology.places(target), target, references);
+            let places = match route {
+                Some(route) => route.places(target.section.as_deref()),
+                None => topology.places(target),
+            };
+            self.apply(policy, None, &places, target, references);
         }
-        if topology.parents(&target.object).is_some() {
+        if route.is_some() {
             self.targeted.push(&target.object);
         }
         self.ancestors[policy].accept(references);

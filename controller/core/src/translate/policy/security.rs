@@ -144,7 +144,7 @@ impl kind::Kind for Kind<'_, '_> {
         if ext_auth.is_none() {
             spec.ext_auth = None;
         }
-        let back_channel_logout = spec.oidc.as_ref().map(oidc::back_channel_logout);
+        let back_channel_logout = spec.oidc.as_deref().map(oidc::back_channel_logout);
         let effective =
             Security { policy: policy.object.clone(), spec, jwks, ext_auth, auth_policies, back_channel_logout };
         let mut resolution = Resolution::strict(effective, errors);

@@ -38,7 +38,7 @@ impl Filter for Cors {
 }
 
 fn spec(route: &HttpRoute) -> Option<&Spec> {
-    route.filters.cors.as_ref().or_else(|| route.security.as_ref()?.spec.cors.as_ref())
+    route.filters.cors.as_deref().or_else(|| route.security.as_ref()?.spec.cors.as_ref())
 }
 
 fn policy(spec: &Spec) -> CorsPolicy {

@@ -56,7 +56,7 @@ impl Filter for CredentialInjector {
 }
 
 fn credentials<'a>(port: &Port<'a>) -> BTreeMap<String, &'a Credential> {
-    let used = port.routes().filter_map(|route| route.filters.credential.as_ref());
+    let used = port.routes().filter_map(|route| route.filters.credential.as_deref());
     used.map(|credential| (instance(credential), credential)).collect()
 }
 

@@ -116,7 +116,7 @@ struct Own<'a> {
 /// Those that are asked about the requests of a route.
 fn services(route: &HttpRoute) -> impl Iterator<Item = Own<'_>> {
     let policy = route.security.as_deref().and_then(|security| {
-        let spec = security.spec.ext_auth.as_ref();
+        let spec = security.spec.ext_auth.as_deref();
         Some(Own { owner: &security.policy, spec, backend: security.ext_auth.as_ref()? })
     });
     let filter = route.filters.external_auth.as_ref();
@@ -216,8 +216,8 @@ fn status_on_error(status: u16) -> Option<HttpStatus> {
 }
 
 fn spec_settings(spec: &Spec) -> Option<&ClusterSettings> {
-    let grpc = spec.grpc.as_ref().and_then(|grpc| grpc.backend_settings.as_ref());
-    grpc.or_else(|| spec.http.as_ref()?.backend_settings.as_ref())
+    let grpc = spec.grpc.as_ref().and_then(|grpc| grpc.backend_settings.as_deref());
+    grpc.or_else(|| spec.http.as_ref()?.backend_settings.as_deref())
 }
 
 fn allowed(headers: &[String]) -> ListStringMatcher {

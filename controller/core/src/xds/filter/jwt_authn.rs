@@ -47,8 +47,12 @@ pub(super) struct JwtAuthn;
 
 impl Filter for JwtAuthn {
     fn chain(&self, port: &Port<'_>) -> Vec<HttpFilter> {
+        let mut parts = port.pieces().filter_map(|piece| piece.tokens.as_ref()).peekable();
+        if parts.peek().is_none() {
+            return Vec::new();
+        }
         let mut entries: Vec<&[u8]> =
-            port.pieces().filter_map(|piece| piece.tokens.as_ref()).flat_map(Part::entries).collect();
+            if port.is_sketch() { Vec::new() } else { parts.flat_map(Part::entries).collect() };
         // Names say what they name, so entries of one name are the same.
         entries.sort_unstable();
         entries.dedup();
@@ -58,7 +62,7 @@ impl Filter for JwtAuthn {
             config_type: Some(ConfigType::TypedConfig(config)),
             ..Default::default()
         };
-        (!entries.is_empty()).then_some(filter).into_iter().collect()
+        vec![filter]
     }
 
     fn route(&self, _listener: &str, route: &HttpRoute) -> Vec<(String, Any)> {
@@ -81,7 +85,7 @@ impl Filter for JwtAuthn {
                     cluster::add_site(resources, &remote.destination, remote.server_name.as_deref());
                 } else {
                     let metadata = metadata::of(&security.policy, None, &BTreeMap::new());
-                    let settings = spec.backend_settings.clone().unwrap_or_default();
+                    let settings = spec.backend_settings.as_deref().cloned().unwrap_or_default();
                     let certificate = port.client_certificate();
                     let options = cluster::Options { metadata: Some(&metadata), certificate, ..Default::default() };
                     cluster::add_for_policy(resources, &remote.destination, options, &settings);
@@ -92,10 +96,10 @@ impl Filter for JwtAuthn {
 }
 
 /// What one route adds to the filter: its policy's providers and what it requires of a token.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Part {
     /// Entries of the filter's maps, encoded as its fields.
-    entries: Vec<Vec<u8>>,
+    entries: Box<[Box<[u8]>]>,
 }
 
 impl Part {
@@ -111,13 +115,13 @@ impl Part {
         let encoded = all.map(|config| {
             let mut entry = config.encode_to_vec();
             canonical::sort(&JwtAuthentication::full_name(), &mut entry);
-            entry
+            entry.into()
         });
         Some(Self { entries: encoded.collect() })
     }
 
     fn entries(&self) -> impl Iterator<Item = &[u8]> {
-        self.entries.iter().map(Vec::as_slice)
+        self.entries.iter().map(AsRef::as_ref)
     }
 }
 
@@ -154,7 +158,7 @@ fn keys(spec: &Spec, jwks: Option<&Jwks>) -> JwksSourceSpecifier {
 
 /// Keys that are fetched ahead of the first request, and again before they are too old.
 fn fetched(spec: &RemoteSpec, remote: &ir::RemoteJwks) -> RemoteJwks {
-    let settings = spec.backend_settings.as_ref();
+    let settings = spec.backend_settings.as_deref();
     let timeout = settings.and_then(|settings| settings.timeout.as_ref()?.http.as_ref()?.request_timeout);
     RemoteJwks {
         http_uri: Some(http_uri(

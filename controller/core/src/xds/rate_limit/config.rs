@@ -29,6 +29,9 @@ pub(crate) fn roots(listener: &str, route: &HttpRoute) -> Vec<Root> {
         });
         insert(&mut roots[index].descriptor.descriptors, &limit);
     }
+    for root in &mut roots {
+        shrink(&mut root.descriptor.descriptors);
+    }
     roots
 }
 
@@ -57,6 +60,14 @@ fn insert(mut level: &mut Vec<RateLimitDescriptor>, limit: &Limit<'_>) {
     let leaf = descend(level, (&leaf.key, leaf.value.as_deref().unwrap_or_default()));
     leaf.shadow_mode = shadow_mode;
     leaf.rate_limit = Some(policy(limit.rule));
+}
+
+/// There are many, and they stay as they are.
+fn shrink(level: &mut Vec<RateLimitDescriptor>) {
+    level.shrink_to_fit();
+    for descriptor in level {
+        shrink(&mut descriptor.descriptors);
+    }
 }
 
 /// The descriptor with this key and value, which is added where there is none.

@@ -100,7 +100,7 @@ impl Candidates {
         });
         let decisions = self.0.into_iter().zip(routes).filter_map(|(contest, (listener, route))| {
             let Candidate { winner, reason, losers } = contest.winner?;
-            Some(Decision { listener, route: Arc::clone(route), winner, losers, reason })
+            Some(Decision { listener, route: route.clone(), winner, losers, reason })
         });
         decisions.collect()
     }

@@ -1,6 +1,6 @@
 //! The first policy at each target; later ones are in conflict with it.
 
-use std::collections::HashMap;
+use ahash::{HashMap, HashMapExt};
 
 use super::Target;
 use crate::ir::ObjectRef;

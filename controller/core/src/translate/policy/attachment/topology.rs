@@ -2,10 +2,11 @@
 
 use std::{
     any::Any,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
+use ahash::HashMap;
 use controller_api::{policy::ParentReference, route::ParentRef};
 use gateway_api::apis::experimental::gateways::GatewayListeners;
 
@@ -38,16 +39,31 @@ pub(super) struct Parent {
 #[derive(Debug)]
 pub(in super::super) struct Shape {
     object: Arc<ObjectRef>,
-    parents: Vec<Parent>,
+    parents: Box<[Parent]>,
     /// The parents, as statuses name them.
-    references: Vec<Arc<ParentReference>>,
+    references: Box<[Arc<ParentReference>]>,
     /// Names of the rules that have one.
     rules: BTreeSet<String>,
 }
 
-struct Route {
+/// A route, and where it stands.
+pub(super) struct Route {
     shape: Arc<Shape>,
+    /// With the name of the rule.
     places: Vec<(Place, Option<String>)>,
+}
+
+impl Route {
+    /// Its parentRefs that are ours, as statuses name them.
+    pub(super) fn references(&self) -> &[Arc<ParentReference>] {
+        &self.shape.references
+    }
+
+    /// Where its rules of this name are, or all of them.
+    pub(super) fn places(&self, section: Option<&str>) -> Vec<Place> {
+        let named = self.places.iter().filter(|(_, rule)| section.is_none() || rule.as_deref() == section);
+        named.map(|(place, _)| *place).collect()
+    }
 }
 
 /// A listener of the IR.
@@ -92,7 +108,7 @@ impl Topology {
     pub(in super::super) fn new(inputs: &Inputs<'_>, proxies: &[Proxy], kept: &mut Kept<Arc<Shape>>) -> Self {
         let snapshot = inputs.snapshot;
         let owners = owners(snapshot, proxies);
-        let mut topology = Self { owners, routes: HashMap::new(), listeners: Vec::new(), len: 0 };
+        let mut topology = Self { owners, routes: HashMap::default(), listeners: Vec::new(), len: 0 };
         topology.add(inputs, kept, "HTTPRoute", &snapshot.http_routes, parts!());
         topology.add(inputs, kept, "GRPCRoute", &snapshot.grpc_routes, parts!());
         topology.add(inputs, kept, "TLSRoute", &snapshot.tls_routes, parts!());
@@ -154,12 +170,12 @@ impl Topology {
 
     /// The parentRefs of a route that are ours; `None` when there is no such route.
     pub(super) fn parents(&self, route: &ObjectRef) -> Option<&[Parent]> {
-        self.routes.get(route).map(|route| route.shape.parents.as_slice())
+        self.routes.get(route).map(|route| &*route.shape.parents)
     }
 
-    /// The same as statuses name them.
-    pub(super) fn references(&self, route: &ObjectRef) -> Option<&[Arc<ParentReference>]> {
-        self.routes.get(route).map(|route| route.shape.references.as_slice())
+    /// The route of this name.
+    pub(super) fn route(&self, route: &ObjectRef) -> Option<&Route> {
+        self.routes.get(route)
     }
 
     /// Whether the section that `target` names is there.
@@ -188,9 +204,7 @@ impl Topology {
             let places = self.routes.values().flat_map(|route| &route.places).map(|(place, _)| *place);
             return places.filter(covers).collect();
         }
-        let places = self.routes.get(&target.object).into_iter().flat_map(|route| &route.places);
-        let named = places.filter(|(_, rule)| target.section.is_none() || *rule == target.section);
-        named.map(|(place, _)| *place).collect()
+        self.route(&target.object).map(|route| route.places(target.section.as_deref())).unwrap_or_default()
     }
 
     /// The same by listener.
@@ -226,7 +240,7 @@ fn owners(snapshot: &Snapshot, proxies: &[Proxy]) -> BTreeMap<ObjectRef, Owner> 
     owners
 }
 
-fn parents<V>(parent_refs: &[ParentRef], namespace: &str, owners: &BTreeMap<ObjectRef, V>) -> Vec<Parent> {
+fn parents<V>(parent_refs: &[ParentRef], namespace: &str, owners: &BTreeMap<ObjectRef, V>) -> Box<[Parent]> {
     let parent = |parent: &ParentRef| {
         let object = attachment::parent(parent, namespace)?;
         let section = parent.section_name.clone();

@@ -51,7 +51,7 @@ pub(super) fn references<'a>(auth: &'a ExtAuth, layers: Layers<'a>) -> (&'a Obje
 
 fn owner(layers: Layers<'_>) -> &ObjectRef {
     layers.owner(|spec| {
-        spec.ext_auth.as_ref().and_then(Service::of).is_some_and(|service| !service.references.is_empty())
+        spec.ext_auth.as_deref().and_then(Service::of).is_some_and(|service| !service.references.is_empty())
     })
 }
 

@@ -86,7 +86,7 @@ fn remote_jwks(
     owner: &ObjectRef,
     inputs: &Inputs<'_>,
 ) -> Result<ir::RemoteJwks, String> {
-    let settings = remote.backend_settings.as_ref();
+    let settings = remote.backend_settings.as_deref();
     let retry = settings.and_then(|settings| settings.retry.as_ref());
     if retry.is_some_and(|retry| retry.per_retry.as_ref().is_some_and(|per_retry| per_retry.timeout.is_some())) {
         return Err("remoteJWKS: Retry timeout is not supported".into());

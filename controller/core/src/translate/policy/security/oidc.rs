@@ -125,7 +125,7 @@ fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<exta
         return Err("spec.oidc.provider.backendRef is not supported, use backendRefs".into());
     }
     let owner =
-        |has: fn(&Oidc) -> bool| layers.owner(move |spec: &SecurityPolicySpec| spec.oidc.as_ref().is_some_and(has));
+        |has: fn(&Oidc) -> bool| layers.owner(move |spec: &SecurityPolicySpec| spec.oidc.as_deref().is_some_and(has));
     let client_id = match (&oidc.client_id, &oidc.client_id_ref) {
         (Some(id), None) if !id.is_empty() => id.clone(),
         (None, Some(reference)) => {
@@ -142,7 +142,7 @@ fn provider(oidc: &Oidc, inputs: &Inputs<'_>, layers: Layers<'_>) -> Result<exta
     )?;
     let backends = destination.map(|(destination, _)| destination::backends(&destination)).transpose();
     let backends = backends.map_err(|error| format!("spec.oidc.provider.backendRefs: {error}"))?;
-    let settings = oidc.provider.backend_settings.as_ref();
+    let settings = oidc.provider.backend_settings.as_deref();
     let owner: &ObjectRef = owner(|_| true);
     let client_secret = secret::text(&oidc.client_secret, "client-secret", "client secret", owner, inputs)?;
     Ok(extauth::OidcProvider {
