@@ -113,8 +113,14 @@ struct Ledger {
 }
 
 struct Times {
+    /// Of the API server, until it has taken a change.
+    write: Histogram<u64>,
     route: Histogram<u64>,
     endpoint: Histogram<u64>,
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 impl Ledger {
@@ -129,7 +135,7 @@ impl Ledger {
     fn seen(&self, mark: &str, envoy: usize, at: Instant) {
         let mut changes = self.changes.lock();
         let Some(change) = changes.get_mut(mark) else { return };
-        let micros = u64::try_from(at.saturating_duration_since(change.at).as_micros()).unwrap_or(u64::MAX);
+        let micros = micros(at.saturating_duration_since(change.at));
         let mut times = self.times.lock();
         match change.kind {
             Kind::Route => times.route.saturating_record(micros),
@@ -142,10 +148,10 @@ impl Ledger {
     }
 }
 
-/// Latencies from the write at the API server to an Envoy's acknowledgement, over all Envoys, in milliseconds.
+/// Latencies, over all Envoys, in milliseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Latency {
-    /// Acknowledgements.
+    /// How many.
     pub count: u64,
     /// Half of them came within this time.
     pub p50: f64,
@@ -187,6 +193,8 @@ pub struct Report {
     pub changes: u64,
     /// Seconds that this took.
     pub seconds: f64,
+    /// From a change to the API server's answer, which the others begin with as well.
+    pub write: Latency,
     /// From a change of a route to an acknowledgement.
     pub route: Latency,
     /// From a change of an endpoint to an acknowledgement.
@@ -213,7 +221,7 @@ pub async fn run(settings: &Settings) -> Result<Report, Error> {
     cluster.fill(world).await?;
 
     let histogram = || Histogram::new_with_bounds(1, MOST_MICROS, 3);
-    let times = Times { route: histogram()?, endpoint: histogram()? };
+    let times = Times { write: histogram()?, route: histogram()?, endpoint: histogram()? };
     let ledger = Arc::new(Ledger { changes: Mutex::default(), times: Mutex::new(times) });
     let mut envoys = JoinSet::new();
     let mut progress = Vec::new();
@@ -264,6 +272,7 @@ pub async fn run(settings: &Settings) -> Result<Report, Error> {
         envoys: settings.envoys.get(),
         changes,
         seconds,
+        write: Latency::of(&times.write),
         route: Latency::of(&times.route),
         endpoint: Latency::of(&times.endpoint),
         lost: ledger.changes.lock().len(),
@@ -308,8 +317,11 @@ async fn change(
         let (cluster, ledger, missing) =
             (Arc::clone(cluster), Arc::clone(ledger), (0..settings.envoys.get()).collect());
         writes.spawn(async move {
-            ledger.changes.lock().insert(mark, Change { kind, at: Instant::now(), missing });
-            cluster.apply(&object).await
+            let at = Instant::now();
+            ledger.changes.lock().insert(mark, Change { kind, at, missing });
+            cluster.apply(&object).await?;
+            ledger.times.lock().write.saturating_record(micros(at.elapsed()));
+            Ok::<_, Error>(())
         });
         while let Some(done) = writes.try_join_next() {
             done??;
@@ -325,7 +337,7 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (routes, envoys) = (self.routes, self.envoys);
         writeln!(f, "{routes} routes, {envoys} Envoys, {} changes in {:.0} s", self.changes, self.seconds)?;
-        for (name, latency) in [("route", &self.route), ("endpoint", &self.endpoint)] {
+        for (name, latency) in [("write", &self.write), ("route", &self.route), ("endpoint", &self.endpoint)] {
             let Latency { count, p50, p99, max } = latency;
             writeln!(f, "  {name:9} p50 {p50:8.1} ms  p99 {p99:8.1} ms  max {max:8.1} ms  of {count}")?;
         }
