@@ -1,5 +1,6 @@
 //! The descriptors of every Envoy message, and of [`crate::messages`].
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
@@ -12,10 +13,20 @@ use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto, Fi
 const ENVOY: &[u8] = include_bytes!(env!("ENVOY_DESCRIPTOR_SET"));
 
 static POOL: LazyLock<Result<DescriptorPool, DescriptorError>> = LazyLock::new(|| {
-    let mut pool = DescriptorPool::decode(ENVOY)?;
+    let mut pool = DescriptorPool::decode(without_comments(ENVOY).as_ref())?;
     pool.add_file_descriptor_protos(own_files())?;
     Ok(pool)
 });
+
+/// The same set of files without comments and custom options, which nobody reads here and which take most of the memory. What
+/// is no such set stays as it is.
+fn without_comments(set: &[u8]) -> Cow<'_, [u8]> {
+    let Ok(mut files) = FileDescriptorSet::decode(set) else { return set.into() };
+    for file in &mut files.file {
+        file.source_code_info = None;
+    }
+    files.encode_to_vec().into()
+}
 
 /// Every message, enum and service by its full name. Built at the first call, which takes some tens of milliseconds.
 pub fn pool() -> Result<&'static DescriptorPool, &'static DescriptorError> {
@@ -123,6 +134,12 @@ mod tests {
         ] {
             assert!(pool.get_message_by_name(&name).is_some(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_pool_holds_no_comments() {
+        let mut files = pool().unwrap().files();
+        assert!(files.all(|file| file.file_descriptor_proto().source_code_info.is_none()));
     }
 
     #[test]
