@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    iter::Peekable,
     mem,
     sync::Arc,
 };
@@ -161,7 +162,8 @@ impl Subscription {
     /// The client was sent every resource there is and has answered.
     pub(in crate::ads) fn holds_all(&self, resources: &Resources) -> bool {
         let answered = !self.unanswered && self.in_flight.is_none() && self.retries.is_empty();
-        answered && resources.of(self.kind).all(|(name, resource)| self.holds(name, &resource.version))
+        let mut told = self.walk();
+        answered && resources.of(self.kind).all(|(name, resource)| told.find(name) == Some(Some(&resource.version)))
     }
 
     /// New and changed resources, and names that there is no resource for; `with_removals` also what is gone.
@@ -197,8 +199,8 @@ impl Subscription {
         self.wildcard || self.names.contains(name)
     }
 
-    fn holds(&self, name: &str, version: &str) -> bool {
-        self.told.get(name).and_then(Option::as_deref) == Some(version)
+    fn walk(&self) -> Walk<impl Iterator<Item = (&str, Option<&String>)>> {
+        Walk(self.told.iter().map(|(name, version)| (name.as_str(), version.as_ref())).peekable())
     }
 
     fn next_retry(&mut self, resources: &Resources) -> Option<Vec<String>> {
@@ -212,19 +214,22 @@ impl Subscription {
     }
 
     fn news(&self, resources: &Resources) -> Vec<String> {
-        let is_new = |name: &str, version: &str| self.wants(name) && !self.holds(name, version);
+        let mut told = self.walk();
+        let mut is_new = |name: &str, version: &String| told.find(name) != Some(Some(version)) && self.wants(name);
         let wanted = resources.of(self.kind).filter(|(name, resource)| is_new(name, &resource.version));
         wanted.map(|(name, _)| name.to_owned()).collect()
     }
 
     fn missing(&self, resources: &Resources) -> Vec<String> {
-        let is_missing = |name: &&String| !self.told.contains_key(*name) && self.find(resources, name).is_none();
+        let mut told = self.walk();
+        let is_missing = |name: &&String| told.find(name).is_none() && self.find(resources, name).is_none();
         self.names.iter().filter(is_missing).cloned().collect()
     }
 
     fn gone(&self, resources: &Resources) -> Vec<String> {
+        let mut there = Walk(resources.of(self.kind).peekable());
         let told = self.told.iter().filter(|(_, version)| version.is_some());
-        told.map(|(name, _)| name).filter(|name| self.find(resources, name).is_none()).cloned().collect()
+        told.map(|(name, _)| name).filter(|name| there.find(name).is_none()).cloned().collect()
     }
 
     fn find<'r>(&self, resources: &'r Resources, name: &str) -> Option<&'r Arc<xds::Resource>> {
@@ -268,5 +273,15 @@ impl Subscription {
         self.unanswered = false;
         self.in_flight = Some(InFlight { nonce, names });
         response
+    }
+}
+
+/// Finds names that are asked for in ascending order in one walk, where each search on its own would begin at the root.
+struct Walk<I: Iterator>(Peekable<I>);
+
+impl<'k, V, I: Iterator<Item = (&'k str, V)>> Walk<I> {
+    fn find(&mut self, name: &str) -> Option<V> {
+        while self.0.next_if(|(known, _)| *known < name).is_some() {}
+        self.0.next_if(|(known, _)| *known == name).map(|(_, value)| value)
     }
 }
