@@ -65,12 +65,12 @@ impl<'a> Port<'a> {
         ports
     }
 
-    /// The same without what its routes ask of tokens, which is large.
+    /// The same with something that stands in for what its routes ask of tokens, which is large.
     pub(crate) fn sketch(&self) -> Self {
         Self { listeners: self.listeners.clone(), is_sketch: true, ..*self }
     }
 
-    /// What routes ask of tokens is left out.
+    /// Something stands in for what routes ask of tokens.
     pub(crate) fn is_sketch(&self) -> bool {
         self.is_sketch
     }

@@ -71,8 +71,6 @@ pub(crate) struct Known {
     pieces: Vec<Vec<Arc<Piece>>>,
     /// What `ratelimit` counts is the same as the time before.
     same_limits: bool,
-    /// What is asked of tokens, likewise.
-    same_tokens: bool,
     /// By name, each with the version of its sketch.
     listeners: HashMap<String, (String, Arc<Resource>)>,
     /// Route configurations by name.
@@ -94,8 +92,7 @@ impl Known {
             advance(listener, certificate, routes, pieces)
         });
         let pieces: Vec<_> = pieces.collect();
-        self.same_limits = have_same(&self.pieces, &pieces, |piece| &piece.limits);
-        self.same_tokens = have_same(&self.pieces, &pieces, |piece| &piece.tokens);
+        self.same_limits = have_same_limits(&self.pieces, &pieces);
         self.pieces = pieces;
         self.proxy = Some(Arc::clone(proxy));
         self
@@ -111,8 +108,8 @@ impl Known {
         self.same_limits
     }
 
-    /// The listeners by name, each with the version of its sketch. `sketches` have all that may differ beside what routes ask
-    /// of tokens; where they do not differ, `listeners` are not needed.
+    /// The listeners by name, each with the version of its sketch. Two sketches differ where the listeners do, so `listeners` are
+    /// not needed where no sketch is another.
     pub(super) fn listeners(
         &self,
         sketches: &[Listener],
@@ -120,9 +117,8 @@ impl Known {
     ) -> HashMap<String, (String, Arc<Resource>)> {
         let sketches = sketches.iter().map(|sketch| (sketch.name.clone(), Resource::of(sketch).version));
         let sketches: HashMap<String, String> = sketches.collect();
-        let is_known = |(name, sketch): (&String, &String)| {
-            self.listeners.get(name).is_some_and(|(known, _)| self.same_tokens && known == sketch)
-        };
+        let is_known =
+            |(name, sketch): (&String, &String)| self.listeners.get(name).is_some_and(|(known, _)| known == sketch);
         let all = if sketches.iter().all(is_known) { Vec::new() } else { listeners() };
         let new: HashMap<&str, &Listener> = all.iter().map(|listener| (listener.name.as_str(), listener)).collect();
         let one = |(name, sketch): (String, String)| {
@@ -157,13 +153,12 @@ impl Known {
     }
 }
 
-/// Whether a part of the pieces is the same.
-fn have_same<T: PartialEq>(before: &[Vec<Arc<Piece>>], after: &[Vec<Arc<Piece>>], part: impl Fn(&Piece) -> &T) -> bool {
+fn have_same_limits(before: &[Vec<Arc<Piece>>], after: &[Vec<Arc<Piece>>]) -> bool {
     let (mut before, mut after) = (before.iter().flatten(), after.iter().flatten());
     loop {
         match (before.next(), after.next()) {
             (None, None) => return true,
-            (Some(before), Some(after)) if Arc::ptr_eq(before, after) || part(before) == part(after) => {}
+            (Some(before), Some(after)) if Arc::ptr_eq(before, after) || before.limits == after.limits => {}
             _ => return false,
         }
     }

@@ -22,6 +22,7 @@ use envoy_types::pb::{
     google::protobuf::{Any, Empty},
 };
 use prost::{Message, Name};
+use sha2::{Digest, Sha256};
 
 use super::{Filter, retry::retry_policy};
 use crate::{
@@ -51,12 +52,8 @@ impl Filter for JwtAuthn {
         if parts.peek().is_none() {
             return Vec::new();
         }
-        let mut entries: Vec<&[u8]> =
-            if port.is_sketch() { Vec::new() } else { parts.flat_map(Part::entries).collect() };
-        // Names say what they name, so entries of one name are the same.
-        entries.sort_unstable();
-        entries.dedup();
-        let config = Any { type_url: JwtAuthentication::type_url(), value: entries.concat() };
+        let value = if port.is_sketch() { stand_in(parts) } else { entries(parts) };
+        let config = Any { type_url: JwtAuthentication::type_url(), value };
         let filter = HttpFilter {
             name: NAME.to_owned(),
             config_type: Some(ConfigType::TypedConfig(config)),
@@ -96,10 +93,12 @@ impl Filter for JwtAuthn {
 }
 
 /// What one route adds to the filter: its policy's providers and what it requires of a token.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(crate) struct Part {
     /// Entries of the filter's maps, encoded as its fields.
     entries: Box<[Box<[u8]>]>,
+    /// Of all of them.
+    digest: [u8; 32],
 }
 
 impl Part {
@@ -117,12 +116,28 @@ impl Part {
             canonical::sort(&JwtAuthentication::full_name(), &mut entry);
             entry.into()
         });
-        Some(Self { entries: encoded.collect() })
+        let entries: Box<[Box<[u8]>]> = encoded.collect();
+        let mut content = Sha256::new();
+        entries.iter().for_each(|entry| content.update(entry));
+        Some(Self { entries, digest: content.finalize().into() })
     }
+}
 
-    fn entries(&self) -> impl Iterator<Item = &[u8]> {
-        self.entries.iter().map(AsRef::as_ref)
-    }
+/// The filter's maps.
+fn entries<'p>(parts: impl Iterator<Item = &'p Part>) -> Vec<u8> {
+    let mut entries: Vec<&[u8]> = parts.flat_map(|part| &part.entries).map(AsRef::as_ref).collect();
+    // Names say what they name, so entries of one name are the same.
+    entries.sort_unstable();
+    entries.dedup();
+    entries.concat()
+}
+
+/// One requirement, which is another one for other parts.
+fn stand_in<'p>(parts: impl Iterator<Item = &'p Part>) -> Vec<u8> {
+    let mut content = Sha256::new();
+    parts.for_each(|part| content.update(part.digest));
+    let requirement_map = [(format!("{:x}", content.finalize()), JwtRequirement::default())].into();
+    JwtAuthentication { requirement_map, ..Default::default() }.encode_to_vec()
 }
 
 fn spec(route: &HttpRoute) -> Option<(&Security, &Jwt)> {
